@@ -1,0 +1,125 @@
+"""Data under a phase's decisions: an iterable of named batches, ready for the network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+
+from sheer.data.augment import AUGMENTATIONS
+from sheer.data.photos import Augmentation, Photos, Resize, augment, chunks, to_network
+from sheer.data.pixels import RESIZES, decode
+from sheer.data.sources import Data
+from sheer.errors import DataError, PlanError, nearest
+from sheer.plan.plan import Phase
+from sheer.streams import permutation, stream_key, uniform_draws
+
+MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Batch:
+    """Items for one step: `inputs` as the network takes them, `target` int64 (N,), `index` positions of the items."""
+
+    inputs: torch.Tensor
+    target: torch.Tensor
+    index: np.ndarray
+
+
+class Arrays:
+    """Items in memory behind the same two methods as `Photos`."""
+
+    def __init__(self, inputs: torch.Tensor) -> None:
+        self.inputs = inputs
+
+    def batches(self, rows: list[np.ndarray], places: list[np.ndarray]) -> Iterator[torch.Tensor]:
+        """The items of each row; places are for pictures that are cut, which these are not."""
+        for row in rows:
+            yield self.inputs[torch.from_numpy(row)]
+
+
+class Feed:
+    """The batches of one phase on one device. `epoch` counts from the plan's first phase, so that order and draws never repeat."""
+
+    def __init__(self, data: Data, phase: Phase, seed: int, device: torch.device, memory_format: str, readers: int) -> None:
+        self.data, self.phase, self.seed, self.device = data, phase, seed, device
+        self.memory_format = MEMORY_FORMATS[memory_format]
+        self.target = torch.from_numpy(data.labels).to(device)
+        self.mean = torch.tensor(phase.mean, device=device).view(-1, 1, 1)
+        self.std = torch.tensor(phase.std, device=device).view(-1, 1, 1)
+        self.augmentations = augmentations_of(phase)
+        self.source: Photos | Arrays
+        if data.arrays is not None:
+            self.source = Arrays(data.arrays)
+        else:
+            self.source = Photos(data.root, data.paths, decode, resize_of(phase), phase.size, readers)
+
+    def _batches(self, rows: list[np.ndarray], draws: list[np.ndarray], augmented: bool) -> Iterator[Batch]:
+        pictures = self.source.batches(rows, [draw[:, :2] for draw in draws])
+        for row, draw, images in zip(rows, draws, pictures, strict=True):
+            if images.dtype == torch.uint8:
+                images = augment(images, self.augmentations, draw[:, 2:]) if augmented else images
+                images = to_network(images, self.mean, self.std, self.memory_format)
+            else:
+                images = images.to(self.device)
+            yield Batch(inputs=images, target=self.target[torch.from_numpy(row).to(self.device)], index=row)
+
+    def training(self, epoch: int) -> Iterator[Batch]:
+        """One epoch's batches: shuffled, cut and augmented by draws that depend on (seed, epoch, item) alone."""
+        items = self.data.train[permutation(stream_key(self.seed, "shuffle", epoch), len(self.data.train))]
+        rows = chunks(items, self.phase.batch_size, self.phase.last_batch)
+        key, count = stream_key(self.seed, "augment", epoch), 2 + sum(a.draws for a in self.augmentations)
+        return self._batches(rows, [uniform_draws(key, row, count) for row in rows], augmented=True)
+
+    def plain(self, items: np.ndarray) -> Iterator[Batch]:
+        """The items in the order given, cut at the centre, not augmented, every one once."""
+        rows = chunks(items, self.phase.batch_size, "keep")
+        return self._batches(rows, [np.full((len(row), 2), 0.5) for row in rows], augmented=False)
+
+    def preflight(self) -> None:
+        """Read every photograph once, in parallel; what fits stays in memory.
+
+        Raises:
+            DataError: naming the first files that cannot be read, why, and how many there are.
+        """
+        if not isinstance(self.source, Photos):
+            return
+        source = self.source
+
+        def attempt(item: int) -> str:
+            try:
+                source.read(item)
+            except Exception as error:  # Pillow raises many kinds for bad bytes; each becomes a named line below
+                return f"{data_path(self.data, item)} ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+            return ""
+
+        with ThreadPoolExecutor(source.readers) as pool:
+            bad = [line for line in pool.map(attempt, range(len(source.paths))) if line]
+        if bad:
+            more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
+            raise DataError(
+                f"{len(bad)} of {len(source.paths)} files cannot be read as photographs: {'; '.join(bad[:5])}{more}. "
+                "Remove or replace them, then run the same command again; nothing has been trained or written."
+            )
+
+
+def data_path(data: Data, item: int) -> str:
+    """The item's path below the data's root, or its number for arrays."""
+    return data.paths[item] if data.paths else f"item {item}"
+
+
+def resize_of(phase: Phase) -> Resize:
+    """The phase's resize rule as the object that carries it out."""
+    return cast(Resize, RESIZES[phase.resize.name](**phase.resize.options()))  # type: ignore[arg-type]
+
+
+def augmentations_of(phase: Phase) -> list[Augmentation]:
+    """The phase's augmentations as objects; PlanError for a name that is not in the table."""
+    for part in phase.augmentation:
+        if part.name not in AUGMENTATIONS:
+            raise PlanError(f"augmentation {part.name!r} is not known. {nearest(part.name, AUGMENTATIONS)}")
+    return [AUGMENTATIONS[part.name](**part.options()) for part in phase.augmentation]  # type: ignore[arg-type]

@@ -1,0 +1,41 @@
+"""Class folders: which photographs there are, by relative path, in an order that every machine shares."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+
+
+def photo_files(root: str, part: str = "") -> list[tuple[str, str]]:
+    """(relative path, class) of every file below root/part, sorted by code point; hidden files are left out.
+
+    The class is the first folder below root/part; photos may lie deeper. Paths use "/". A link to a
+    folder is followed once.
+    """
+    found: list[tuple[str, str]] = []
+    top = os.path.join(root, part) if part else root
+    visited: set[str] = set()
+    for label in sorted(os.listdir(top)):
+        if label.startswith(".") or not os.path.isdir(os.path.join(top, label)):
+            continue
+        for folder, inside, names in os.walk(os.path.join(top, label), followlinks=True):
+            real = os.path.realpath(folder)
+            inside[:] = [] if real in visited else [name for name in inside if not name.startswith(".")]
+            if real in visited:
+                continue
+            visited.add(real)
+            for name in names:
+                if not name.startswith(".") and name.lower() not in ("thumbs.db", "desktop.ini"):
+                    path = os.path.relpath(os.path.join(folder, name), root).replace(os.sep, "/")
+                    found.append((path, label))
+    return sorted(found)
+
+
+def listing_hash(root: str, paths: list[str]) -> str:
+    """SHA-256 over the relative paths and their sizes in bytes; no file is opened."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(f"{path}\0{os.stat(os.path.join(root, path)).st_size}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()

@@ -1,0 +1,260 @@
+"""Where items come from: a folder of class folders, or arrays in memory. `Data` is items, targets and split."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sheer.data.folders import SUFFIXES, listing_hash, photo_files
+from sheer.data.splits import SPLITS
+from sheer.errors import DataError, nearest
+from sheer.plan.plan import DataPlan, Origin, Part
+from sheer.plan.profiles import profile_named
+from sheer.streams import permutation, stream_key
+
+TRAIN_NAMES = ("train", "training")
+VALID_NAMES = ("valid", "validation", "val")
+TEST_NAMES = ("test", "testing")
+UNKNOWN_FORMATS = {
+    ".heic": "save it as JPEG or PNG (for instance with pillow-heif or your photo program)",
+    ".heif": "save it as JPEG or PNG (for instance with pillow-heif or your photo program)",
+    ".avif": "save it as JPEG or PNG",
+}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Data:
+    """Items, targets and split; sizes and pixels belong to the phases of a plan.
+
+    `labels` int64 (items,), `train` and `valid` int64 positions of items; `paths` relative to `root`
+    for photographs; `arrays` (items, ...) for data in memory, uint8 (N, 3, S, S) if they are pictures.
+    """
+
+    root: str
+    paths: tuple[str, ...]
+    arrays: torch.Tensor | None
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    train: np.ndarray
+    valid: np.ndarray
+    plan: DataPlan
+
+    def __repr__(self) -> str:
+        where = self.plan.source
+        return f"<Data {where}: {len(self.train)} to train on, {len(self.valid)} to validate on, {len(self.classes)} classes>"
+
+
+def images(
+    folder: str | Path,
+    *,
+    valid: float | str | None = None,
+    split: str | None = None,
+    seed: int = 0,
+    profile: str = "default",
+) -> Data:
+    """Photographs in class folders, `folder/<class>/...`, or `folder/train/<class>/...` and `folder/valid/<class>/...`.
+
+    No file is opened, only listed. Where there is a folder `train` (or `training`), one of `valid`,
+    `validation`, `val` beside it is held out; without one, a share of `train` is. A `test` folder is
+    left alone, for `sheer evaluate`.
+
+    Args:
+        folder: The top folder.
+        valid: The share of items to hold out, above 0 and below 1, or the name of the folder to hold out.
+        split: `stratified` or `random`; the profile's where not given.
+        seed: Of the stream `split`.
+        profile: Whose share and split are used where none is given.
+
+    Raises:
+        DataError: no such folder, no or one class, a class with one photo, a file that is no picture
+            by its name, classes that differ between the parts.
+    """
+    root = Path(folder).expanduser()
+    if not root.is_dir():
+        raise DataError(f"There is no folder {str(folder)!r}. Give a folder with one folder of photographs a class.")
+    part_names = {path.name.lower(): path.name for path in root.iterdir() if path.is_dir()}
+    train_part = next((part_names[name] for name in TRAIN_NAMES if name in part_names), None)
+    if isinstance(valid, str):
+        if train_part is None or not (root / valid).is_dir():
+            raise DataError(f"valid={valid!r}: {folder} has no folders train and {valid}; give a share such as 0.2 instead.")
+        valid_part: str | None = valid
+    else:
+        valid_part = next((part_names[name] for name in VALID_NAMES if name in part_names), None)
+    if train_part and valid_part and valid is not None and not isinstance(valid, str):
+        raise DataError(
+            f"valid={valid}: {folder} has its own folder {valid_part}. Leave valid away, or move the photos together."
+        )
+    if train_part is None and valid_part is None and any(name in part_names for name in TEST_NAMES):
+        raise DataError(f"{folder} has a folder test but none called train: rename the folder to learn from to train.")
+    listed = _listed(root, train_part)
+    held = _listed(root, valid_part) if train_part and valid_part else []
+    return _photo_data(root, listed, held, valid, split, seed, profile, train_part, valid_part)
+
+
+def _photo_data(
+    root: Path,
+    listed: list[tuple[str, str]],
+    held: list[tuple[str, str]],
+    valid: float | str | None,
+    split: str | None,
+    seed: int,
+    profile: str,
+    train_part: str | None,
+    valid_part: str | None,
+) -> Data:
+    where = root / train_part if train_part else root
+    classes = tuple(sorted({label for _, label in listed}))
+    _check_classes(where, Counter(label for _, label in listed), where_is_split=bool(held))
+    unseen = sorted({label for _, label in held} - set(classes))
+    if unseen:
+        raise DataError(
+            f"{root / (valid_part or '')} has classes that {where} does not: {', '.join(unseen[:5])}. "
+            "Give them photos to learn from, or take them out."
+        )
+    everything = listed + held
+    labels = np.array([classes.index(label) for _, label in everything], dtype=np.int64)
+    if held:
+        held_out = np.arange(len(everything)) >= len(listed)
+        part = Part(name="folders", settings=(("train", train_part or ""), ("valid", valid_part or "")))
+        origin = Origin(field="split", by="data", reason="the folder has its own parts")
+    else:
+        part, origin = _split_part(valid, split, seed, profile)
+        held_out = _held_out(labels, part)
+    paths = [path for path, _ in everything]
+    return _assemble(
+        root=str(root), paths=tuple(paths), arrays=None, labels=labels, classes=classes, held_out=held_out,
+        part=part, split_origin=origin, source=f"folder {root.resolve().name}", listing=listing_hash(str(root), paths),
+    )
+
+
+def _listed(root: Path, part: str | None) -> list[tuple[str, str]]:
+    """The photographs of one part; DataError where there are none, or a file is none by its name."""
+    where = root / part if part else root
+    found = photo_files(str(root), part or "")
+    strangers = [path for path, _ in found if not path.lower().endswith(SUFFIXES)]
+    if strangers:
+        suffix = Path(strangers[0]).suffix.lower()
+        remedy = UNKNOWN_FORMATS.get(suffix, "move it out of the class folders, or save it as one of them")
+        more = f" and {len(strangers) - 1} more" if len(strangers) > 1 else ""
+        raise DataError(
+            f"{root / strangers[0]}{more} is no photograph by its name; read are {', '.join(SUFFIXES)}. Remedy: {remedy}."
+        )
+    if not found:
+        loose = sum(path.suffix.lower() in SUFFIXES for path in where.iterdir() if path.is_file())
+        also = f" There are {loose} photos in it directly: sort them into folders, one a class." if loose else ""
+        raise DataError(f"{where} holds no photographs in class folders (read are {', '.join(SUFFIXES)}).{also}")
+    return found
+
+
+def _check_classes(where: Path, counts: Counter[str], where_is_split: bool) -> None:
+    if len(counts) < 2:
+        raise DataError(
+            f"{where} has one class only, {next(iter(counts))!r}: to tell things apart takes two. "
+            "Make one folder of photographs for each class."
+        )
+    single = sorted(label for label, count in counts.items() if count < 2)
+    if single:
+        why = "to learn from" if where_is_split else "so it cannot be both learned from and held out"
+        raise DataError(
+            f"{where} has one photo only of {', '.join(single[:5])}, {why}. Add photos, or take the folder out."
+        )
+
+
+def _split_part(valid: float | str | None, split: str | None, seed: int, profile: str) -> tuple[Part, Origin]:
+    constants = profile_named(profile)
+    share = constants.number("valid") if valid is None else valid
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < 1:
+        raise DataError(f"valid={valid!r}: give the share to hold out, above 0 and below 1, such as 0.2.")
+    name = str(constants.value("split")) if split is None else split
+    if name not in SPLITS:
+        raise DataError(f"split={name!r} is no split. {nearest(name, SPLITS)}")
+    given = valid is not None or split is not None
+    reason = "you gave it" if given else f"{constants.reason('valid')}; {constants.reason('split')}"
+    part = Part(name=name, settings=(("share", float(share)), ("seed", seed)))
+    return part, Origin(field="split", by="you" if given else "default", reason=reason)
+
+
+def _held_out(labels: np.ndarray, part: Part) -> np.ndarray:
+    options = part.options()
+    seed, share = options["seed"], options["share"]
+    assert isinstance(seed, int) and isinstance(share, float)
+    return SPLITS[part.name](labels, share, permutation(stream_key(seed, "split"), len(labels)))
+
+
+def arrays(
+    inputs: torch.Tensor,
+    labels: Sequence[int] | np.ndarray,
+    *,
+    classes: Sequence[str] | None = None,
+    valid: float | None = None,
+    split: str | None = None,
+    seed: int = 0,
+    profile: str = "default",
+) -> Data:
+    """Items in memory: `inputs` (items, ...), uint8 (items, 3, S, S) if they are pictures, and class numbers (items,).
+
+    Float inputs enter the network as they are; pictures are augmented and normalised like photographs.
+    A run on arrays has everything but an ejected script, which reads folders.
+
+    Raises:
+        DataError: lengths that differ, labels that are no class numbers from 0, or fewer than two classes.
+    """
+    numbers = np.asarray(labels)
+    if len(inputs) != len(numbers) or numbers.ndim != 1:
+        raise DataError(f"{len(inputs)} inputs and labels of shape {numbers.shape}: give one class number an item.")
+    if numbers.dtype.kind not in "iu" or numbers.size == 0 or numbers.min() < 0:
+        raise DataError(f"labels of type {numbers.dtype}: give class numbers, whole numbers from 0.")
+    if inputs.dtype == torch.uint8 and (inputs.ndim != 4 or inputs.shape[1] != 3 or inputs.shape[2] != inputs.shape[3]):
+        raise DataError(f"uint8 inputs of shape {tuple(inputs.shape)}: pictures are (items, 3, side, side).")
+    if classes is not None and len(classes) <= int(numbers.max()):
+        raise DataError(f"{len(classes)} class names, but a label is {int(numbers.max())}: labels count from 0.")
+    names = tuple(classes) if classes is not None else tuple(str(number) for number in range(int(numbers.max()) + 1))
+    counts = Counter(names[number] for number in numbers.tolist())
+    _check_classes(Path("arrays"), counts, where_is_split=False)
+    part, origin = _split_part(valid, split, seed, profile)
+    labels64 = numbers.astype(np.int64)
+    return _assemble(
+        root="", paths=(), arrays=inputs, labels=labels64, classes=names, held_out=_held_out(labels64, part), part=part,
+        split_origin=origin, source=f"arrays {tuple(inputs.shape)}", listing="",
+    )
+
+
+def _assemble(
+    *,
+    root: str,
+    paths: tuple[str, ...],
+    arrays: torch.Tensor | None,
+    labels: np.ndarray,
+    classes: tuple[str, ...],
+    held_out: np.ndarray,
+    part: Part,
+    split_origin: Origin,
+    source: str,
+    listing: str,
+) -> Data:
+    train, valid = np.flatnonzero(~held_out), np.flatnonzero(held_out)
+    if len(valid) == 0 or len(train) == 0:
+        raise DataError(f"The split leaves {len(train)} items to train on and {len(valid)} to validate on: give another share.")
+    counted = Origin(field="train_items", by="data", reason="as listed")
+    plan = DataPlan(
+        source=source, classes=classes, train_items=len(train), valid_items=len(valid),
+        train_counts=tuple(np.bincount(labels[train], minlength=len(classes)).tolist()),
+        valid_counts=tuple(np.bincount(labels[valid], minlength=len(classes)).tolist()),
+        split=part, listing_sha256=listing,
+        origins=(
+            Origin(field="source", by="you", reason="you gave it"),
+            Origin(field="classes", by="data", reason="the names of the class folders, sorted by code point"),
+            counted,
+            *(Origin(field=name, by="data", reason="as listed") for name in ("valid_items", "train_counts", "valid_counts")),
+            split_origin,
+            Origin(field="listing_sha256", by="data", reason="over relative names and sizes of the files"),
+        ),
+    )
+    return Data(
+        root=root, paths=paths, arrays=arrays, labels=labels, classes=classes, train=train, valid=valid, plan=plan
+    )

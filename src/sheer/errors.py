@@ -1,0 +1,70 @@
+"""Every error that sheer raises, so that one `except sheer.SheerError` catches them all.
+
+    SheerError
+    ├── PlanError        a value of the plan is not allowed, or two values contradict each other
+    ├── DataError        the folder, its classes or a file in it cannot be learned from
+    ├── ModelError       the model's name, module or size cannot be used, or its surgery cannot be proved
+    │   └── WeightsError the pretrained weights cannot be found, reached or matched
+    ├── OwnershipError   the optimiser's tensors are not the model's, or the model is not the plan's
+    ├── FrozenError      a tensor that the plan calls frozen has moved
+    ├── RunError         a run folder is missing, damaged, of another plan, or in the way
+    └── EjectError       a run cannot be written as a plain script
+
+A message says what was given, what is allowed, and what to do; on the command line it is printed
+alone, without a traceback, and the exit status is 2.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SheerError(Exception):
+    """Any error that sheer raises on purpose."""
+
+
+class PlanError(SheerError):
+    """A value of the plan is not allowed, or two values contradict each other."""
+
+
+class DataError(SheerError):
+    """The folder, its classes or a file in it cannot be learned from."""
+
+
+class ModelError(SheerError):
+    """The model's name, module or input size cannot be used, or its surgery cannot be proved."""
+
+
+class WeightsError(ModelError):
+    """The pretrained weights cannot be found, reached, or matched to the model."""
+
+
+class OwnershipError(SheerError):
+    """The optimiser's tensors are not the model's trainable ones, or the model is not the plan's."""
+
+
+class FrozenError(SheerError):
+    """A tensor that the plan calls frozen has moved."""
+
+
+class RunError(SheerError):
+    """A run folder is missing, damaged, made by another plan, or in the way."""
+
+
+class EjectError(SheerError):
+    """A run cannot be written as a plain PyTorch script."""
+
+
+def nearest(given: str, allowed: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the closest allowed names, or all of a short list.
+
+    >>> nearest("resnet43", ["resnet34", "vgg16"])
+    "Did you mean 'resnet34'?"
+    """
+    names = sorted(allowed)
+    close = difflib.get_close_matches(given, names, n=4, cutoff=0.6)
+    if close:
+        return "Did you mean " + " or ".join(repr(name) for name in close) + "?"
+    shown = ", ".join(repr(name) for name in names[:12])
+    return f"Allowed: {shown}{', ...' if len(names) > 12 else ''}."

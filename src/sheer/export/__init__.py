@@ -1,0 +1,1 @@
+"""Taking it away: the run as a plain PyTorch script."""

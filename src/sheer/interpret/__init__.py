@@ -1,0 +1,1 @@
+"""What it learned: one table of predictions that everything else reads."""

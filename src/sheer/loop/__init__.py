@@ -1,0 +1,1 @@
+"""Doing it: the only loop, its step, its optimisers and its observers."""

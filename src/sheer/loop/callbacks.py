@@ -1,0 +1,105 @@
+"""Observers of the loop: called by name, in list order; all they may set is `position.stop`, the reason to stop.
+
+    on_start(position)
+    for each phase: for each epoch: for each step: on_step(position)
+                                    on_epoch(position, row)
+    on_end(position)
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from tqdm import tqdm
+
+from sheer.record.run import Row, row_cells
+
+
+@dataclass(kw_only=True)
+class Position:
+    """Where the loop is. `step` and `epoch` count from the start of this call, `steps` is their total."""
+
+    phase: str
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    stop: str = ""
+
+
+class Callback(Protocol):
+    """What the loop calls. Whatever changes learning is a field of the plan, not a callback."""
+
+    def on_start(self, position: Position) -> None: ...
+
+    def on_step(self, position: Position) -> None: ...
+
+    def on_epoch(self, position: Position, row: Row) -> None: ...
+
+    def on_end(self, position: Position) -> None: ...
+
+
+class Progress:
+    """A bar with time left on a terminal, and one line an epoch everywhere."""
+
+    def __init__(self) -> None:
+        self.bar: tqdm[None] | None = None
+
+    def on_start(self, position: Position) -> None:
+        """Print the header and open the bar."""
+        print(f"{'phase':<10} {'epoch':>5} {'train_loss':>10} {'valid_loss':>10} {'accuracy':>8} {'balanced':>8} {'seconds':>7}")
+        self.bar = tqdm(total=position.steps, unit="step", leave=False, dynamic_ncols=True, disable=not sys.stderr.isatty())
+
+    def on_step(self, position: Position) -> None:
+        """Move the bar."""
+        assert self.bar is not None
+        self.bar.update()
+
+    def on_epoch(self, position: Position, row: Row) -> None:
+        """Print the row."""
+        text = (
+            f"{row.phase:<10} {row.epoch:>5} {row.train_loss:>10.4f} {row.valid_loss:>10.4f} "
+            f"{row.accuracy:>8.4f} {row.balanced_accuracy:>8.4f} {row.seconds:>7.1f}"
+        )
+        tqdm.write(text, file=sys.stdout)
+        sys.stdout.flush()
+
+    def on_end(self, position: Position) -> None:
+        """Close the bar."""
+        assert self.bar is not None
+        self.bar.close()
+
+
+class HistoryFile:
+    """Appends each epoch's row to history.csv as soon as it is known."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_start(self, position: Position) -> None:
+        """Nothing to do: the run folder has made the file with its header."""
+
+    def on_step(self, position: Position) -> None:
+        """Nothing to do."""
+
+    def on_epoch(self, position: Position, row: Row) -> None:
+        """Append the row."""
+        with self.path.open("a", newline="") as file:
+            csv.writer(file).writerow(row_cells(row))
+
+    def on_end(self, position: Position) -> None:
+        """Nothing to do."""
+
+
+def tell(callbacks: Sequence[Callback], position: Position, row: Row | None = None) -> None:
+    """Tell every observer of a step, or of an epoch where there is a row."""
+    for callback in callbacks:
+        if row is None:
+            callback.on_step(position)
+        else:
+            callback.on_epoch(position, row)

@@ -1,0 +1,161 @@
+"""The only loop. It executes plans and nothing else; nothing else changes learning.
+
+    for each phase:   what trains, optimiser, ownership check
+      for each epoch: modes, then for each batch: rates, streams, one step
+                      validation, a row of history
+      frozen tensors are compared with what they were
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from sheer.data.feed import Feed
+from sheer.data.sources import Data
+from sheer.errors import FrozenError, OwnershipError
+from sheer.loop.callbacks import Callback, Position, tell
+from sheer.loop.engine import switched
+from sheer.loop.optimizers import OPTIMIZERS, set_rates
+from sheer.loop.scores import scores_of
+from sheer.loop.step import Loss, train_step
+from sheer.model.hashing import tensors_sha256, weights_sha256
+from sheer.model.stages import is_norm, parameter_groups, set_modes, set_trainable, stage_of
+from sheer.plan.plan import Phase, Plan
+from sheer.plan.schedules import SCHEDULES
+from sheer.record.run import Row
+from sheer.streams import borrowed_generators, reseed, stream_key
+from sheer.task.losses import LOSSES
+from sheer.task.metrics import accuracy, balanced_accuracy, confusion
+
+READERS = 2
+
+
+def train(model: nn.Module, plan: Plan, first: int, data: Data, callbacks: Sequence[Callback]) -> tuple[list[Row], str]:
+    """Carry out the phases of `plan` from number `first` on; returns their rows and why it stopped.
+
+    The caller's random generators, thread count and deterministic switch are left as they were found.
+
+    Raises:
+        DataError: a photograph cannot be read; found before the first step.
+        OwnershipError: the optimiser's tensors are not the model's trainable ones.
+        FrozenError: a frozen tensor moved.
+    """
+    device, seed = torch.device(plan.numerics.device), plan.seed
+    todo = plan.phases[first:]
+    rows: list[Row] = []
+    epoch_number = sum(phase.epochs for phase in plan.phases[:first])
+    step_number = sum(phase.epochs * phase.steps_per_epoch for phase in plan.phases[:first])
+    steps = sum(phase.epochs * phase.steps_per_epoch for phase in todo)
+    feeds = feeds_of(data, todo, plan)
+    for feed in dict.fromkeys(feeds):
+        feed.preflight()
+    position = Position(phase="", epoch=0, epochs=sum(phase.epochs for phase in todo), step=0, steps=steps)
+    with switched(plan.numerics), borrowed_generators(device):
+        model.to(device, memory_format=feeds[0].memory_format)  # type: ignore[call-overload]
+        for callback in callbacks:
+            callback.on_start(position)
+        for phase, feed in zip(todo, feeds, strict=True):
+            position.phase = phase.name
+            stages = [stage.prefixes for stage in plan.model.stages]
+            set_trainable(model, stages, phase.trains_from, phase.norm)
+            schedule = SCHEDULES[phase.schedule.name](**phase.schedule.options())  # type: ignore[arg-type]
+            loss = cast(Loss, LOSSES[phase.loss.name](**phase.loss.options()))  # type: ignore[arg-type]
+            groups = parameter_groups(
+                model, stages, phase.rates, phase.weight_decay, phase.no_decay, plan.model.undecayed
+            )
+            optimizer = OPTIMIZERS[phase.optimizer.name](**phase.optimizer.options()).build(groups)  # type: ignore[arg-type]
+            check_ownership(model, optimizer)
+            frozen_before = frozen_sha256(model, stages, phase)
+            total = phase.epochs * phase.steps_per_epoch
+            for epoch in range(phase.epochs):
+                started = time.perf_counter()
+                set_modes(model, stages, phase.trains_from, phase.norm)
+                losses = []
+                for number, batch in enumerate(feed.training(epoch_number)):
+                    progress = (epoch * phase.steps_per_epoch + number) / total
+                    set_rates(optimizer, schedule.rate(progress), schedule.momentum(progress))
+                    reseed(stream_key(seed, "step", step_number), device)
+                    losses.append(train_step(model, loss, optimizer, batch.inputs, batch.target))
+                    step_number += 1
+                    position.step += 1
+                    tell(callbacks, position)
+                epoch_number += 1
+                position.epoch += 1
+                train_loss = float(torch.stack(losses).cpu().double().mean())
+                row = validated(model, feed, loss, phase.name, epoch_number, train_loss, started)
+                rows.append(row)
+                tell(callbacks, position, row)
+                if position.stop:
+                    break
+            if frozen_sha256(model, stages, phase) != frozen_before:
+                raise FrozenError(f"Phase {phase.name}: a tensor that the plan calls frozen has moved. Was it changed by a callback?")
+            if position.stop:
+                break
+        for callback in callbacks:
+            callback.on_end(position)
+    return rows, position.stop or "plan completed"
+
+
+def feeds_of(data: Data, phases: Sequence[Phase], plan: Plan) -> list[Feed]:
+    """One feed a phase; phases with the same pictures share one, and so its memory."""
+    feeds: list[Feed] = []
+    for phase in phases:
+        same = next((f for f in feeds if all(getattr(f.phase, n) == getattr(phase, n) for n in
+                    ("size", "resize", "augmentation", "mean", "std", "batch_size", "last_batch"))), None)
+        device = torch.device(plan.numerics.device)
+        feeds.append(same or Feed(data, phase, plan.seed, device, plan.numerics.memory_format, READERS))
+    return feeds
+
+
+def validated(
+    model: nn.Module, feed: Feed, loss: Loss, phase: str, epoch: int, train_loss: float, started: float
+) -> Row:
+    """The row of history for the model as it is now."""
+    items = feed.data.valid
+    scores = scores_of(model, (batch.inputs for batch in feed.plain(items)))
+    target = torch.from_numpy(feed.data.labels[items])
+    counts = confusion(scores.argmax(1).numpy(), np.asarray(target), len(feed.data.classes))
+    return Row(
+        phase=phase,
+        epoch=epoch,
+        train_loss=train_loss,
+        valid_loss=float(loss(scores, target).double().mean()),
+        accuracy=accuracy(counts),
+        balanced_accuracy=balanced_accuracy(counts),
+        seconds=time.perf_counter() - started,
+        weights_sha256=weights_sha256(model),
+    )
+
+
+def check_ownership(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Prove that the optimiser holds exactly the model's trainable tensors.
+
+    Raises:
+        OwnershipError: naming the first five that one has and the other has not.
+    """
+    owned = {id(tensor) for group in optimizer.param_groups for tensor in group["params"]}
+    trainable = {id(p): name for name, p in model.named_parameters() if p.requires_grad}
+    missing = [name for key, name in trainable.items() if key not in owned]
+    strangers = len(owned - set(trainable))
+    if missing or strangers:
+        raise OwnershipError(
+            f"The optimiser does not hold the model's trainable tensors: {len(missing)} are missing "
+            f"({', '.join(missing[:5]) or 'none'}), {strangers} of its tensors are not the model's or do not train. "
+            "Was the model replaced, or requires_grad changed, after the optimiser was made? Make the learner anew."
+        )
+
+
+def frozen_sha256(model: nn.Module, stages: Sequence[Sequence[str]], phase: Phase) -> str:
+    """The hash of what must not move: fixed parameters, and statistics of norm layers under policy `frozen`."""
+    fixed = [p for p in model.parameters() if not p.requires_grad]
+    for path, module in model.named_modules():
+        stage = stage_of(path, stages)
+        if is_norm(module) and stage is not None and phase.norm[stage] == "frozen":
+            fixed += list(module.buffers(recurse=False))
+    return tensors_sha256(fixed)

@@ -1,0 +1,1 @@
+"""What learns: backbones, their surgery, heads, stages and norm policy."""

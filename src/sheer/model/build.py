@@ -1,0 +1,207 @@
+"""A model's name, or your own module, to a module with a head for your classes, and the facts about it."""
+
+from __future__ import annotations
+
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from sheer.errors import ModelError, WeightsError
+from sheer.model import backbones
+from sheer.model.hashing import tensors_sha256, weights_sha256
+from sheer.model.heads import HEADS
+from sheer.model.pretrained import IMAGENET, check_reachable, choose_weights, input_facts, qualify
+from sheer.model.stages import EARLY, exempt_from_decay, is_norm, staged_parameters
+from sheer.model.surgery import Cut, cut_timm, cut_torchvision
+from sheer.plan.facts import InputFacts, TensorFact
+from sheer.plan.plan import ModelPlan, Origin, Part, Stage
+from sheer.plan.profiles import Profile
+from sheer.streams import borrowed_generators, reseed, stream_key
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """A model with what the plan needs to know about it; `made_by` is the function or class you passed, if any."""
+
+    model: nn.Module
+    plan: ModelPlan
+    tensors: tuple[TensorFact, ...]
+    inputs: InputFacts
+    weights_label: str
+    made_by: Callable[[], nn.Module] | None
+
+
+def stage_rules(library_name: str, network: nn.Module, rule: str, prefix: str) -> tuple[Stage, ...]:
+    """early | late | head where the network's class is in the table of the rule, else body | head."""
+    early = EARLY.get(f"{rule} {library_name}", {}).get(type(network).__name__)
+    head = Stage(name="head", prefixes=("head",))
+    if early is None:
+        return Stage(name="body", prefixes=("body",)), head
+    return Stage(name="early", prefixes=tuple(prefix + name for name in early)), Stage(name="late", prefixes=("body",)), head
+
+
+def tensor_facts(model: nn.Module, stages: tuple[Stage, ...], undecayed: tuple[str, ...]) -> tuple[TensorFact, ...]:
+    """One fact a parameter of the model as it is now, in the model's order.
+
+    Raises:
+        ModelError: a parameter belongs to none of the stages.
+    """
+    rules = ("norm_bias", "norm_bias_1d")
+    try:
+        parameters = list(staged_parameters(model, [stage.prefixes for stage in stages]))
+    except ValueError as error:
+        raise ModelError(f"{error} Stages are {', '.join(stage.name for stage in stages)}.") from error
+    return tuple(
+        TensorFact(
+            name=name, stage=stage, values=parameter.numel(), norm=is_norm(owner),
+            exempt=tuple(rule for rule in rules if exempt_from_decay(name, parameter, owner, rule, undecayed)),
+            sha256=tensors_sha256([parameter]),
+        )
+        for name, parameter, stage, owner in parameters
+    )
+
+
+def build_named(
+    name: str, *, weights: str, classes: int, profile: Profile, head: Part | None, seed: int, head_by: str
+) -> Built:
+    """A timm or torchvision network, cut with proof, with a new head, on the CPU; the caller's generators are left alone.
+
+    Raises:
+        ModelError: the name, the weights or the cut cannot be had.
+    """
+    library_name, bare = qualify(name)
+    inputs = input_facts(library_name, bare) if weights != "none" or library_name == "timm" else IMAGENET
+    with borrowed_generators(CPU), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        reseed(stream_key(seed, "init-body"), CPU)
+        whole = backbones.timm_whole(bare) if library_name == "timm" else backbones.torchvision_whole(bare)
+        part, licence = choose_weights(library_name, bare, weights, whole)
+        if part.name in ("timm", "torchvision"):
+            check_reachable(library_name, bare)
+        try:
+            whole = backbones.WEIGHTS[part.name](**part.options()).load(whole, bare)
+        except Exception as error:  # torch, pickle, safetensors and hub clients raise their own; the cause is kept
+            raise WeightsError(f"The weights {part} could not be loaded into {library_name}:{bare}: {error}") from error
+        cut = (cut_timm if library_name == "timm" else cut_torchvision)(whole, bare, inputs.size)
+        body = load_cut_body(library_name, bare, cut, whole)
+        head_part = head or default_head(profile)
+        reseed(stream_key(seed, "init-head"), CPU)
+        new_head = HEADS[head_part.name](**head_part.options()).build(cut.features, classes, cut.kind)  # type: ignore[arg-type]
+    model = nn.Sequential(OrderedDict(body=body, head=new_head))
+    prefix = "body." if library_name == "timm" else "body.net."
+    stages = stage_rules(library_name, whole, str(profile.value("stages")), prefix)
+    listed = whole.no_weight_decay() if hasattr(whole, "no_weight_decay") else ()
+    plan = ModelPlan(
+        name=f"{library_name}:{bare}", weights=part, weights_sha256=weights_sha256(body), licence=licence,
+        kind=cut.kind, node=cut.node, features=cut.features, stride=cut.stride, surgery=cut.surgery,
+        head=head_part, stages=stages, undecayed=tuple(sorted(prefix + key for key in listed)),
+        origins=(
+            Origin(field="name", by="you", reason="you named the model" if ":" in name else f"a bare name means {library_name} here"),
+            Origin(field="weights", by="default" if weights == "default" else "you",
+                   reason=f"{library_name}'s own" if weights == "default" else f"you gave --weights {weights}"),
+            *_measured_origins(),
+            Origin(field="head", by=head_by, reason=profile.reason("head.name") if head_by == "default" else "you gave it"),
+            Origin(field="stages", by="default", reason=profile.reason("stages")),
+        ),
+    )
+    label = {"package": f"package {part.options().get('distribution')}", "none": "initialised"}.get(part.name, part.name)
+    return Built(
+        model=model, plan=plan, tensors=tensor_facts(model, stages, plan.undecayed), inputs=inputs,
+        weights_label=label, made_by=None,
+    )
+
+
+def _measured_origins() -> tuple[Origin, ...]:
+    return (
+        Origin(field="weights_sha256", by="measured", reason="over the body's tensors before training"),
+        Origin(field="licence", by="weights", reason="as the weights' source states it"),
+        Origin(field="kind", by="measured", reason="by running the cut network once"),
+        Origin(field="node", by="measured", reason="where the classifier begins"),
+        Origin(field="features", by="measured", reason="by running the cut network once"),
+        Origin(field="stride", by="measured", reason="side of the picture over side of the last map"),
+        Origin(field="undecayed", by="weights", reason="what the network's own code lists"),
+    )
+
+
+def load_cut_body(library_name: str, name: str, cut: Cut, whole: nn.Module) -> nn.Module:
+    """The body that the cut describes, with the tensors of the whole network."""
+    if library_name == "timm":
+        return backbones.load_body(backbones.timm_body(name, cut.kind), whole)
+    return backbones.load_body(backbones.TorchvisionBody(backbones.torchvision_whole(name), cut.node), whole)
+
+
+def default_head(profile: Profile) -> Part:
+    """The profile's head with its settings."""
+    settings = (
+        ("hidden", profile.value("head.hidden")),
+        ("dropout", profile.value("head.dropout")),
+    )
+    return Part(name=str(profile.value("head.name")), settings=settings)
+
+
+def build_own(module: nn.Module | Callable[[], nn.Module], *, seed: int) -> Built:
+    """Your own module, taken whole: it must end in one score a class. A function or class is called without arguments.
+
+    Raises:
+        ModelError: what was passed does not give a module, or one without parameters.
+    """
+    made_by = None if isinstance(module, nn.Module) else module
+    with borrowed_generators(CPU):
+        reseed(stream_key(seed, "init-body"), CPU)
+        model = module if isinstance(module, nn.Module) else module()
+    if not isinstance(model, nn.Module):
+        raise ModelError(
+            f"model={module!r} gives {type(model).__name__}; pass a timm or torchvision name, a torch.nn.Module, or a "
+            "function without arguments that returns one."
+        )
+    stages = (Stage(name="model", prefixes=("",)),)
+    name = f"function:{getattr(made_by, '__name__', '?')}" if made_by else f"module:{type(model).__name__}"
+    plan = ModelPlan(
+        name=name, weights=Part(name="given"), weights_sha256=weights_sha256(model), licence="yours",
+        kind="scores", node="", features=0, stride=1, surgery=None, head=None, stages=stages, undecayed=(),
+        origins=(
+            Origin(field="name", by="you", reason="you passed it"),
+            Origin(field="weights", by="you", reason="as the module came"),
+            *_measured_origins(),
+            Origin(field="head", by="you", reason="the module ends in its own scores"),
+            Origin(field="stages", by="default", reason="a module of your own is one stage"),
+        ),
+    )
+    facts = tensor_facts(model, stages, ())
+    if not facts:
+        raise ModelError(f"{name} has no parameters, so there is nothing to train.")
+    return Built(model=model, plan=plan, tensors=facts, inputs=IMAGENET, weights_label="given", made_by=made_by)
+
+
+@torch.no_grad()
+def check_inputs(model: nn.Module, plan: ModelPlan, sample: torch.Tensor, classes: int) -> None:
+    """Run two items (2, ...) through the model in eval mode, and compare the scores with the classes.
+
+    Raises:
+        ModelError: the network cannot take them, or gives another number of scores than there are classes.
+    """
+    size = sample.shape[-1]
+    if sample.ndim == 4 and size < plan.stride:
+        raise ModelError(
+            f"size={size} is below the stride of {plan.name}, {plan.stride}: its last map would see less than one cell. "
+            f"Give at least {plan.stride}; small pictures may be enlarged."
+        )
+    root, modes = model.training, [(module, module.training) for module in model.modules()]
+    try:
+        scores = model.eval()(sample.to(next(model.parameters()).device))
+    except (RuntimeError, AssertionError, ValueError, TypeError) as error:
+        what = f"pictures of {size} px" if sample.ndim == 4 else f"inputs of shape {tuple(sample.shape)}"
+        raise ModelError(f"{plan.name} cannot take {what}: {str(error).splitlines()[0]}") from error
+    finally:
+        model.train(root)
+        for module, training in modes:
+            module.training = training
+    if not isinstance(scores, torch.Tensor) or scores.shape != (2, classes):
+        shape = tuple(scores.shape) if isinstance(scores, torch.Tensor) else type(scores).__name__
+        raise ModelError(f"{plan.name} gives {shape} for 2 items; (2, {classes}) is needed, one score a class.")

@@ -1,0 +1,93 @@
+"""Heads: what turns a backbone's features into one score a class."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+
+class MaxAvgPool(nn.Module):
+    """(N, C, H, W) to (N, 2C): global maximum, then global average."""
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return torch.cat([features.amax(dim=(2, 3)), features.mean(dim=(2, 3))], dim=1)
+
+
+class AvgPool(nn.Module):
+    """(N, C, H, W) to (N, C): global average."""
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return features.mean(dim=(2, 3))
+
+
+def init_head(head: nn.Module, norm_bias: float) -> None:
+    """Kaiming normal weights (He et al. 2015: fan in, gain of ReLU), biases 0; norm layers 1 and `norm_bias`."""
+    for module in head.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.kaiming_normal_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.BatchNorm1d):
+            nn.init.ones_(module.weight)
+            nn.init.constant_(module.bias, norm_bias)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConcatPool:
+    """Pool by maximum and average (maps only), then BatchNorm, Dropout, Linear for each hidden layer and the classes.
+
+    Dropout is half of `dropout` before every layer but the last; linear layers have no bias. Source:
+    fastai 2.8 `create_head`.
+
+    >>> [tuple(p.shape) for p in ConcatPool().build(512, 3, "map").parameters() if p.ndim == 2]
+    [(512, 1024), (3, 512)]
+    """
+
+    hidden: tuple[int, ...] = (512,)
+    dropout: float = 0.5
+    norm_bias: float = 1e-3
+
+    def build(self, features: int, classes: int, kind: str) -> nn.Sequential:
+        """The head for `features` channels of a "map" (N, C, H, W) or "vector" (N, C)."""
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
+        if kind == "map":
+            layers["pool"] = MaxAvgPool()
+        widths = [features * 2 if kind == "map" else features, *self.hidden, classes]
+        for index, (width, out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+            is_last = index == len(widths) - 2
+            layers[f"norm{index}"] = nn.BatchNorm1d(width)
+            layers[f"drop{index}"] = nn.Dropout(self.dropout if is_last else self.dropout / 2)
+            layers[f"linear{index}"] = nn.Linear(width, out, bias=False)
+            if not is_last:
+                layers[f"act{index}"] = nn.ReLU(inplace=True)
+        head = nn.Sequential(layers)
+        init_head(head, self.norm_bias)
+        return head
+
+
+@dataclass(frozen=True, kw_only=True)
+class Linear:
+    """Average pooling (maps only), dropout, one linear layer with bias.
+
+    >>> tuple(Linear().build(8, 3, "vector")(torch.zeros(2, 8)).shape)
+    (2, 3)
+    """
+
+    dropout: float = 0.0
+
+    def build(self, features: int, classes: int, kind: str) -> nn.Sequential:
+        """The head for `features` channels of a "map" (N, C, H, W) or "vector" (N, C)."""
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
+        if kind == "map":
+            layers["pool"] = AvgPool()
+        layers["drop"] = nn.Dropout(self.dropout)
+        layers["linear"] = nn.Linear(features, classes)
+        head = nn.Sequential(layers)
+        init_head(head, 0.0)
+        return head
+
+
+HEADS = {"concat_pool": ConcatPool, "linear": Linear}

@@ -1,0 +1,174 @@
+"""Stages: rules that say which part of a model a tensor belongs to, evaluated on the model as it is now.
+
+A stage is a tuple of name prefixes; the longest match wins. What trains, in which mode each module
+runs, and the optimiser's groups all follow from the stages, so nothing is kept from an older model.
+
+Norm layers are chosen by their type, never by their name, and have a policy a stage.
+Three switches that people take for one: do scale and shift train, are batch or running statistics
+used, do the running statistics move.
+
+    policy   scale and shift   statistics used   running statistics
+    train    train             of the batch      move
+    adapt    fixed             of the batch      move
+    frozen   fixed             running           stand still
+
+Layers without running statistics (LayerNorm, GroupNorm, RMSNorm) know only the first switch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from torch import nn
+
+Stages = Sequence[Sequence[str]]
+
+NORM_TYPES = (
+    nn.modules.batchnorm._BatchNorm,
+    nn.modules.instancenorm._InstanceNorm,
+    nn.LayerNorm,
+    nn.GroupNorm,
+    nn.RMSNorm,
+)
+
+
+def is_norm(module: nn.Module) -> bool:
+    """Whether the module is a norm layer, subclasses (timm's BatchNormAct2d, ...) included.
+
+    >>> is_norm(nn.BatchNorm2d(3)), is_norm(nn.Linear(3, 3))
+    (True, False)
+    """
+    return isinstance(module, NORM_TYPES)
+
+
+def stage_of(name: str, stages: Stages) -> int | None:
+    """The index of the stage with the longest prefix of `name`, whole dotted parts only; None if none matches.
+
+    >>> stage_of("body.layer10.weight", [["body.layer1"], ["body"]])
+    1
+    """
+    best, longest = None, -1
+    for index, prefixes in enumerate(stages):
+        for prefix in prefixes:
+            hit = prefix == "" or name == prefix or name.startswith(prefix + ".")
+            if hit and len(prefix) > longest:
+                best, longest = index, len(prefix)
+    return best
+
+
+def staged_parameters(model: nn.Module, stages: Stages) -> Iterator[tuple[str, nn.Parameter, int, nn.Module]]:
+    """(name, parameter, stage, owner) of every parameter, in the model's order, shared ones once.
+
+    Raises ValueError where a parameter belongs to no stage.
+    """
+    seen: set[int] = set()
+    for path, module in model.named_modules():
+        for short, parameter in module.named_parameters(recurse=False):
+            if id(parameter) in seen:
+                continue
+            seen.add(id(parameter))
+            name = f"{path}.{short}" if path else short
+            stage = stage_of(name, stages)
+            if stage is None:
+                raise ValueError(f"The parameter {name} belongs to none of the plan's stages.")
+            yield name, parameter, stage, module
+
+
+def set_trainable(model: nn.Module, stages: Stages, trains_from: int, norm: Sequence[str]) -> None:
+    """Set `requires_grad` of every parameter: norm layers by their stage's policy, the rest by `trains_from`."""
+    for _, parameter, stage, owner in staged_parameters(model, stages):
+        trains = norm[stage] == "train" if is_norm(owner) else stage >= trains_from
+        parameter.requires_grad_(trains)
+
+
+def set_modes(model: nn.Module, stages: Stages, trains_from: int, norm: Sequence[str]) -> None:
+    """Training mode, but for stages in which nothing may move (their dropout rests too) and frozen norm layers."""
+    model.train()
+    for path, module in model.named_modules():
+        inside = {stage_of(f"{path}.{name}" if path else name, stages) for name, _ in module.named_parameters()}
+        inside = inside or {stage_of(path, stages)}
+        known = [stage for stage in inside if stage is not None]
+        if not known:
+            continue
+        if all(stage < trains_from and norm[stage] == "frozen" for stage in known):
+            module.eval()
+        elif is_norm(module) and norm[known[0]] == "frozen":
+            module.eval()
+
+
+def exempt_from_decay(name: str, parameter: nn.Parameter, owner: nn.Module, rule: str, skip: Sequence[str]) -> bool:
+    """Whether the no-decay rule exempts a parameter from weight decay.
+
+    `norm_bias`: parameters of norm layers and everything called bias. `norm_bias_1d`: those, all
+    tensors with fewer than two dimensions, and the names in `skip` (what the model itself lists).
+    """
+    if is_norm(owner) or name.rpartition(".")[2] == "bias":
+        return True
+    return rule == "norm_bias_1d" and (parameter.ndim < 2 or name in skip)
+
+
+def parameter_groups(
+    model: nn.Module,
+    stages: Stages,
+    rates: Sequence[float],
+    weight_decay: float,
+    no_decay: str,
+    skip: Sequence[str],
+) -> list[dict[str, object]]:
+    """The optimiser's groups: per stage the trainable tensors with decay, then those without; `peak` is the stage's rate."""
+    groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
+    for name, parameter, stage, owner in staged_parameters(model, stages):
+        if parameter.requires_grad:
+            exempt = exempt_from_decay(name, parameter, owner, no_decay, skip)
+            groups.setdefault((stage, exempt), []).append(parameter)
+    return [
+        {
+            "params": groups[stage, exempt],
+            "peak": rates[stage],
+            "lr": rates[stage],
+            "weight_decay": 0.0 if exempt else weight_decay,
+        }
+        for stage, exempt in sorted(groups)
+    ]
+
+
+_VIT_HALF = tuple(f"blocks.{number}" for number in range(6))
+EARLY: dict[str, dict[str, tuple[str, ...]]] = {
+    "stride timm": {
+        "ResNet": ("conv1", "bn1", "layer1", "layer2"),
+        "EfficientNet": ("conv_stem", "bn1", "blocks.0", "blocks.1", "blocks.2"),
+        "MobileNetV3": ("conv_stem", "bn1", "blocks.0", "blocks.1", "blocks.2"),
+        "ConvNeXt": ("stem", "stages.0", "stages.1"),
+        "RegNet": ("stem", "s1", "s2"),
+        "SwinTransformer": ("patch_embed", "layers.0", "layers.1"),
+        "VisionTransformer": ("cls_token", "reg_token", "pos_embed", "patch_embed", "norm_pre", *_VIT_HALF),
+        "DenseNet": ("features.conv0", "features.norm0", "features.denseblock1", "features.transition1",
+                     "features.denseblock2"),
+    },
+    "stride torchvision": {
+        "ResNet": ("conv1", "bn1", "layer1", "layer2"),
+        "EfficientNet": ("features.0", "features.1", "features.2", "features.3"),
+        "MobileNetV2": tuple(f"features.{number}" for number in range(7)),
+        "ConvNeXt": ("features.0", "features.1", "features.2", "features.3"),
+        "RegNet": ("stem", "trunk_output.block1", "trunk_output.block2"),
+        "ShuffleNetV2": ("conv1", "stage2"),
+        "SwinTransformer": ("features.0", "features.1", "features.2", "features.3"),
+        "VisionTransformer": ("class_token", "conv_proj", "encoder.pos_embedding",
+                              *(f"encoder.layers.encoder_layer_{number}" for number in range(6))),
+        "DenseNet": ("features.conv0", "features.norm0", "features.denseblock1", "features.transition1",
+                     "features.denseblock2"),
+    },
+    "fastai torchvision": {
+        "ResNet": ("conv1", "bn1", "layer1", "layer2"),
+        "DenseNet": ("features.conv0", "features.norm0", "features.denseblock1", "features.transition1",
+                     "features.denseblock2"),
+        "VGG": tuple(f"features.{number}" for number in range(22)),
+        "AlexNet": tuple(f"features.{number}" for number in range(6)),
+        "SqueezeNet": tuple(f"features.{number}" for number in range(5)),
+    },
+}
+"""Where a body's early stage ends, by rule and library, then by the class of the network.
+
+`stride`: everything computed at stride 8 or finer, or the first half of a transformer. `fastai`: the
+boundaries of fastai 2.8 `vision/learner.py`. A class that is not listed has one stage, `body`.
+"""

@@ -1,0 +1,1 @@
+"""What will be done: the vocabulary of decisions. Nothing here imports torch."""

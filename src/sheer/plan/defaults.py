@@ -1,0 +1,252 @@
+"""The only place that picks a value nobody gave: a draft, a model's facts and data's facts to a phase."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from sheer.errors import PlanError, nearest
+from sheer.plan.facts import InputFacts, TensorFact, joint_hash
+from sheer.plan.plan import Group, Origin, Part, Phase, Stage
+from sheer.plan.profiles import Profile
+from sheer.plan.rates import spread
+from sheer.plan.recipes import Draft, Given
+from sheer.plan.schedules import SCHEDULES
+
+NORM_POLICIES = ("train", "adapt", "frozen")
+KINDS = ("decay", "no decay", "fixed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Situation:
+    """What a draft is resolved against."""
+
+    profile: Profile
+    stages: tuple[Stage, ...]
+    tensors: tuple[TensorFact, ...]
+    inputs: InputFacts
+    train_items: int
+    device: str
+    trains_from: int
+    weights_from: str
+    phases_before: tuple[Phase, ...]
+
+
+def image_size(given: int | None, profile: Profile, inputs: InputFacts, device: str) -> tuple[int, Origin]:
+    """The side of the pictures in pixels, and who decided it.
+
+    Raises:
+        PlanError: the size is no positive whole number.
+    """
+    if given is not None:
+        if isinstance(given, bool) or not isinstance(given, int) or given < 1:
+            raise PlanError(f"size={given!r}: give the side of the pictures in pixels, a whole number such as 160.")
+        return given, Origin(field="size", by="you", reason="you gave it")
+    on_cpu = profile.value("size.cpu")
+    if isinstance(on_cpu, int) and device == "cpu" and not inputs.fixed_size and on_cpu < inputs.size:
+        return on_cpu, Origin(field="size", by="default", reason=profile.reason("size.cpu"))
+    return inputs.size, Origin(field="size", by="weights", reason=f"the size the weights were made for ({inputs.source})")
+
+
+def resize_rule(given: Given, profile: Profile, inputs: InputFacts) -> tuple[Part, Origin]:
+    """How a picture becomes a square: the method with its crop fraction and interpolation."""
+    fraction = profile.value("resize.fraction")
+    interpolation = profile.value("resize.interpolation")
+    by = "weights" if fraction is None else "default"
+    reason = profile.reason("resize.fraction") + "; " + profile.reason("resize.interpolation")
+    method = given.resize or "crop"
+    if method not in ("crop", "squish"):
+        raise PlanError(f"resize={method!r} is no resize method. {nearest(method, ('crop', 'squish'))}")
+    settings: list[tuple[str, str | float]] = []
+    if method == "crop":
+        settings.append(("fraction", inputs.crop_fraction if not isinstance(fraction, int | float) else float(fraction)))
+    settings.append(("interpolation", inputs.interpolation if not isinstance(interpolation, str) else interpolation))
+    if given.resize:
+        by, reason = "you", "you gave the method; " + reason
+    return Part(name=method, settings=tuple(settings)), Origin(field="resize", by=by, reason=reason)
+
+
+def norm_policies(
+    given: str | tuple[str, ...] | None, profile: Profile, stages: int, trains_from: int
+) -> tuple[tuple[str, ...], Origin]:
+    """One norm policy a stage: what was given or the profile's for frozen stages, `train` for the rest."""
+    frozen = given if isinstance(given, str) else profile.value("norm_frozen")
+    if isinstance(given, tuple):
+        if len(given) != stages:
+            raise PlanError(f"norm={given!r} has {len(given)} policies, but the model has {stages} stages.")
+        policies = given
+    else:
+        policies = tuple(str(frozen) if index < trains_from else "train" for index in range(stages))
+    for policy in policies:
+        if policy not in NORM_POLICIES:
+            raise PlanError(f"norm={policy!r} is no norm policy. {nearest(policy, NORM_POLICIES)}")
+    if given is not None:
+        return policies, Origin(field="norm", by="you", reason="you gave it")
+    reason = profile.reason("norm_frozen") if trains_from else "norm layers train with their stage"
+    return policies, Origin(field="norm", by="default", reason=reason)
+
+
+def resolve(draft: Draft, situation: Situation) -> Phase:
+    """The phase that the draft becomes for this model and this data.
+
+    Raises:
+        PlanError: a value is not allowed for them, or the draft was made for another profile.
+    """
+    profile, given, count = situation.profile, draft.given, len(situation.stages)
+    if draft.profile != profile.name:
+        raise PlanError(
+            f"The recipe was made for profile {draft.profile!r}, the learner uses {profile.name!r}: "
+            f"pass profile={profile.name!r} to the recipe."
+        )
+    trains_from, trains_origin = _trains_from(draft, situation)
+    rates = spread(draft.rate, count, profile.number("rest_divisor"))
+    norm, norm_origin = norm_policies(given.norm, profile, count, trains_from)
+    batch_size, batch_origin = _batch_size(given.batch_size, profile, situation.train_items)
+    size, size_origin = image_size(given.size, profile, situation.inputs, situation.device)
+    resize, resize_origin = resize_rule(given, profile, situation.inputs)
+    names = given.augmentation if given.augmentation is not None else profile.value("augmentation")
+    decay = _pick(given.weight_decay, profile, "weight_decay", "weight_decay")
+    smoothing = _pick(given.label_smoothing, profile, "loss", "loss.label_smoothing")
+    if not 0 <= smoothing[0] < 1:
+        raise PlanError(f"label_smoothing={smoothing[0]!r}: give a number of at least 0 and below 1.")
+    if not 0 <= decay[0] < float("inf"):
+        raise PlanError(f"weight_decay={decay[0]!r}: give a number of at least 0.")
+    last = str(profile.value("last_batch"))
+    optimizer = Part(
+        name="adamw",
+        settings=(
+            ("beta2", profile.number("beta2")),
+            ("eps", profile.number("eps")),
+            ("implementation", profile.value("implementation")),
+        ),
+    )
+    phase = Phase(
+        name=draft.name,
+        epochs=draft.epochs,
+        steps_per_epoch=_steps(situation.train_items, batch_size, last),
+        trains_from=trains_from,
+        rates=rates,
+        norm=norm,
+        schedule=draft.schedule,
+        optimizer=optimizer,
+        weight_decay=decay[0],
+        no_decay=str(profile.value("no_decay")),
+        loss=Part(name="cross_entropy", settings=(("label_smoothing", smoothing[0]),)),
+        batch_size=batch_size,
+        last_batch=last,
+        size=size,
+        resize=resize,
+        augmentation=tuple(Part(name=str(name)) for name in (names if isinstance(names, tuple) else ())),
+        mean=situation.inputs.mean,
+        std=situation.inputs.std,
+        groups=(),
+        origins=(
+            *(origin for origin in draft.origins if origin.field != "trains_from"),
+            trains_origin,
+            norm_origin,
+            batch_origin,
+            size_origin,
+            resize_origin,
+            decay[1],
+            smoothing[1],
+            Origin(field="steps_per_epoch", by="data", reason=f"{situation.train_items} items in batches of {batch_size}"),
+            Origin(
+                field="optimizer", by="default",
+                reason=f"torch's AdamW; {profile.reason('beta2')}; {profile.reason('eps')}; {profile.reason('implementation')}",
+            ),
+            Origin(field="no_decay", by="default", reason=profile.reason("no_decay")),
+            Origin(field="last_batch", by="default", reason=profile.reason("last_batch")),
+            Origin(
+                field="augmentation",
+                by="default" if given.augmentation is None else "you",
+                reason=profile.reason("augmentation") if given.augmentation is None else "you gave it",
+            ),
+            Origin(field="mean", by="weights", reason=f"what the weights were trained with ({situation.inputs.source})"),
+            Origin(field="std", by="weights", reason=f"what the weights were trained with ({situation.inputs.source})"),
+        ),
+    )
+    return replace(phase, groups=groups_of(phase, situation))
+
+
+def _trains_from(draft: Draft, situation: Situation) -> tuple[int, Origin]:
+    count = len(situation.stages)
+    if draft.trains_from is None:
+        reason = "as the learner stands: " + ("everything trains" if situation.trains_from == 0 else "the body is frozen")
+        return situation.trains_from, Origin(field="trains_from", by="you", reason=reason)
+    index = draft.trains_from + count if draft.trains_from < 0 else draft.trains_from
+    if not 0 <= index < count:
+        raise PlanError(f"freeze_to({draft.trains_from}): the model has {count} stages, so give {-count} to {count - 1}.")
+    return index, next(origin for origin in draft.origins if origin.field == "trains_from")
+
+
+def _batch_size(given: int | None, profile: Profile, items: int) -> tuple[int, Origin]:
+    wanted = int(profile.number("batch_size")) if given is None else given
+    if isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 2:
+        raise PlanError(f"batch_size={given!r}: give a whole number of at least 2; norm layers need more than one item.")
+    if wanted > items:
+        return items, Origin(field="batch_size", by="data", reason=f"{wanted} was wanted, but there are {items} items")
+    if given is None:
+        return wanted, Origin(field="batch_size", by="default", reason=profile.reason("batch_size"))
+    return wanted, Origin(field="batch_size", by="you", reason="you gave it")
+
+
+def _pick(given: float | None, profile: Profile, field: str, key: str) -> tuple[float, Origin]:
+    if given is None:
+        return profile.number(key), Origin(field=field, by="default", reason=profile.reason(key))
+    return float(given), Origin(field=field, by="you", reason="you gave it")
+
+
+def _steps(items: int, batch_size: int, last_batch: str) -> int:
+    return items // batch_size if last_batch == "drop" else -(-items // batch_size)
+
+
+def kind_of(tensor: TensorFact, phase: Phase) -> str:
+    """Whether the tensor trains with decay, trains without, or is fixed in this phase."""
+    policy = phase.norm[tensor.stage]
+    trains = policy == "train" if tensor.norm else tensor.stage >= phase.trains_from
+    if not trains:
+        return "fixed"
+    return "no decay" if phase.no_decay in tensor.exempt else "decay"
+
+
+def groups_of(phase: Phase, situation: Situation) -> tuple[Group, ...]:
+    """One row a parameter group, in the optimiser's order, the fixed tensors of each stage after them."""
+    schedule = SCHEDULES[phase.schedule.name](**phase.schedule.options())  # type: ignore[arg-type]
+    total = phase.epochs * phase.steps_per_epoch
+    rows: list[Group] = []
+    for index, stage in enumerate(situation.stages):
+        for kind in KINDS:
+            tensors = [t for t in situation.tensors if t.stage == index and kind_of(t, phase) == kind]
+            if not tensors:
+                continue
+            trains = kind != "fixed"
+            peak = phase.rates[index] if trains else 0.0
+            changed_by = _last_change(index, tensors, situation.phases_before)
+            rows.append(
+                Group(
+                    stage=stage.name,
+                    kind=kind,
+                    tensors=len(tensors),
+                    values=sum(tensor.values for tensor in tensors),
+                    trains=trains,
+                    rate_start=peak * schedule.rate(0.0),
+                    rate_peak=max(peak * schedule.rate(step / total) for step in range(total)),
+                    rate_end=peak * schedule.rate((total - 1) / total),
+                    weight_decay=phase.weight_decay if kind == "decay" else 0.0,
+                    norm=phase.norm[index],
+                    weights_from=changed_by or _first_source(stage.name, situation),
+                    sha256="" if changed_by else joint_hash(tensors),
+                )
+            )
+    return tuple(rows)
+
+
+def _last_change(stage: int, tensors: Sequence[TensorFact], before: tuple[Phase, ...]) -> str:
+    for number in range(len(before), 0, -1):
+        if any(kind_of(tensor, before[number - 1]) != "fixed" for tensor in tensors):
+            return f"phase {number}"
+    return ""
+
+
+def _first_source(stage: str, situation: Situation) -> str:
+    return "initialised" if stage == "head" else situation.weights_from

@@ -1,0 +1,216 @@
+"""What will be done, as frozen data: the whole vocabulary of decisions.
+
+A `Plan` is complete: the loop, the ejected script and the table that people read use nothing
+else. Names of techniques are `Part`s (a name from a literal table, and its settings), so that a
+plan needs neither torch nor the modules that carry it out, and is JSON as it stands.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, fields
+
+from sheer.plan import document, table
+
+Value = None | bool | int | float | str | tuple["Value", ...]
+
+ORIGINS = ("you", "recipe", "default", "weights", "data", "machine", "measured")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Who decided a field, and why: `by` is one of ORIGINS, `reason` one sentence."""
+
+    field: str
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A technique by its name in a literal table (HEADS, SCHEDULES, ...) and its settings."""
+
+    name: str
+    settings: tuple[tuple[str, Value], ...] = ()
+
+    def options(self) -> dict[str, Value]:
+        """The settings as keyword arguments."""
+        return dict(self.settings)
+
+    def __str__(self) -> str:
+        inside = ", ".join(f"{key}={value!r}" for key, value in self.settings)
+        return f"{self.name}({inside})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A rule for parameters: those whose name starts with one of `prefixes`; the longest match wins."""
+
+    name: str
+    prefixes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surgery:
+    """The proof that the kept body and the old classifier give the old logits (shape (2, classes)).
+
+    `largest_difference` is the largest absolute difference of a logit; a cut that is not bit for
+    bit equal is refused, so it is 0.0 in every plan that has a surgery.
+    """
+
+    method: str
+    kept_parameters: int
+    dropped_parameters: int
+    dropped: tuple[str, ...]
+    largest_difference: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelPlan:
+    """What learns.
+
+    `features` is the width that enters the head, `kind` "map" (N, C, H, W) or "vector" (N, C), or
+    "scores" for a module that is taken whole; `node` is where torch.fx cuts ("" elsewhere);
+    `undecayed` are tensors that the network itself exempts from weight decay.
+    """
+
+    name: str
+    weights: Part
+    weights_sha256: str
+    licence: str
+    kind: str
+    node: str
+    features: int
+    stride: int
+    surgery: Surgery | None
+    head: Part | None
+    stages: tuple[Stage, ...]
+    undecayed: tuple[str, ...]
+    origins: tuple[Origin, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataPlan:
+    """What is learned from. Counts are items; `listing_sha256` covers relative names and sizes in bytes."""
+
+    source: str
+    classes: tuple[str, ...]
+    train_items: int
+    valid_items: int
+    train_counts: tuple[int, ...]
+    valid_counts: tuple[int, ...]
+    split: Part
+    listing_sha256: str
+    origins: tuple[Origin, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numerics:
+    """What could change bits without changing the mathematics."""
+
+    device: str
+    threads: int
+    memory_format: str
+    precision: str
+    deterministic: bool
+    origins: tuple[Origin, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """One parameter group as the optimiser will get it, or the tensors of a stage that do not train.
+
+    Rates are per step; `sha256` is the first 8 digits over the group's tensors when the plan was
+    made, "" where a phase before it changes them.
+    """
+
+    stage: str
+    kind: str
+    tensors: int
+    values: int
+    trains: bool
+    rate_start: float
+    rate_peak: float
+    rate_end: float
+    weight_decay: float
+    norm: str
+    weights_from: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """One stretch of training under one set of decisions.
+
+    `rates` and `norm` have one entry per stage. Stages before `trains_from` are frozen, but for
+    what their norm policy lets move (`train`, `adapt` or `frozen`).
+    """
+
+    name: str
+    epochs: int
+    steps_per_epoch: int
+    trains_from: int
+    rates: tuple[float, ...]
+    norm: tuple[str, ...]
+    schedule: Part
+    optimizer: Part
+    weight_decay: float
+    no_decay: str
+    loss: Part
+    batch_size: int
+    last_batch: str
+    size: int
+    resize: Part
+    augmentation: tuple[Part, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    groups: tuple[Group, ...]
+    origins: tuple[Origin, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything that will be done to one model, in order. `print(plan)` is the table; JSON goes out and in."""
+
+    profile: str
+    seed: int
+    model: ModelPlan
+    data: DataPlan
+    numerics: Numerics
+    phases: tuple[Phase, ...]
+    origins: tuple[Origin, ...]
+
+    def __str__(self) -> str:
+        return table.render(self)
+
+    def to_json(self) -> str:
+        """The plan as JSON text, indented by two spaces."""
+        return json.dumps(document.encode(self), indent=2)
+
+    @staticmethod
+    def from_json(text: str) -> Plan:
+        """The plan that `to_json` wrote: equal to it, value for value.
+
+        Raises:
+            PlanError: the text is no plan, or has fields missing or too many.
+        """
+        return document.decode(Plan, document.parse(text), "plan")
+
+    def short_hash(self) -> str:
+        """Eight hexadecimal digits of the SHA-256 of the plan's JSON."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:8]
+
+
+def origin_of(holder: ModelPlan | DataPlan | Numerics | Phase | Plan, field: str) -> Origin:
+    """The origin of `field`; a plan's test asserts that every field has one."""
+    for origin in holder.origins:
+        if origin.field == field:
+            return origin
+    raise KeyError(field)
+
+
+def decisions(holder: ModelPlan | DataPlan | Numerics | Phase | Plan) -> tuple[str, ...]:
+    """The names of the fields that are decisions: all but those that hold other plan objects."""
+    inside = ("origins", "groups", "model", "data", "numerics", "phases", "surgery")
+    return tuple(field.name for field in fields(holder) if field.name not in inside)

@@ -1,0 +1,52 @@
+"""A learning rate as people write it (a number, a slice, a list) to one peak rate per stage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sheer.errors import PlanError
+
+Rate = float | slice | Sequence[float]
+
+
+def spread(rate: Rate, stages: int, rest_divisor: float = 10.0) -> tuple[float, ...]:
+    """One peak rate per stage, first stage first.
+
+    A number goes to all stages; slice(x) gives x to the last and x / rest_divisor to all others;
+    slice(a, b) is the geometric row a (b/a)^(i / (n-1)); a list is taken as it is. Source: fastai 2.8.
+
+    Raises:
+        PlanError: a rate is not positive and finite, or a list has another length than the stages.
+
+    >>> spread(slice(3e-3), 3)
+    (0.0003, 0.0003, 0.003)
+    """
+    if isinstance(rate, slice):
+        start, stop = rate.start, rate.stop
+        if rate.step is not None or stop is None:
+            raise PlanError(f"rate={rate!r}: write slice(last) or slice(first, last), without a step.")
+        check_rates([stop] if start is None else [start, stop], rate)
+        if start is None:
+            return (*[stop / rest_divisor] * (stages - 1), float(stop))
+        if stages == 1:
+            return (float(stop),)
+        factor = (stop / start) ** (1 / (stages - 1))
+        return (*[start * factor**i for i in range(stages - 1)], float(stop))
+    if isinstance(rate, int | float):
+        check_rates([rate], rate)
+        return (float(rate),) * stages
+    rates = tuple(float(value) for value in rate)
+    check_rates(rates, rate)
+    if len(rates) != stages:
+        raise PlanError(
+            f"rate={rate!r} has {len(rates)} values, but the model has {stages} stages: "
+            "give one value a stage, a slice, or one number."
+        )
+    return rates
+
+
+def check_rates(rates: Sequence[float], given: object) -> None:
+    """PlanError unless every rate is a positive, finite number."""
+    for rate in rates:
+        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < float("inf"):
+            raise PlanError(f"rate={given!r}: a learning rate is a positive, finite number, for instance 2e-3.")

@@ -1,0 +1,140 @@
+"""A plan as the table that people read: groups first, then data, then schedule, each value with who decided it and why."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sheer.plan.plan import DataPlan, ModelPlan, Numerics, Phase, Plan
+
+WIDTH = 118
+
+
+def columns(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
+    """Rows of text under a header, padded to columns; the columns in `right` are right-aligned."""
+    widths = [max(len(row[index]) for row in [header, *rows]) for index in range(len(header))]
+    lines = []
+    for row in [header, *rows]:
+        cells = [text.rjust(width) if i in right else text.ljust(width)
+                 for i, (text, width) in enumerate(zip(row, widths, strict=True))]
+        lines.append("  " + "  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def _rate(value: float) -> str:
+    return f"{value:.3g}" if value else "-"
+
+
+def _groups(phase: Phase) -> str:
+    header = ("stage", "group", "tensors", "values", "trains", "rate start", "peak", "end", "decay", "norm", "weights from", "sha256")
+    rows = [
+        (
+            group.stage, group.kind, str(group.tensors), f"{group.values:,}", "yes" if group.trains else "no",
+            _rate(group.rate_start), _rate(group.rate_peak), _rate(group.rate_end),
+            f"{group.weight_decay:g}" if group.trains else "-", group.norm, group.weights_from, group.sha256 or "-",
+        )
+        for group in phase.groups
+    ]
+    return columns(header, rows, right=(2, 3, 5, 6, 7, 8))
+
+
+def _decisions(holder: ModelPlan | DataPlan | Numerics | Phase | Plan, rows: Sequence[tuple[str, str, str]]) -> str:
+    """Rows of (label, value, field); who decided the field and why are looked up among its origins."""
+    origins = {origin.field: origin for origin in holder.origins}
+    label_width = max(len(label) for label, _, _ in rows)
+    lines = []
+    for label, value, field in rows:
+        origin = origins[field]
+        head = f"  {label.ljust(label_width)}  {value}"
+        text = f"{head}  [{origin.by}: {origin.reason}]"
+        lines += textwrap.wrap(
+            text, WIDTH, subsequent_indent=" " * (label_width + 4), break_long_words=False, break_on_hyphens=False
+        )
+    return "\n".join(lines)
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return "(" + ", ".join(f"{value:.4g}" for value in values) + ")"
+
+
+def _phase(phase: Phase, number: int, count: int) -> str:
+    total = phase.epochs * phase.steps_per_epoch
+    title = f"Phase {number} of {count}: {phase.name}, {phase.epochs} epoch{'s' * (phase.epochs != 1)}, {total} steps"
+    rows = [
+        ("epochs", str(phase.epochs), "epochs"),
+        ("trains from", f"stage {phase.trains_from} on", "trains_from"),
+        ("peak rates", _numbers(phase.rates) + ", one a stage", "rates"),
+        ("norm policy", ", ".join(phase.norm), "norm"),
+        ("size", f"{phase.size} px", "size"),
+        ("resize", str(phase.resize), "resize"),
+        ("normalise", f"mean {_numbers(phase.mean)} std {_numbers(phase.std)}", "mean"),
+        ("augmentation", ", ".join(map(str, phase.augmentation)) or "none", "augmentation"),
+        ("batch", f"{phase.batch_size} items, {phase.steps_per_epoch} steps an epoch", "batch_size"),
+        ("last batch", phase.last_batch, "last_batch"),
+        ("schedule", str(phase.schedule), "schedule"),
+        ("optimiser", str(phase.optimizer), "optimizer"),
+        ("weight decay", f"{phase.weight_decay:g}", "weight_decay"),
+        ("no decay", phase.no_decay, "no_decay"),
+        ("loss", str(phase.loss), "loss"),
+    ]
+    return f"{title}\n{_groups(phase)}\n{_decisions(phase, rows)}"
+
+
+def _model(plan: Plan) -> str:
+    model = plan.model
+    rows = [
+        ("model", model.name, "name"),
+        ("weights", f"{model.weights} sha256 {model.weights_sha256[:8]}", "weights"),
+        ("licence", model.licence, "licence"),
+        ("features", f"{model.features} ({model.kind}), stride {model.stride}", "features"),
+        ("head", str(model.head) if model.head else "the module's own", "head"),
+        ("stages", " | ".join(stage.name for stage in model.stages), "stages"),
+    ]
+    text = "Model\n" + _decisions(model, rows)
+    if model.surgery:
+        cut = model.surgery
+        dropped = ", ".join(cut.dropped[:4]) + (f" and {len(cut.dropped) - 4} more" if len(cut.dropped) > 4 else "")
+        text += (
+            f"\n  surgery   kept {cut.kept_parameters:,} values, dropped {cut.dropped_parameters:,} ({dropped or 'nothing'}); "
+            f"kept body + old classifier against the whole: largest difference of a logit {cut.largest_difference:g}"
+        )
+    return text
+
+
+def _data(plan: Plan) -> str:
+    data = plan.data
+    counts = [
+        (name, str(train), str(valid))
+        for name, train, valid in zip(data.classes, data.train_counts, data.valid_counts, strict=True)
+    ]
+    shown = counts if len(counts) <= 12 else [*counts[:10], (f"... {len(counts) - 10} more", "", "")]
+    rows = [
+        ("source", data.source, "source"),
+        ("items", f"{data.train_items} to train on, {data.valid_items} to validate on", "train_items"),
+        ("split", str(data.split), "split"),
+        ("listing", f"sha256 {data.listing_sha256[:8]}", "listing_sha256"),
+    ]
+    table = columns(("class", "train", "valid"), shown, right=(1, 2))
+    return f"Data\n{_decisions(data, rows)}\n{table}"
+
+
+def _machine(plan: Plan) -> str:
+    numerics = plan.numerics
+    rows = [
+        ("device", numerics.device, "device"),
+        ("threads", str(numerics.threads), "threads"),
+        ("precision", numerics.precision, "precision"),
+        ("memory format", numerics.memory_format, "memory_format"),
+        ("deterministic", str(numerics.deterministic), "deterministic"),
+    ]
+    return "Numerics\n" + _decisions(numerics, rows)
+
+
+def render(plan: Plan) -> str:
+    """The whole plan as text, at most about 150 columns wide."""
+    general = _decisions(plan, [("profile", plan.profile, "profile"), ("seed", str(plan.seed), "seed")])
+    parts = [f"Plan {plan.short_hash()}\n{general}", _model(plan), _data(plan)]
+    parts += [_phase(phase, number, len(plan.phases)) for number, phase in enumerate(plan.phases, 1)]
+    return "\n\n".join([*parts, _machine(plan)])

@@ -1,0 +1,263 @@
+"""What happened: rows of history, the record, and the run folder that holds them.
+
+    plan.json             what was done, every decision with its origin
+    history.csv           a row an epoch
+    weights.safetensors   the model's tensors
+    record.json           versions, fingerprints, times, why it stopped; written last, so that a folder
+                          with a record is a finished run
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from importlib import metadata
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from sheer.errors import RunError
+from sheer.model.hashing import weights_sha256
+from sheer.plan.document import decode, encode, parse
+from sheer.plan.plan import Plan
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One epoch: losses are means an item, metrics over the held-out items, `seconds` with validation.
+
+    `epoch` counts from 1 over the whole plan; `weights_sha256` covers the model's tensors after it.
+    """
+
+    phase: str
+    epoch: int
+    train_loss: float
+    valid_loss: float
+    accuracy: float
+    balanced_accuracy: float
+    seconds: float
+    weights_sha256: str
+
+
+COLUMNS = tuple(field.name for field in fields(Row))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Module:
+    """A module of your own that a run used: kept by name and source hash, never imported by itself."""
+
+    name: str
+    source_sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What a run was made with and how it ended. `data_sha256` covers the contents of every file, "" for arrays."""
+
+    format: int
+    plan_hash: str
+    weights_sha256: str
+    data_sha256: str
+    stop_reason: str
+    seconds: float
+    device: str
+    threads: int
+    machine: str
+    python: str
+    sheer: str
+    torch: str
+    torchvision: str
+    timm: str
+    numpy: str
+    pillow: str
+    own_module: Module | None
+    inputs_mean: tuple[float, ...]
+    inputs_std: tuple[float, ...]
+
+
+def version_of(package: str) -> str:
+    """The installed version, "" where it is not installed; nothing is imported."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def make_record(
+    *, plan: Plan, model: nn.Module, contents: Sequence[str], stop_reason: str, seconds: float, own_module: Module | None
+) -> Record:
+    """The record of a run that has just ended; `contents` are the SHA-256 of the files in item order."""
+    last = plan.phases[-1] if plan.phases else None
+    return Record(
+        format=FORMAT,
+        plan_hash=plan.short_hash(),
+        weights_sha256=weights_sha256(model),
+        data_sha256=hashlib.sha256("".join(contents).encode()).hexdigest() if contents else "",
+        stop_reason=stop_reason,
+        seconds=seconds,
+        device=plan.numerics.device,
+        threads=plan.numerics.threads,
+        machine=platform.machine(),
+        python=platform.python_version(),
+        sheer=version_of("sheer"),
+        torch=torch.__version__,
+        torchvision=version_of("torchvision"),
+        timm=version_of("timm"),
+        numpy=version_of("numpy"),
+        pillow=version_of("pillow"),
+        own_module=own_module,
+        inputs_mean=last.mean if last else (),
+        inputs_std=last.std if last else (),
+    )
+
+
+def row_cells(row: Row) -> list[str]:
+    """The row as text; floats in the shortest form that reads back to the same bits."""
+    return [repr(value) if isinstance(value, float) else str(value) for value in asdict(row).values()]
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write beside `path`, flush to the disk, then rename over it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _history_text(rows: Sequence[Row]) -> str:
+    lines = [",".join(COLUMNS), *(",".join(row_cells(row)) for row in rows)]
+    return "\n".join(lines) + "\n"
+
+
+def begin(folder: Path, plan: Plan, rows: Sequence[Row]) -> None:
+    """Make a run folder, or take a plan further in the folder of its own learner: plan and rows so far, no record.
+
+    Raises:
+        RunError: the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "record.json").unlink(missing_ok=True)
+        write_atomically(folder / "plan.json", plan.to_json().encode())
+        write_atomically(folder / "history.csv", _history_text(rows).encode())
+    except OSError as error:
+        raise RunError(f"The run folder {folder} cannot be written: {error}. Give another one.") from error
+
+
+def finish(folder: Path, model: nn.Module, record: Record) -> None:
+    """Write weights, then the record.
+
+    Raises:
+        RunError: they cannot be written; what was there stays.
+    """
+    temporary = folder / f".weights.{os.getpid()}.tmp"
+    try:
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+        save_file(_unshared(tensors), temporary)
+        temporary.replace(folder / "weights.safetensors")
+        write_atomically(folder / "record.json", json.dumps(encode(record), indent=2).encode())
+    except (OSError, SafetensorError) as error:
+        temporary.unlink(missing_ok=True)
+        raise RunError(f"The run could not be saved in {folder}: {error}. The model is still in memory: save it elsewhere.") from error
+
+
+def _unshared(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Copies where two names share memory, which the file format does not allow."""
+    seen: set[int] = set()
+    result = {}
+    for name, tensor in tensors.items():
+        pointer = tensor.untyped_storage().data_ptr()
+        result[name] = tensor.clone() if pointer in seen and pointer else tensor
+        seen.add(pointer)
+    return result
+
+
+def check_free(folder: Path, plan: Plan | None = None) -> bool:
+    """Whether `folder` already holds the finished run of this very plan; False where it is free.
+
+    Raises:
+        RunError: it holds anything else; nothing there is ever overwritten.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return False
+    if plan is not None and (folder / "plan.json").is_file():
+        same = (folder / "plan.json").read_text() == plan.to_json()
+        if same and (folder / "record.json").is_file():
+            return True
+        what = "an unfinished run of this plan" if same else "the run of another plan"
+        raise RunError(f"{folder} holds {what}. Nothing was overwritten: give another folder with --out, or remove this one.")
+    raise RunError(f"{folder} exists and is not empty. Nothing was overwritten: give another folder.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A finished run as read from its folder."""
+
+    folder: Path
+    plan: Plan
+    record: Record
+    rows: tuple[Row, ...]
+
+
+def read_run(folder: str | Path) -> Run:
+    """Read plan, record and history of a finished run.
+
+    Raises:
+        RunError: the folder is no finished run, or a file in it is damaged or of another format.
+    """
+    root = Path(folder).expanduser()
+    missing = [name for name in ("plan.json", "record.json", "history.csv", "weights.safetensors") if not (root / name).is_file()]
+    if missing:
+        raise RunError(f"{root} is no finished run: {', '.join(missing)} missing. Give the folder that sheer train named.")
+    try:
+        plan = Plan.from_json((root / "plan.json").read_text())
+        written = parse((root / "record.json").read_text())
+        if isinstance(written, dict) and written.get("format") != FORMAT:
+            raise RunError(f"{root} was written in format {written.get('format')}; this sheer reads {FORMAT}. Use the sheer it names: {written.get('sheer')}.")
+        record = decode(Record, written, "record")
+        rows = _read_rows(root / "history.csv")
+    except (ValueError, UnicodeDecodeError) as error:
+        raise RunError(f"{root} is damaged: {error}") from error
+    if plan.short_hash() != record.plan_hash:
+        raise RunError(f"{root}: plan.json was edited after the run (hash {plan.short_hash()}, record says {record.plan_hash}).")
+    return Run(folder=root, plan=plan, record=record, rows=rows)
+
+
+def _read_rows(path: Path) -> tuple[Row, ...]:
+    with path.open(newline="") as file:
+        reader = csv.reader(file)
+        header = tuple(next(reader, ()))
+        if header != COLUMNS:
+            raise ValueError(f"history.csv has the columns {header}")
+        kinds = {"phase": str, "epoch": int, "weights_sha256": str}
+        return tuple(
+            Row(**{name: kinds.get(name, float)(cell) for name, cell in zip(COLUMNS, cells, strict=True)})  # type: ignore[arg-type]
+            for cells in reader
+        )
+
+
+def load_weights(run: Run, model: nn.Module) -> None:
+    """Load the run's weights into `model`, every tensor, and check their hash.
+
+    Raises:
+        RunError: the file is damaged, or its tensors are not the model's.
+    """
+    path = run.folder / "weights.safetensors"
+    try:
+        model.load_state_dict(load_file(path))
+    except (SafetensorError, RuntimeError, OSError) as error:
+        raise RunError(f"{path} does not fit the plan's model: {str(error).splitlines()[0]}") from error
+    if weights_sha256(model) != run.record.weights_sha256:
+        raise RunError(f"{path} is damaged: its tensors do not have the hash that the record states.")
