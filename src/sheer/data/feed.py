@@ -106,6 +106,11 @@ class Feed:
                 "Remove or replace them, then run the same command again; nothing has been trained or written."
             )
 
+    def contents(self) -> list[str]:
+        """The SHA-256 of each file read so far, in item order; empty for arrays."""
+        read = self.source.contents if isinstance(self.source, Photos) else {}
+        return [read[item] for item in sorted(read)]
+
 
 def data_path(data: Data, item: int) -> str:
     """The item's path below the data's root, or its number for arrays."""

@@ -125,6 +125,7 @@ def _photo_data(
     else:
         part, origin = _split_part(valid, split, seed, profile)
         held_out = _held_out(labels, part)
+        part = Part(name=part.name, settings=(*part.settings, ("part", train_part or "")))
     paths = [path for path, _ in everything]
     return _assemble(
         root=str(root), paths=tuple(paths), arrays=None, labels=labels, classes=classes, held_out=held_out,

@@ -36,8 +36,12 @@ from sheer.task.metrics import accuracy, balanced_accuracy, confusion
 READERS = 2
 
 
-def train(model: nn.Module, plan: Plan, first: int, data: Data, callbacks: Sequence[Callback]) -> tuple[list[Row], str]:
+def train(
+    model: nn.Module, plan: Plan, first: int, data: Data, callbacks: Sequence[Callback], contents: list[str]
+) -> tuple[list[Row], str]:
     """Carry out the phases of `plan` from number `first` on; returns their rows and why it stopped.
+
+    `contents` is filled with the SHA-256 of each file that was read, in item order.
 
     The caller's random generators, thread count and deterministic switch are left as they were found.
 
@@ -55,6 +59,7 @@ def train(model: nn.Module, plan: Plan, first: int, data: Data, callbacks: Seque
     feeds = feeds_of(data, todo, plan)
     for feed in dict.fromkeys(feeds):
         feed.preflight()
+    contents[:] = feeds[0].contents()
     position = Position(phase="", epoch=0, epochs=sum(phase.epochs for phase in todo), step=0, steps=steps)
     with switched(plan.numerics), borrowed_generators(device):
         model.to(device, memory_format=feeds[0].memory_format)  # type: ignore[call-overload]

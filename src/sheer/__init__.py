@@ -1,0 +1,13 @@
+"""sheer: fine-tune pretrained PyTorch models with nothing hidden."""
+
+from sheer.data.sources import Data, arrays, images
+from sheer.errors import SheerError
+from sheer.export.eject import eject
+from sheer.interpret.predictions import Predictions
+from sheer.learner import Learner, learner, load
+from sheer.plan import recipes
+from sheer.plan.plan import Plan
+
+__version__ = "0.1.0"
+
+__all__ = ["Data", "Learner", "Plan", "Predictions", "SheerError", "arrays", "eject", "images", "learner", "load", "recipes"]

@@ -1,0 +1,266 @@
+"""A run as one plain PyTorch file: the leaves that its plan reaches, word for word, its constants, and the main template."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from torch import nn
+
+from sheer import streams
+from sheer.data import augment, folders, photos, pixels, splits
+from sheer.errors import EjectError
+from sheer.export import main_template
+from sheer.loop import optimizers, scores, step
+from sheer.model import backbones, hashing, heads, stages
+from sheer.plan import schedules
+from sheer.plan.plan import Phase, Plan
+from sheer.record.run import Record, Run, read_run
+from sheer.task import losses, metrics
+
+LEAVES: tuple[ModuleType, ...] = (
+    streams, folders, splits, pixels, augment, photos, backbones, hashing, heads, stages, schedules, losses, metrics,
+    optimizers, step, scores,
+)
+ALLOWED = ("torch", "torchvision", "timm", "numpy", "PIL", "safetensors")
+BEGIN, END = "# constants: begin\n", "# constants: end\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Definition:
+    """One top-level definition: its text, the names it uses, and its file's import lines by the name they bind."""
+
+    name: str
+    text: str
+    uses: frozenset[str]
+    imports: dict[str, str]
+
+
+def definitions(source: str) -> list[Definition]:
+    """The top-level functions, classes and assignments of a module's source, in order."""
+    tree, lines = ast.parse(source), source.splitlines(keepends=True)
+    imports: dict[str, str] = {}
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                text = f"import {alias.name}" + (f" as {alias.asname}" if alias.asname else "")
+                imports[alias.asname or alias.name.partition(".")[0]] = text
+        elif isinstance(node, ast.ImportFrom) and node.module != "__future__":
+            imports.update({alias.asname or alias.name: f"from {node.module} import {alias.name}" for alias in node.names})
+    found = []
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+            names = [node.name]
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            first = node.lineno
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names = [target.id for target in targets if isinstance(target, ast.Name)]
+        else:
+            continue
+        text = "".join(lines[first - 1 : node.end_lineno])
+        uses = frozenset(inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name))
+        found += [Definition(name=name, text=text, uses=uses, imports=imports) for name in names]
+    return found
+
+
+def reached(everything: Iterable[Definition], wanted: Iterable[str]) -> list[Definition]:
+    """The definitions that `wanted` names reach, directly or through others, in the order given."""
+    by_name = {definition.name: definition for definition in everything}
+    todo, done = list(wanted), set[str]()
+    while todo:
+        name = todo.pop()
+        if name in by_name and name not in done:
+            done.add(name)
+            todo += by_name[name].uses
+    return [definition for name, definition in by_name.items() if name in done]
+
+
+def import_block(used: Iterable[Definition]) -> str:
+    """The import lines that the definitions need: standard library first, names of one module on one line."""
+    plain: set[str] = set()
+    named: dict[str, set[str]] = {}
+    for definition in used:
+        for name in definition.uses & set(definition.imports):
+            line = definition.imports[name]
+            if line.startswith("from "):
+                module, _, imported = line.removeprefix("from ").partition(" import ")
+                if not module.startswith("sheer"):
+                    named.setdefault(module, set()).add(imported)
+            elif not line.startswith("import sheer"):
+                plain.add(line)
+    lines = [*sorted(plain), *(f"from {module} import {', '.join(sorted(names))}" for module, names in sorted(named.items()))]
+    standard = [line for line in lines if line.split()[1].partition(".")[0] in sys.stdlib_module_names]
+    other = [line for line in lines if line not in standard]
+    return "\n".join([*standard, "", *other])
+
+
+def eject(run: str | Path, script: str | Path, *, objects: dict[str, Callable[[], nn.Module]] | None = None) -> Path:
+    """Write a finished run as one plain PyTorch script that gives the same weights bit for bit.
+
+    Run it as `python SCRIPT FOLDER --out DIR`. It imports torch, timm or torchvision, numpy and pillow, never sheer.
+
+    Args:
+        run: The run folder.
+        script: The file to write.
+        objects: Your own module's function or class under its name, for runs that used one; its source is copied.
+
+    Raises:
+        EjectError: the script exists, the run has no phases or no folder of photographs, or your own
+            code imports what the script may not.
+        RunError: the folder is no finished run.
+    """
+    kept, target = read_run(run), Path(script).expanduser()
+    if target.exists():
+        raise EjectError(f"{target} exists. Nothing was overwritten: give another name, or remove it.")
+    if kept.record.stop_reason != "plan completed":
+        raise EjectError(f"{run} did not complete its plan ({kept.record.stop_reason}), so a script would do more than it did.")
+    text = script_text(kept.plan, kept.record, kept, objects or {})
+    try:
+        target.write_text(text)
+    except OSError as error:
+        raise EjectError(f"{target} cannot be written: {error}") from error
+    return target
+
+
+def script_text(plan: Plan, record: Record, kept: Run, objects: dict[str, Callable[[], nn.Module]]) -> str:
+    """The whole script as text."""
+    if not plan.phases:
+        raise EjectError(f"{kept.folder} has no phases: there is nothing to train.")
+    if not plan.data.source.startswith("folder "):
+        raise EjectError(
+            f"{kept.folder} was trained on {plan.data.source}, which a script cannot read. Save the pictures in class "
+            "folders and train with sheer.images to eject."
+        )
+    own = own_definitions(plan, record, objects)
+    template = inspect.getsource(main_template)
+    before, _, rest = template.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    after = after.replace("model = make_timm_model()", f"model = {_maker(plan)}()")
+    constants = render_constants(plan)
+    parts = definitions(before + after)
+    start = Definition(name="", text="", uses=_names(constants) | {"main"}, imports={})
+    leaves = [item for leaf in LEAVES for item in definitions(inspect.getsource(leaf))]
+    used = reached([*leaves, *own, *parts], start.uses)
+    # what the constants use of torch is bound by the template's own imports
+    used_constants = Definition(name="", text="", uses=_names(constants), imports=parts[0].imports)
+    in_template = {definition.name for definition in parts}
+    body = [definition.text.rstrip() for definition in used if definition.name not in in_template]
+    phase_class = next(definition.text.rstrip() for definition in used if definition.name == "Phase")
+    main_part = [d.text.rstrip() for d in used if d.name in in_template and d.name != "Phase"]
+    counts = f"{plan.data.train_items} photographs of {len(plan.data.classes)} classes"
+    head = (
+        f'"""Fine-tunes {plan.model.name} on {counts}: plan {plan.short_hash()}.\n\n'
+        f"Written by sheer {record.sheer} from a run with torch {record.torch}, {plan.numerics.threads} threads, on {plan.numerics.device};\n"
+        "with the same it gives the same weights bit for bit. Needs neither sheer nor its run folder.\n\n"
+        '    python train.py FOLDER --out DIR [--predict FILE ...]\n"""\n'
+    )
+    imports = import_block([*used, used_constants])
+    sections = [
+        head, "from __future__ import annotations\n\n" + imports, *_joined(body),
+        phase_class, "# What was decided.\n" + constants, *_joined(main_part),
+    ]
+    return "\n\n\n".join(section.strip("\n") for section in sections).replace('"""\n\n\nfrom __future__', '"""\n\nfrom __future__', 1) + (
+        '\n\n\nif __name__ == "__main__":\n    main()\n'
+    )
+
+
+def _joined(texts: list[str]) -> list[str]:
+    """Assignments that follow each other share a block, as people write them."""
+    blocks: list[str] = []
+    for text in texts:
+        is_assignment = not text.startswith(("def ", "class ", "@"))
+        if blocks and is_assignment and not blocks[-1].startswith(("def ", "class ", "@")):
+            blocks[-1] += "\n" + text
+        else:
+            blocks.append(text)
+    return blocks
+
+
+def _names(source: str) -> frozenset[str]:
+    return frozenset(node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name))
+
+
+def _maker(plan: Plan) -> str:
+    library, _, name = plan.model.name.partition(":")
+    if plan.model.head is None:
+        return name
+    return "make_timm_model" if library == "timm" else "make_torchvision_model"
+
+
+def own_definitions(plan: Plan, record: Record, objects: dict[str, Callable[[], nn.Module]]) -> list[Definition]:
+    """The user's own function or class with what it reaches in its file; refused where it imports what a script may not."""
+    if plan.model.head is not None:
+        return []
+    kind, _, name = plan.model.name.partition(":")
+    if kind == "module":
+        raise EjectError(f"The run used an instance of {name}; how it was made is not known. Pass sheer.learner a function that makes it.")
+    if name not in objects:
+        raise EjectError(f"The run used your own {name!r}; give it: sheer.eject(run, script, objects={{{name!r}: {name}}}).")
+    try:
+        path = inspect.getsourcefile(objects[name])
+        found = definitions(Path(path or "").read_text())
+    except (OSError, TypeError) as error:
+        raise EjectError(f"The source of {name!r} cannot be read: write it into a file of its own.") from error
+    used = reached(found, [name])
+    if not used:
+        raise EjectError(f"{name!r} is not a top-level function or class of {path}: only those can be copied.")
+    for definition in used:
+        for bound in definition.uses & set(definition.imports):
+            module = definition.imports[bound].split()[1].partition(".")[0]
+            if module not in ALLOWED and module not in sys.stdlib_module_names:
+                raise EjectError(f"{definition.name} imports {module}, which a script may not ({', '.join(ALLOWED)} and the standard library).")
+    leaf_names = {item.name for leaf in LEAVES for item in definitions(inspect.getsource(leaf))}
+    taken = sorted({definition.name for definition in used} & leaf_names)
+    if taken:
+        raise EjectError(f"Your own {', '.join(taken)} would replace what the script has under that name: rename yours.")
+    return used
+
+
+def _phase_text(phase: Phase) -> str:
+    augmentations = tuple(augment.AUGMENTATIONS[part.name](**part.options()) for part in phase.augmentation)  # type: ignore[arg-type]
+    values = {
+        "name": phase.name, "epochs": phase.epochs, "trains_from": phase.trains_from, "rates": phase.rates, "norm": phase.norm,
+        "schedule": schedules.SCHEDULES[phase.schedule.name](**phase.schedule.options()),  # type: ignore[arg-type]
+        "optimizer": optimizers.OPTIMIZERS[phase.optimizer.name](**phase.optimizer.options()),  # type: ignore[arg-type]
+        "weight_decay": phase.weight_decay, "no_decay": phase.no_decay,
+        "loss": losses.LOSSES[phase.loss.name](**phase.loss.options()),  # type: ignore[arg-type]
+        "batch_size": phase.batch_size, "last_batch": phase.last_batch, "size": phase.size,
+        "resize": pixels.RESIZES[phase.resize.name](**phase.resize.options()),  # type: ignore[arg-type]
+        "augmentations": augmentations, "mean": phase.mean, "std": phase.std,
+    }
+    inside = "\n".join(f"        {name}={value!r}," for name, value in values.items())
+    return f"    Phase(\n{inside}\n    ),"
+
+
+def render_constants(plan: Plan) -> str:
+    """The plan's values as Python, one assignment each."""
+    split, model = plan.data.split.options(), plan.model
+    parted = plan.data.split.name == "folders"
+    rows: dict[str, str] = {}
+    if model.head is not None:
+        rows |= {
+            "NAME": repr(model.name.partition(":")[2]), "KIND": repr(model.kind), "NODE": repr(model.node),
+            "FEATURES": repr(model.features), "BODY_SHA256": repr(model.weights_sha256),
+            "WEIGHTS": repr(backbones.WEIGHTS[model.weights.name](**model.weights.options())),
+            "HEAD": repr(heads.HEADS[model.head.name](**model.head.options())),  # type: ignore[arg-type]
+        }
+    rows |= {
+        "STAGES": repr(tuple(stage.prefixes for stage in model.stages)),
+        "UNDECAYED": repr(model.undecayed), "CLASSES": repr(plan.data.classes),
+        "TRAIN_PART": repr(split["train"] if parted else split.get("part", "")),
+        "VALID_PART": repr(split["valid"] if parted else ""),
+        "SPLIT": "stratified_split" if parted else splits.SPLITS[plan.data.split.name].__name__,
+        "SHARE": repr(0.0 if parted else split["share"]), "SPLIT_SEED": repr(0 if parted else split["seed"]),
+        "LISTING_SHA256": repr(plan.data.listing_sha256), "SEED": repr(plan.seed),
+        "DEVICE": repr(plan.numerics.device), "THREADS": repr(plan.numerics.threads),
+        "MEMORY_FORMAT": {"contiguous": "torch.contiguous_format", "channels_last": "torch.channels_last"}[plan.numerics.memory_format],
+        "DETERMINISTIC": repr(plan.numerics.deterministic),
+    }
+    phases = "\n".join(_phase_text(phase) for phase in plan.phases)
+    return "\n".join(f"{name} = {value}" for name, value in rows.items()) + f"\nPHASES = (\n{phases}\n)"

@@ -1,0 +1,238 @@
+"""The main part of an ejected script: `eject` copies it below the leaves and puts a run's constants in the marked place."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from sheer.data.augment import Flip
+from sheer.data.folders import SUFFIXES, listing_hash, photo_files
+from sheer.data.photos import Augmentation, Photos, Resize, augment, chunks, to_network
+from sheer.data.pixels import Crop, decode
+from sheer.data.splits import stratified_split
+from sheer.loop.optimizers import AdamW, set_rates
+from sheer.loop.scores import scores_of
+from sheer.loop.step import Loss, train_step
+from sheer.model.backbones import (
+    NoWeights, TorchvisionBody, load_body, timm_body, timm_whole, torchvision_whole,
+)
+from sheer.model.hashing import weights_sha256
+from sheer.model.heads import ConcatPool
+from sheer.model.stages import parameter_groups, set_modes, set_trainable
+from sheer.plan.schedules import Constant, OneCycle
+from sheer.streams import permutation, reseed, stream_key, uniform_draws
+from sheer.task.losses import CrossEntropy
+from sheer.task.metrics import accuracy, balanced_accuracy, confusion
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """One stretch of training; `rates` and `norm` have one entry per stage, stages before `trains_from` are frozen."""
+
+    name: str
+    epochs: int
+    trains_from: int
+    rates: tuple[float, ...]
+    norm: tuple[str, ...]
+    schedule: OneCycle | Constant
+    optimizer: AdamW
+    weight_decay: float
+    no_decay: str
+    loss: Loss
+    batch_size: int
+    last_batch: str
+    size: int
+    resize: Resize
+    augmentations: tuple[Augmentation, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+# constants: begin
+NAME = "resnet18"
+KIND = "map"
+NODE = ""
+FEATURES = 512
+BODY_SHA256 = ""
+WEIGHTS = NoWeights()
+HEAD = ConcatPool()
+STAGES = (("body",), ("head",))
+UNDECAYED: tuple[str, ...] = ()
+CLASSES = ("ants", "bees")
+TRAIN_PART = ""
+VALID_PART = ""
+SPLIT = stratified_split
+SHARE = 0.2
+SPLIT_SEED = 0
+LISTING_SHA256 = ""
+SEED = 0
+DEVICE = "cpu"
+THREADS = 2
+MEMORY_FORMAT = torch.channels_last
+DETERMINISTIC = True
+PHASES = (
+    Phase(
+        name="frozen", epochs=1, trains_from=1, rates=(2e-4, 2e-3), norm=("frozen", "train"), schedule=OneCycle(),
+        optimizer=AdamW(), weight_decay=0.01, no_decay="norm_bias", loss=CrossEntropy(), batch_size=32, last_batch="drop",
+        size=160, resize=Crop(fraction=0.875, interpolation="bicubic"), augmentations=(Flip(),),
+        mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5),
+    ),
+)
+# constants: end
+
+COLUMNS = (
+    "phase", "epoch", "train_loss", "valid_loss", "accuracy", "balanced_accuracy", "seconds", "weights_sha256",
+)
+
+
+def make_timm_model() -> nn.Module:
+    """timm's body with its pretrained weights, and the new head, each from its own random stream."""
+    reseed(stream_key(SEED, "init-body"), torch.device("cpu"))
+    body = load_body(timm_body(NAME, KIND), WEIGHTS.load(timm_whole(NAME), NAME))
+    return with_head(body)
+
+
+def make_torchvision_model() -> nn.Module:
+    """torchvision's body with its pretrained weights, and the new head, each from its own random stream."""
+    reseed(stream_key(SEED, "init-body"), torch.device("cpu"))
+    whole = WEIGHTS.load(torchvision_whole(NAME), NAME)
+    return with_head(load_body(TorchvisionBody(torchvision_whole(NAME), NODE), whole))
+
+
+def with_head(body: nn.Module) -> nn.Module:
+    """The body, proved to have the weights of the run, and the new head."""
+    if weights_sha256(body) != BODY_SHA256:
+        sys.exit(f"The pretrained weights of {NAME} are not those of the run: their SHA-256 is another.")
+    reseed(stream_key(SEED, "init-head"), torch.device("cpu"))
+    head = HEAD.build(FEATURES, len(CLASSES), KIND)
+    return nn.Sequential(OrderedDict(body=body, head=head))
+
+
+def find_photos(root: str) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Relative paths, class numbers, and which items are held out: the folder must be that of the run."""
+    listed = photo_files(root, TRAIN_PART)
+    held = photo_files(root, VALID_PART) if VALID_PART else []
+    paths = [path for path, _ in listed + held]
+    if listing_hash(root, paths) != LISTING_SHA256:
+        sys.exit(f"{root} is not the folder of the run: its {len(paths)} files differ in names or sizes.")
+    labels = np.array([CLASSES.index(label) for _, label in listed + held], dtype=np.int64)
+    if held:
+        return paths, labels, np.arange(len(paths)) >= len(listed)
+    order = permutation(stream_key(SPLIT_SEED, "split"), len(paths))
+    return paths, labels, SPLIT(labels, SHARE, order)
+
+
+def network_batches(
+    photos: Photos, phase: Phase, rows: list[np.ndarray], draws: list[np.ndarray], augmented: bool
+) -> Iterator[torch.Tensor]:
+    """The inputs of each row of items, as the network takes them."""
+    mean = torch.tensor(phase.mean, device=DEVICE).view(-1, 1, 1)
+    std = torch.tensor(phase.std, device=DEVICE).view(-1, 1, 1)
+    pictures = photos.batches(rows, [draw[:, :2] for draw in draws])
+    for draw, images in zip(draws, pictures, strict=True):
+        if augmented:
+            images = augment(images, phase.augmentations, draw[:, 2:])
+        yield to_network(images, mean, std, MEMORY_FORMAT)
+
+
+def scores(model: nn.Module, photos: Photos, phase: Phase, items: np.ndarray) -> torch.Tensor:
+    """Raw scores (items, classes) of items in order, cut at the centre, not augmented."""
+    rows = chunks(items, phase.batch_size, "keep")
+    centre = [np.full((len(row), 2), 0.5) for row in rows]
+    return scores_of(model, network_batches(photos, phase, rows, centre, augmented=False))
+
+
+def train(model: nn.Module, root: str, out: str) -> None:
+    """Carry out every phase, writing a row of history.csv after each epoch."""
+    device = torch.device(DEVICE)
+    paths, labels, held_out = find_photos(root)
+    train_items, valid_items = np.flatnonzero(~held_out), np.flatnonzero(held_out)
+    target = torch.from_numpy(labels).to(device)
+    photos: Photos | None = None
+    epoch_number = step_number = 0
+    for phase in PHASES:
+        if photos is None or (photos.size, photos.resize) != (phase.size, phase.resize):
+            photos = Photos(root, paths, decode, phase.resize, phase.size, readers=2)
+        set_trainable(model, STAGES, phase.trains_from, phase.norm)
+        groups = parameter_groups(model, STAGES, phase.rates, phase.weight_decay, phase.no_decay, UNDECAYED)
+        optimizer = phase.optimizer.build(groups)
+        for epoch in range(phase.epochs):
+            started = time.perf_counter()
+            set_modes(model, STAGES, phase.trains_from, phase.norm)
+            items = train_items[permutation(stream_key(SEED, "shuffle", epoch_number), len(train_items))]
+            rows = chunks(items, phase.batch_size, phase.last_batch)
+            key, count = stream_key(SEED, "augment", epoch_number), 2 + sum(a.draws for a in phase.augmentations)
+            draws = [uniform_draws(key, row, count) for row in rows]
+            losses = []
+            for step, inputs in enumerate(network_batches(photos, phase, rows, draws, augmented=True)):
+                progress = (epoch * len(rows) + step) / (phase.epochs * len(rows))
+                set_rates(optimizer, phase.schedule.rate(progress), phase.schedule.momentum(progress))
+                reseed(stream_key(SEED, "step", step_number), device)
+                wanted = target[torch.from_numpy(rows[step]).to(device)]
+                losses.append(train_step(model, phase.loss, optimizer, inputs, wanted))
+                step_number += 1
+            epoch_number += 1
+            predicted = scores(model, photos, phase, valid_items)
+            true = torch.from_numpy(labels[valid_items])
+            counts = confusion(predicted.argmax(1).numpy(), labels[valid_items], len(CLASSES))
+            row = [
+                phase.name, epoch_number, float(torch.stack(losses).cpu().double().mean()),
+                float(phase.loss(predicted, true).double().mean()), accuracy(counts), balanced_accuracy(counts),
+                time.perf_counter() - started, weights_sha256(model),
+            ]
+            with open(os.path.join(out, "history.csv"), "a", newline="") as file:
+                csv.writer(file).writerow([repr(cell) if isinstance(cell, float) else str(cell) for cell in row])
+            print(f"{phase.name} epoch {epoch_number}: train {row[2]:.4f} valid {row[3]:.4f} accuracy {row[4]:.4f}", flush=True)
+
+
+def predict(model: nn.Module, files: list[str]) -> None:
+    """Print the most likely class of each file, or of each photograph in a folder."""
+    paths: list[str] = []
+    for name in files:
+        inside = [os.path.join(folder, file) for folder, _, names in os.walk(name) for file in names]
+        paths += sorted(path for path in inside if path.lower().endswith(SUFFIXES)) if os.path.isdir(name) else [name]
+    phase = PHASES[-1]
+    photos = Photos("", paths, decode, phase.resize, phase.size, readers=2, keep_bytes=0)
+    for path, row in zip(paths, torch.softmax(scores(model, photos, phase, np.arange(len(paths))), 1), strict=True):
+        print(f"{path}  {CLASSES[int(row.argmax())]}  {float(row.max()):.4f}")
+
+
+def main() -> None:
+    """`python train.py FOLDER --out DIR` trains; with `--predict FILES` it predicts, from DIR's weights if they are there."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("folder", nargs="?", help="the folder of photographs that the run was trained on")
+    parser.add_argument("--out", required=True, help="the folder for history.csv and weights.pt")
+    parser.add_argument("--predict", nargs="+", default=[], metavar="FILE", help="photographs or folders to classify")
+    args = parser.parse_args()
+    torch.set_num_threads(THREADS)
+    torch.use_deterministic_algorithms(DETERMINISTIC, warn_only=DEVICE != "cpu")
+    weights = os.path.join(args.out, "weights.pt")
+    model = make_timm_model().to(DEVICE, memory_format=MEMORY_FORMAT)  # type: ignore[call-overload]
+    if args.folder:
+        os.makedirs(args.out, exist_ok=True)
+        if os.listdir(args.out):
+            sys.exit(f"{args.out} is not empty; nothing was overwritten. Give another folder.")
+        with open(os.path.join(args.out, "history.csv"), "w") as file:
+            file.write(",".join(COLUMNS) + "\n")
+        train(model, args.folder, args.out)
+        torch.save(model.state_dict(), weights)
+    elif os.path.isfile(weights):
+        model.load_state_dict(torch.load(weights, map_location=DEVICE, weights_only=True))
+    else:
+        sys.exit(f"There is no {weights}: give the folder to train on first.")
+    if args.predict:
+        predict(model, args.predict)
+
+
+if __name__ == "__main__":
+    main()

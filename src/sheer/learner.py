@@ -1,0 +1,439 @@
+"""The friendly handle: each verb appends phases to the plan and has the loop carry them out."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from sheer.data.feed import Feed, augmentations_of, data_path
+from sheer.data.folders import SUFFIXES, photo_files
+from sheer.data.photos import Photos
+from sheer.data.sources import Data
+from sheer.errors import DataError, ModelError, OwnershipError, PlanError, RunError, nearest
+from sheer.interpret.predictions import Predictions
+from sheer.loop.callbacks import Callback, HistoryFile, Progress
+from sheer.loop.engine import choose_numerics, switched
+from sheer.loop.scores import scores_of
+from sheer.loop.train import READERS, train
+from sheer.model.build import Built, build_named, build_own, check_inputs
+from sheer.model.hashing import tensors_sha256
+from sheer.model.heads import HEADS
+from sheer.model.rebuild import rebuild
+from sheer.model.surgery import probe_images
+from sheer.plan import recipes
+from sheer.plan.defaults import Situation, resolve
+from sheer.plan.facts import InputFacts, TensorFact
+from sheer.plan.plan import Origin, Part, Phase, Plan
+from sheer.plan.profiles import Profile, profile_named
+from sheer.plan.rates import Rate
+from sheer.plan.recipes import Draft, Given
+from sheer.record.run import Module, Record, Row, Run, begin, check_free, finish, load_weights, make_record, read_run
+
+Source = nn.Module | Callable[[], nn.Module]
+
+
+class Learner:
+    """A model, data, and the plan of everything that was done to the model. Make one with `sheer.learner`.
+
+    Attributes:
+        model: The module, on the plan's device after the first fit. Assigning another one is allowed;
+            the next fit then stops with an OwnershipError, since the plan is not that model's history.
+        data: What is learned from; None for a loaded run without its data.
+        history: One `Row` an epoch, over all fits.
+    """
+
+    def __init__(
+        self, *, model: nn.Module, plan: Plan, tensors: tuple[TensorFact, ...], inputs: InputFacts, weights_label: str,
+        data: Data | None, given: Given, made_by: Source | None, out: Path | None, rows: Sequence[Row], quiet: bool,
+    ) -> None:
+        self.model, self.data, self.history = model, data, list(rows)
+        self._plan, self._tensors, self._inputs, self._label = plan, tensors, inputs, weights_label
+        self._given, self._made_by, self._out, self._quiet = given, made_by, out, quiet
+        self._trains_from = len(plan.model.stages) - 1 if plan.model.head else 0
+        self._seconds, self._contents, self._stop = 0.0, list[str](), "nothing was trained"
+        self._known = _tensor_hashes(model)
+
+    def __repr__(self) -> str:
+        return f"<Learner {self._plan.model.name}: {len(self._plan.phases)} phases done, plan {self._plan.short_hash()}>"
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names, in the order of the model's scores."""
+        return self._plan.data.classes
+
+    def plan(self, recipe: Sequence[Draft] = ()) -> Plan:
+        """The complete plan: what was done, and what `recipe` would add. Nothing is run.
+
+        Raises:
+            PlanError: a value is not allowed for this model and data.
+            ModelError: the model cannot take pictures of the planned size.
+        """
+        profile = profile_named(self._plan.profile)
+        phases = list(self._plan.phases)
+        for draft in recipe:
+            phase = resolve(replace(draft, given=_merged(draft.given, self._given)), self._situation(profile, tuple(phases)))
+            self._check(phase)
+            phases.append(phase)
+        return replace(self._plan, phases=tuple(phases))
+
+    def _situation(self, profile: Profile, before: tuple[Phase, ...]) -> Situation:
+        return Situation(
+            profile=profile, stages=self._plan.model.stages, tensors=self._tensors, inputs=self._inputs,
+            train_items=self._plan.data.train_items, device=self._plan.numerics.device, trains_from=self._trains_from,
+            weights_from=self._label, phases_before=before,
+        )
+
+    def _check(self, phase: Phase) -> None:
+        if phase.steps_per_epoch < 1:
+            raise PlanError(f"{self._plan.data.train_items} items make no batch of {phase.batch_size}: give a smaller batch size.")
+        augmentations_of(phase)
+        sample = probe_images(phase.size)
+        if self.data is not None and self.data.arrays is not None:
+            arrays = self.data.arrays
+            sample = arrays[:2] if arrays.dtype != torch.uint8 else probe_images(arrays.shape[-1])
+        check_inputs(self.model, self._plan.model, sample, len(self.classes))
+
+    def fine_tune(self, epochs: int, rate: float | None = None, *, freeze_epochs: int | None = None,
+                  callbacks: Sequence[Callback] = ()) -> Learner:
+        """Train the head, then everything at discriminative rates; see `sheer.recipes.fine_tune`."""
+        name = self._plan.profile
+        self.run(recipes.fine_tune(epochs, rate=rate, freeze_epochs=freeze_epochs, profile=name), callbacks=callbacks)
+        self._trains_from = 0
+        return self
+
+    def fit_one_cycle(self, epochs: int, rate: Rate | None = None, *, callbacks: Sequence[Callback] = ()) -> Learner:
+        """Train what is not frozen for one cycle; `rate` is a number, a slice, or one number a stage."""
+        return self.run(recipes.one_cycle(epochs, rate=rate, profile=self._plan.profile), callbacks=callbacks)
+
+    def fit(self, epochs: int, rate: Rate | None = None, *, callbacks: Sequence[Callback] = ()) -> Learner:
+        """Train what is not frozen at a constant rate."""
+        return self.run(recipes.constant(epochs, rate=rate, profile=self._plan.profile), callbacks=callbacks)
+
+    def freeze_to(self, stage: int) -> Learner:
+        """From the next fit on, freeze the stages before number `stage`; negative numbers count from the end."""
+        count = len(self._plan.model.stages)
+        if not -count <= stage < count:
+            raise PlanError(f"freeze_to({stage}): the model has {count} stages, so give {-count} to {count - 1}.")
+        self._trains_from = stage % count
+        return self
+
+    def freeze(self) -> Learner:
+        """From the next fit on, train the last stage only."""
+        return self.freeze_to(-1)
+
+    def unfreeze(self) -> Learner:
+        """From the next fit on, train everything."""
+        return self.freeze_to(0)
+
+    def run(self, recipe: Sequence[Draft], *, callbacks: Sequence[Callback] = ()) -> Learner:
+        """Append the phases of `recipe` to the plan and carry them out.
+
+        Raises:
+            OwnershipError: the model's tensors are not those that the plan left; nothing was trained.
+            DataError: a photograph cannot be read; nothing was trained.
+        """
+        if self.data is None:
+            raise DataError("This learner was loaded without its data: sheer.load(run, data=sheer.images(folder)).")
+        self._check_model()
+        plan, first = self.plan(recipe), len(self._plan.phases)
+        if self._out is not None:
+            if not self.history:
+                check_free(self._out)
+            begin(self._out, plan, self.history)
+        observers: list[Callback] = [] if self._quiet else [Progress()]
+        if self._out is not None:
+            observers.append(HistoryFile(self._out / "history.csv"))
+        started = time.perf_counter()
+        contents: list[str] = []
+        rows, stop = train(self.model, plan, first, self.data, [*observers, *callbacks], contents)
+        self._seconds += time.perf_counter() - started
+        self._contents, self._stop, self._plan = contents, stop, plan
+        self.history += rows
+        self._known = _tensor_hashes(self.model)
+        if self._out is not None:
+            finish(self._out, self.model, self._record())
+        elif not self._quiet:
+            print("Nothing was written: learn.save(folder) keeps the run.")
+        return self
+
+    def _check_model(self) -> None:
+        now = _tensor_hashes(self.model)
+        changed = [name for name in {**self._known, **now} if self._known.get(name) != now.get(name)]
+        if changed:
+            raise OwnershipError(
+                f"The model is not the one that the plan left: {len(changed)} tensors differ ({', '.join(changed[:5])}). "
+                "Training it would make the plan and the ejected script untrue. For another model make another learner: "
+                "sheer.learner(data, your_module)."
+            )
+
+    def _record(self) -> Record:
+        own = own_module(self._made_by) if self._made_by is not None else None
+        return make_record(
+            plan=self._plan, model=self.model, contents=self._contents, stop_reason=self._stop, seconds=self._seconds, own_module=own
+        )
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the run folder: plan, history, weights and record. Nothing is overwritten.
+
+        Raises:
+            RunError: the folder is not empty, or cannot be written.
+        """
+        root = Path(folder).expanduser()
+        check_free(root)
+        begin(root, self._plan, self.history)
+        finish(root, self.model, self._record())
+        return root
+
+    def validate(self) -> Predictions:
+        """Predictions for the held-out items, with their true classes; the model and all generators stay as they are."""
+        return self.predictions("valid")
+
+    def predictions(self, part: str = "valid") -> Predictions:
+        """Predictions for the items of `train` or `valid`, in item order, cut at the centre and not augmented."""
+        if self.data is None:
+            raise DataError("This learner was loaded without its data: sheer.load(run, data=sheer.images(folder)).")
+        if part not in ("train", "valid"):
+            raise DataError(f"part={part!r}: give 'train' or 'valid'.")
+        items = self.data.train if part == "train" else self.data.valid
+        phase = self._last_phase()
+        feed = Feed(self.data, phase, self._plan.seed, self._device(), self._plan.numerics.memory_format, READERS)
+        names = tuple(data_path(self.data, item) for item in items.tolist())
+        return self._predict(feed, items, names, self.data.labels[items])
+
+    def predict(self, files: str | Path | Sequence[str | Path]) -> Predictions:
+        """Predictions for photographs: a file, a folder (with all folders in it), or several of them.
+
+        Raises:
+            DataError: a file is missing, or is no photograph.
+        """
+        given = [files] if isinstance(files, str | Path) else list(files)
+        return self._predict_paths(_photo_paths(given), None)
+
+    def evaluate(self, folder: str | Path) -> Predictions:
+        """Predictions for a folder of class folders, with the true classes.
+
+        Raises:
+            DataError: a class folder is not one of the model's classes, or there are no photographs.
+        """
+        root = Path(folder).expanduser()
+        if not root.is_dir():
+            raise DataError(f"There is no folder {str(folder)!r}.")
+        found = photo_files(str(root))
+        unknown = sorted({label for _, label in found} - set(self.classes))
+        if not found or unknown:
+            wrong = f"the class {unknown[0]!r}, which the model does not know" if unknown else "no photographs in class folders"
+            raise DataError(f"{folder} has {wrong}. It needs folders named after {', '.join(self.classes[:8])}.")
+        target = np.array([self.classes.index(label) for _, label in found], dtype=np.int64)
+        return self._predict_paths([str(root / path) for path, _ in found], target)
+
+    def _predict_paths(self, paths: Sequence[str], target: np.ndarray | None) -> Predictions:
+        data = Data(
+            root="", paths=tuple(paths), arrays=None, labels=np.zeros(len(paths), dtype=np.int64), classes=self.classes,
+            train=np.arange(0), valid=np.arange(len(paths)), plan=self._plan.data,
+        )
+        feed = Feed(data, self._last_phase(), self._plan.seed, self._device(), self._plan.numerics.memory_format, READERS)
+        cast(Photos, feed.source).keep_bytes = 0
+        try:
+            return self._predict(feed, np.arange(len(paths)), tuple(paths), target)
+        except (OSError, ValueError) as error:
+            feed.preflight()
+            raise DataError(f"A file could not be read: {error}") from error
+
+    def _predict(self, feed: Feed, items: np.ndarray, names: tuple[str, ...], target: np.ndarray | None) -> Predictions:
+        with switched(self._plan.numerics):
+            self.model.to(self._device())
+            scores = scores_of(self.model, (batch.inputs for batch in feed.plain(items)))
+        return Predictions(
+            items=names, classes=self.classes, probabilities=torch.softmax(scores.double(), 1).numpy(), target=target,
+            usual=int(np.argmax(self._plan.data.train_counts)),
+        )
+
+    def _device(self) -> torch.device:
+        return torch.device(self._plan.numerics.device)
+
+    def _last_phase(self) -> Phase:
+        if self._plan.phases:
+            return self._plan.phases[-1]
+        return self.plan(recipes.constant(1, profile=self._plan.profile)).phases[-1]
+
+
+def _photo_paths(given: Sequence[str | Path]) -> list[str]:
+    paths: list[str] = []
+    for item in given:
+        path = Path(item).expanduser()
+        if path.is_dir():
+            inside = sorted(str(file) for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+            if not inside:
+                raise DataError(f"The folder {str(item)!r} holds no photographs ({', '.join(SUFFIXES)}).")
+            paths += inside
+        elif path.is_file():
+            paths.append(str(path))
+        else:
+            raise DataError(f"There is no file or folder {str(item)!r}.")
+    if not paths:
+        raise DataError("Nothing to predict: give files or folders.")
+    return paths
+
+
+def _tensor_hashes(model: nn.Module) -> dict[str, str]:
+    return {name: tensors_sha256([tensor]) for name, tensor in model.state_dict().items()}
+
+
+def _merged(first: Given, second: Given) -> Given:
+    """What the recipe's caller gave, and where that is silent what the learner's maker gave."""
+    values = {name: value for name, value in vars(second).items() if getattr(first, name) is None}
+    return replace(first, **values)
+
+
+def own_module(made_by: Source) -> Module:
+    """Name and source hash of a module's class or of the function that makes it; "" where the source is not to be had."""
+    target = type(made_by) if isinstance(made_by, nn.Module) else made_by
+    try:
+        source = inspect.getsource(cast(type, target))
+    except (OSError, TypeError):
+        source = ""
+    return Module(name=getattr(target, "__name__", "?"), source_sha256=hashlib.sha256(source.encode()).hexdigest() if source else "")
+
+
+def learner(
+    data: Data,
+    model: str | Source = "tf_efficientnet_lite0",
+    *,
+    weights: str = "default",
+    profile: str = "default",
+    head: str | None = None,
+    seed: int = 0,
+    device: str | None = None,
+    out: str | Path | None = None,
+    quiet: bool = False,
+    size: int | None = None,
+    batch_size: int | None = None,
+    norm: str | tuple[str, ...] | None = None,
+    weight_decay: float | None = None,
+    augmentation: tuple[str, ...] | None = None,
+    resize: str | None = None,
+    label_smoothing: float | None = None,
+) -> Learner:
+    """A learner: a pretrained network with a new head for the data's classes, or your own module.
+
+    Args:
+        data: From `sheer.images` or `sheer.arrays`.
+        model: A timm or torchvision name (a bare one means timm first), an `nn.Module` that ends in one
+            score a class, or a function that makes one (only then can the run be ejected).
+        weights: `default` (the library's own download), `package`, `none`, or a file.
+        profile: `default` or `fastai-2.8`.
+        head: A name from HEADS; the profile's where not given.
+        seed: Of every random stream.
+        device: `cpu`, `cuda` or `mps`; the fastest there where not given.
+        out: The run folder; without one nothing is written until `save`.
+        quiet: No progress and no history on the terminal.
+        size, batch_size, norm, weight_decay, augmentation, resize, label_smoothing: Decisions for every
+            phase; each has a default in the profile.
+
+    Raises:
+        ModelError, WeightsError: the model or its weights cannot be had, or the cut cannot be proved.
+        PlanError: a name is not known.
+        RunError: `out` is not empty.
+    """
+    constants = profile_named(profile)
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise PlanError(f"seed={seed!r}: give a whole number of at least 0.")
+    if head is not None and head not in HEADS:
+        raise PlanError(f"head={head!r} is no head. {nearest(head, HEADS)}")
+    folder = Path(out).expanduser() if out is not None else None
+    if folder is not None:
+        check_free(folder)
+    pictures = data.arrays is None or data.arrays.dtype == torch.uint8
+    numerics = choose_numerics(device, constants, pictures=pictures)
+    if isinstance(model, str):
+        part = Part(name=head) if head else None
+        built = build_named(
+            model, weights=weights, classes=len(data.classes), profile=constants, head=part, seed=seed,
+            head_by="you" if head else "default",
+        )
+    elif head is not None or weights != "default":
+        raise ModelError("head and weights are for models by name; your own module is taken whole, with the weights it has.")
+    else:
+        built = build_own(model, seed=seed)
+    given = Given(size=size, batch_size=batch_size, norm=norm, weight_decay=weight_decay, augmentation=augmentation,
+                  resize=resize, label_smoothing=label_smoothing)
+    if data.arrays is not None and pictures:
+        given = replace(given, size=int(data.arrays.shape[-1]))
+    plan = Plan(
+        profile=profile, seed=seed, model=built.plan, data=data.plan, numerics=numerics, phases=(),
+        origins=(
+            Origin(field="profile", by="default" if profile == "default" else "you", reason=f"constants from {constants.source}"),
+            Origin(field="seed", by="default" if seed == 0 else "you", reason="every random draw follows from it"),
+        ),
+    )
+    return _assemble(built, plan, data, given, folder, (), quiet)
+
+
+def _assemble(
+    built: Built, plan: Plan, data: Data | None, given: Given, out: Path | None, rows: Sequence[Row], quiet: bool
+) -> Learner:
+    return Learner(
+        model=built.model, plan=plan, tensors=built.tensors, inputs=built.inputs, weights_label=built.weights_label, data=data,
+        given=given, made_by=built.made_by, out=out, rows=rows, quiet=quiet,
+    )
+
+
+def load(
+    run: str | Path, *, data: Data | None = None, objects: dict[str, Source] | None = None, device: str | None = None
+) -> Learner:
+    """The learner of a finished run: model, classes, transforms, plan and history. No network, nothing is executed.
+
+    Args:
+        run: The run folder.
+        data: To train on or validate with; its classes must be the run's.
+        objects: Your own module's class or function under its name, for runs that used one.
+        device: Another device than the run's to predict on.
+
+    Raises:
+        RunError: the folder is no finished run, is damaged, or the data's classes are not the run's.
+        ModelError: the run used a module of your own that `objects` does not give.
+    """
+    kept = read_run(run)
+    if data is not None and data.classes != kept.plan.data.classes:
+        raise RunError(
+            f"{run} knows the classes {', '.join(kept.plan.data.classes)}; the data has {', '.join(data.classes)}. "
+            "Predictions would be given the wrong names, so they are not mixed."
+        )
+    name = kept.plan.model.name.partition(":")[2]
+    made_by = (objects or {}).get(name)
+    if made_by is not None and kept.record.own_module is not None and own_module(made_by) != kept.record.own_module:
+        raise RunError(f"{run}: the source of {name!r} is not what the run was made with. Give the module as it was then.")
+    built = rebuild(kept.plan, made_by)
+    load_weights(kept, built.model)
+    plan = kept.plan
+    if device is not None or not _there(plan.numerics.device):
+        profile = profile_named(plan.profile)
+        plan = replace(plan, numerics=choose_numerics(device, profile, pictures=plan.numerics.memory_format == "channels_last"))
+    loaded = _assemble(built, plan, data, _given_before(kept), None, kept.rows, quiet=False)
+    loaded._trains_from = plan.phases[-1].trains_from if plan.phases else loaded._trains_from
+    loaded._known = _tensor_hashes(loaded.model)
+    return loaded
+
+
+def _there(device: str) -> bool:
+    return device == "cpu" or (device.startswith("cuda") and torch.cuda.is_available()) or (
+        device == "mps" and torch.backends.mps.is_available()
+    )
+
+
+def _given_before(kept: Run) -> Given:
+    """What was given for the run's last phase, so that training on goes on with it."""
+    if not kept.plan.phases:
+        return Given()
+    last = kept.plan.phases[-1]
+    return Given(size=last.size, batch_size=last.batch_size, weight_decay=last.weight_decay,
+                 augmentation=tuple(part.name for part in last.augmentation), resize=last.resize.name)
