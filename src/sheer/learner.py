@@ -181,6 +181,16 @@ class Learner:
             plan=self._plan, model=self.model, contents=self._contents, stop_reason=self._stop, seconds=self._seconds, own_module=own
         )
 
+    def write_to(self, folder: str | Path) -> Learner:
+        """From the next fit on, keep the run in `folder`, which must be free.
+
+        Raises:
+            RunError: the folder is not empty.
+        """
+        check_free(Path(folder).expanduser())
+        self._out = Path(folder).expanduser()
+        return self
+
     def save(self, folder: str | Path) -> Path:
         """Write the run folder: plan, history, weights and record. Nothing is overwritten.
 

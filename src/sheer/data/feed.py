@@ -10,9 +10,9 @@ from typing import cast
 import numpy as np
 import torch
 
-from sheer.data.augment import AUGMENTATIONS
-from sheer.data.photos import Augmentation, Photos, Resize, augment, chunks, to_network
-from sheer.data.pixels import RESIZES, decode
+from sheer.data.augment import AUGMENTATIONS, Dihedral, Flip
+from sheer.data.photos import Photos, augment, chunks, to_network
+from sheer.data.pixels import RESIZES, Crop, Squish, decode
 from sheer.data.sources import Data
 from sheer.errors import DataError, PlanError, nearest
 from sheer.plan.plan import Phase
@@ -117,14 +117,14 @@ def data_path(data: Data, item: int) -> str:
     return data.paths[item] if data.paths else f"item {item}"
 
 
-def resize_of(phase: Phase) -> Resize:
+def resize_of(phase: Phase) -> Crop | Squish:
     """The phase's resize rule as the object that carries it out."""
-    return cast(Resize, RESIZES[phase.resize.name](**phase.resize.options()))  # type: ignore[arg-type]
+    return cast(Crop | Squish, RESIZES[phase.resize.name](**phase.resize.options()))
 
 
-def augmentations_of(phase: Phase) -> list[Augmentation]:
+def augmentations_of(phase: Phase) -> list[Flip | Dihedral]:
     """The phase's augmentations as objects; PlanError for a name that is not in the table."""
     for part in phase.augmentation:
         if part.name not in AUGMENTATIONS:
             raise PlanError(f"augmentation {part.name!r} is not known. {nearest(part.name, AUGMENTATIONS)}")
-    return [AUGMENTATIONS[part.name](**part.options()) for part in phase.augmentation]  # type: ignore[arg-type]
+    return [cast(Flip | Dihedral, AUGMENTATIONS[part.name](**part.options())) for part in phase.augmentation]

@@ -6,33 +6,18 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
 
-class Resize(Protocol):
-    """How a picture becomes a square: first the whole picture at its working size, then the cut."""
-
-    def presize(self, picture: Image.Image, size: int) -> np.ndarray: ...
-
-    def cut(self, pixels: np.ndarray, size: int, place: tuple[float, float]) -> np.ndarray: ...
-
-
-class Augmentation(Protocol):
-    """A batch transform that takes `draws` numbers an item."""
-
-    draws: int
-
-    def __call__(self, images: torch.Tensor, draws: np.ndarray) -> torch.Tensor: ...
-
-
 class Photos:
     """The photographs of a folder at one working size, kept in memory as uint8 up to `keep_bytes`.
 
-    What is kept has the pixels that a new reading would give. `contents` has the SHA-256 of each file read.
+    What is kept has the pixels that a new reading would give. `contents` has the SHA-256 of each file
+    read. `resize` is one of RESIZES: `presize` brings the whole picture to its working size, `cut` makes the square.
     """
 
     def __init__(
@@ -40,7 +25,7 @@ class Photos:
         root: str,
         paths: Sequence[str],
         decode: Callable[[str], Image.Image],
-        resize: Resize,
+        resize: Any,
         size: int,
         readers: int,
         keep_bytes: int = 1 << 30,
@@ -95,7 +80,7 @@ def chunks(items: np.ndarray, batch_size: int, last_batch: str) -> list[np.ndarr
     return [items[start : start + batch_size] for start in range(0, end, batch_size)]
 
 
-def augment(images: torch.Tensor, augmentations: Sequence[Augmentation], draws: np.ndarray) -> torch.Tensor:
+def augment(images: torch.Tensor, augmentations: Sequence[Any], draws: np.ndarray) -> torch.Tensor:
     """Apply each augmentation to (N, C, H, W) with its own columns of `draws` (N, count)."""
     start = 0
     for augmentation in augmentations:

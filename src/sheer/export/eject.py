@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import sys
+import textwrap
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,14 +65,18 @@ def definitions(source: str) -> list[Definition]:
         else:
             continue
         text = "".join(lines[first - 1 : node.end_lineno])
-        uses = frozenset(inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name))
+        uses = _names(node)
         found += [Definition(name=name, text=text, uses=uses, imports=imports) for name in names]
     return found
 
 
 def reached(everything: Iterable[Definition], wanted: Iterable[str]) -> list[Definition]:
     """The definitions that `wanted` names reach, directly or through others, in the order given."""
-    by_name = {definition.name: definition for definition in everything}
+    listed = list(everything)
+    by_name = {definition.name: definition for definition in listed}
+    twice = sorted({item.name for item in listed if by_name[item.name] is not item})
+    if twice:
+        raise EjectError(f"Two definitions are called {', '.join(twice)}; in one file each name can mean one thing only.")
     todo, done = list(wanted), set[str]()
     while todo:
         name = todo.pop()
@@ -144,13 +149,13 @@ def script_text(plan: Plan, record: Record, kept: Run, objects: dict[str, Callab
     after = after.replace("model = make_timm_model()", f"model = {_maker(plan)}()")
     constants = render_constants(plan)
     parts = definitions(before + after)
-    start = Definition(name="", text="", uses=_names(constants) | {"main"}, imports={})
+    wanted = _names(ast.parse(constants)) | {"main"}
     leaves = [item for leaf in LEAVES for item in definitions(inspect.getsource(leaf))]
-    used = reached([*leaves, *own, *parts], start.uses)
+    used = reached([*leaves, *own, *parts], wanted)
     # what the constants use of torch is bound by the template's own imports
-    used_constants = Definition(name="", text="", uses=_names(constants), imports=parts[0].imports)
+    used_constants = Definition(name="", text="", uses=wanted, imports=parts[0].imports)
     in_template = {definition.name for definition in parts}
-    body = [definition.text.rstrip() for definition in used if definition.name not in in_template]
+    body = [_short_docstrings(d.text).rstrip() for d in used if d.name not in in_template]
     phase_class = next(definition.text.rstrip() for definition in used if definition.name == "Phase")
     main_part = [d.text.rstrip() for d in used if d.name in in_template and d.name != "Phase"]
     counts = f"{plan.data.train_items} photographs of {len(plan.data.classes)} classes"
@@ -182,8 +187,11 @@ def _joined(texts: list[str]) -> list[str]:
     return blocks
 
 
-def _names(source: str) -> frozenset[str]:
-    return frozenset(node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name))
+def _names(tree: ast.AST) -> frozenset[str]:
+    """The names that are read in a piece of source; those it binds do not count."""
+    return frozenset(
+        node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+    )
 
 
 def _maker(plan: Plan) -> str:
@@ -234,8 +242,22 @@ def _phase_text(phase: Phase) -> str:
         "resize": pixels.RESIZES[phase.resize.name](**phase.resize.options()),  # type: ignore[arg-type]
         "augmentations": augmentations, "mean": phase.mean, "std": phase.std,
     }
-    inside = "\n".join(f"        {name}={value!r}," for name, value in values.items())
-    return f"    Phase(\n{inside}\n    ),"
+    text = ", ".join(f"{name}={value!r}" for name, value in values.items())
+    inside = textwrap.fill(text, 116, initial_indent=" " * 8, subsequent_indent=" " * 8, break_long_words=False)
+    return f"    Phase(\n{inside},\n    ),"
+
+
+def _short_docstrings(text: str) -> str:
+    """The source with each docstring cut to its first sentence; what runs is untouched, word for word."""
+    lines = text.splitlines(keepends=True)
+    for node in reversed(list(ast.walk(ast.parse(text)))):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node):
+            quoted = node.body[0]
+            sentence = " ".join((ast.get_docstring(node) or "").partition("\n\n")[0].split())
+            indent = " " * quoted.col_offset
+            wrapped = textwrap.fill(f'"""{sentence}', 118, initial_indent=indent, subsequent_indent=indent) + '"""\n'
+            lines[quoted.lineno - 1 : quoted.end_lineno] = [wrapped, *[""] * ((quoted.end_lineno or 0) - quoted.lineno)]
+    return "".join(lines)
 
 
 def render_constants(plan: Plan) -> str:
@@ -247,7 +269,7 @@ def render_constants(plan: Plan) -> str:
         rows |= {
             "NAME": repr(model.name.partition(":")[2]), "KIND": repr(model.kind), "NODE": repr(model.node),
             "FEATURES": repr(model.features), "BODY_SHA256": repr(model.weights_sha256),
-            "WEIGHTS": repr(backbones.WEIGHTS[model.weights.name](**model.weights.options())),
+            "BODY_WEIGHTS": repr(backbones.WEIGHTS[model.weights.name](**model.weights.options())),
             "HEAD": repr(heads.HEADS[model.head.name](**model.head.options())),  # type: ignore[arg-type]
         }
     rows |= {

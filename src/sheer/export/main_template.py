@@ -10,6 +10,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from torch import nn
 
 from sheer.data.augment import Flip
 from sheer.data.folders import SUFFIXES, listing_hash, photo_files
-from sheer.data.photos import Augmentation, Photos, Resize, augment, chunks, to_network
+from sheer.data.photos import Photos, augment, chunks, to_network
 from sheer.data.pixels import Crop, decode
 from sheer.data.splits import stratified_split
 from sheer.loop.optimizers import AdamW, set_rates
@@ -29,7 +30,7 @@ from sheer.model.backbones import (
 from sheer.model.hashing import weights_sha256
 from sheer.model.heads import ConcatPool
 from sheer.model.stages import parameter_groups, set_modes, set_trainable
-from sheer.plan.schedules import Constant, OneCycle
+from sheer.plan.schedules import OneCycle
 from sheer.streams import permutation, reseed, stream_key, uniform_draws
 from sheer.task.losses import CrossEntropy
 from sheer.task.metrics import accuracy, balanced_accuracy, confusion
@@ -44,7 +45,7 @@ class Phase:
     trains_from: int
     rates: tuple[float, ...]
     norm: tuple[str, ...]
-    schedule: OneCycle | Constant
+    schedule: Any
     optimizer: AdamW
     weight_decay: float
     no_decay: str
@@ -52,8 +53,8 @@ class Phase:
     batch_size: int
     last_batch: str
     size: int
-    resize: Resize
-    augmentations: tuple[Augmentation, ...]
+    resize: Any
+    augmentations: tuple[Any, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
@@ -64,7 +65,7 @@ KIND = "map"
 NODE = ""
 FEATURES = 512
 BODY_SHA256 = ""
-WEIGHTS = NoWeights()
+BODY_WEIGHTS = NoWeights()
 HEAD = ConcatPool()
 STAGES = (("body",), ("head",))
 UNDECAYED: tuple[str, ...] = ()
@@ -90,7 +91,7 @@ PHASES = (
 )
 # constants: end
 
-COLUMNS = (
+HISTORY_COLUMNS = (
     "phase", "epoch", "train_loss", "valid_loss", "accuracy", "balanced_accuracy", "seconds", "weights_sha256",
 )
 
@@ -98,15 +99,15 @@ COLUMNS = (
 def make_timm_model() -> nn.Module:
     """timm's body with its pretrained weights, and the new head, each from its own random stream."""
     reseed(stream_key(SEED, "init-body"), torch.device("cpu"))
-    body = load_body(timm_body(NAME, KIND), WEIGHTS.load(timm_whole(NAME), NAME))
+    body = load_body(timm_body(NAME, KIND), BODY_WEIGHTS.load(timm_whole(NAME), NAME))
     return with_head(body)
 
 
 def make_torchvision_model() -> nn.Module:
     """torchvision's body with its pretrained weights, and the new head, each from its own random stream."""
     reseed(stream_key(SEED, "init-body"), torch.device("cpu"))
-    whole = WEIGHTS.load(torchvision_whole(NAME), NAME)
-    return with_head(load_body(TorchvisionBody(torchvision_whole(NAME), NODE), whole))
+    whole = BODY_WEIGHTS.load(torchvision_whole(NAME), NAME)
+    return with_head(load_body(TorchvisionBody(torchvision_whole(NAME), NODE), whole, "net."))
 
 
 def with_head(body: nn.Module) -> nn.Module:
@@ -223,7 +224,7 @@ def main() -> None:
         if os.listdir(args.out):
             sys.exit(f"{args.out} is not empty; nothing was overwritten. Give another folder.")
         with open(os.path.join(args.out, "history.csv"), "w") as file:
-            file.write(",".join(COLUMNS) + "\n")
+            file.write(",".join(HISTORY_COLUMNS) + "\n")
         train(model, args.folder, args.out)
         torch.save(model.state_dict(), weights)
     elif os.path.isfile(weights):

@@ -161,9 +161,8 @@ WEIGHTS: dict[str, Callable[..., NoWeights | TimmWeights | TorchvisionWeights | 
 }
 
 
-def load_body(body: nn.Module, whole: nn.Module) -> nn.Module:
-    """Copy into `body` the tensors of the same names of `whole`; both must agree in all of them."""
-    prefix = "net." if isinstance(body, TorchvisionBody) else ""
+def load_body(body: nn.Module, whole: nn.Module, prefix: str = "") -> nn.Module:
+    """Copy into `body` the tensors of the same names of `whole`; `prefix` is what body's names have before them."""
     state = whole.state_dict()
     body.load_state_dict({key: state[key.removeprefix(prefix)] for key in body.state_dict()})
     return body

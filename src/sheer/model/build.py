@@ -133,7 +133,7 @@ def load_cut_body(library_name: str, name: str, cut: Cut, whole: nn.Module) -> n
     """The body that the cut describes, with the tensors of the whole network."""
     if library_name == "timm":
         return backbones.load_body(backbones.timm_body(name, cut.kind), whole)
-    return backbones.load_body(backbones.TorchvisionBody(backbones.torchvision_whole(name), cut.node), whole)
+    return backbones.load_body(backbones.TorchvisionBody(backbones.torchvision_whole(name), cut.node), whole, "net.")
 
 
 def default_head(profile: Profile) -> Part:

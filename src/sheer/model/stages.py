@@ -90,9 +90,8 @@ def set_modes(model: nn.Module, stages: Stages, trains_from: int, norm: Sequence
         known = [stage for stage in inside if stage is not None]
         if not known:
             continue
-        if all(stage < trains_from and norm[stage] == "frozen" for stage in known):
-            module.eval()
-        elif is_norm(module) and norm[known[0]] == "frozen":
+        rests = all(stage < trains_from and norm[stage] == "frozen" for stage in known)
+        if rests or (is_norm(module) and norm[known[0]] == "frozen"):
             module.eval()
 
 

@@ -1,0 +1,195 @@
+"""`sheer COMMAND ...`: each command is a few lines over the public function of the same name."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from sheer.cli import demo
+from sheer.data.sources import images
+from sheer.errors import SheerError
+from sheer.export.eject import eject
+from sheer.interpret.predictions import Predictions
+from sheer.learner import Learner, learner, load
+from sheer.loop.engine import DEVICES
+from sheer.loop.estimate import estimate, peak_memory
+from sheer.plan.plan import Plan
+from sheer.plan.profiles import PROFILES
+from sheer.plan.recipes import RECIPES, Draft
+from sheer.record.run import check_free
+
+
+def _add_plan_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", help="class folders of photographs, with or without train and valid above them")
+    parser.add_argument("--model", default="tf_efficientnet_lite0", help="a timm or torchvision name (default: %(default)s)")
+    parser.add_argument("--weights", default="default", help="default, none, package, or a file (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=3, help="epochs of the recipe's main phase (default: %(default)s)")
+    parser.add_argument("--size", type=int, help="side of the pictures in pixels")
+    parser.add_argument("--recipe", default="fine_tune", choices=sorted(RECIPES), help="(default: %(default)s)")
+    parser.add_argument("--profile", default="default", choices=sorted(PROFILES), help="(default: %(default)s)")
+    parser.add_argument("--valid", help="the share to hold out, such as 0.2, or the name of the folder to hold out")
+    parser.add_argument("--seed", type=int, default=0, help="of every random stream (default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, help="items a step")
+    parser.add_argument("--device", choices=DEVICES, help="the fastest there where not given")
+    parser.add_argument("--norm", choices=("train", "adapt", "frozen"), help="norm policy of the frozen stages")
+    parser.add_argument("--out", help="the run folder (default: runs/FOLDER-PLAN)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="sheer", description="Fine-tune pretrained PyTorch models with nothing hidden.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    shown = commands.add_parser("demo", help="train a real network on real photographs, then eject it")
+    shown.add_argument("--quick", action="store_true", help="handwritten digits, in under 40 seconds")
+    shown.add_argument("--out", help="the run folder (default: runs/demo-PLAN)")
+    _add_plan_options(commands.add_parser("train", help="train on a folder of photographs"))
+    planned = commands.add_parser("plan", help="show what train would do, without doing it")
+    _add_plan_options(planned)
+    planned.add_argument("--json", action="store_true", help="print the plan's JSON and nothing else")
+    predicted = commands.add_parser("predict", help="classify photographs with a finished run")
+    predicted.add_argument("run", help="the run folder")
+    predicted.add_argument("files", nargs="+", help="photographs or folders of them")
+    predicted.add_argument("--json", action="store_true", help="print one JSON object a line")
+    predicted.add_argument("--csv", metavar="FILE", help="write a CSV file instead of printing")
+    predicted.add_argument("--device", choices=DEVICES)
+    judged = commands.add_parser("evaluate", help="metrics of a finished run on labelled folders")
+    judged.add_argument("run", help="the run folder")
+    judged.add_argument("folder", help="class folders")
+    judged.add_argument("--json", action="store_true", help="print the metrics as JSON")
+    judged.add_argument("--device", choices=DEVICES)
+    ejected = commands.add_parser("eject", help="write a finished run as one plain PyTorch script")
+    ejected.add_argument("run", help="the run folder")
+    ejected.add_argument("script", help="the file to write")
+    return parser
+
+
+def _prepare(args: argparse.Namespace) -> tuple[Learner, tuple[Draft, ...], Plan]:
+    try:
+        valid = None if args.valid is None else float(args.valid)
+    except ValueError:
+        valid = args.valid
+    data = images(args.folder, valid=valid, seed=args.seed, profile=args.profile)
+    learn = learner(
+        data, args.model, weights=args.weights, profile=args.profile, seed=args.seed, device=args.device, size=args.size,
+        batch_size=args.batch_size, norm=args.norm,
+    )
+    recipe = RECIPES[args.recipe](args.epochs, profile=args.profile)
+    return learn, recipe, learn.plan(recipe)
+
+
+def run_plan(args: argparse.Namespace) -> int:
+    """`sheer plan FOLDER`."""
+    learn, _, plan = _prepare(args)
+    if args.json:
+        print(plan.to_json())
+    else:
+        print(plan)
+        print(f"\n{estimate(learn.model, plan)}")
+    return 0
+
+
+def run_train(args: argparse.Namespace) -> int:
+    """`sheer train FOLDER`."""
+    started = time.perf_counter()
+    if args.out and Path(args.out).expanduser().is_dir() and not (Path(args.out).expanduser() / "plan.json").is_file():
+        check_free(Path(args.out).expanduser())
+    learn, recipe, plan = _prepare(args)
+    out = Path(args.out or f"runs/{Path(args.folder).resolve().name}-{plan.short_hash()}").expanduser()
+    if check_free(out, plan):
+        print(f"{out} is the finished run of this very plan: already done, nothing was trained.")
+        print(load(out).plan().short_hash())
+        return 0
+    print(f"{plan}\n")
+    train_into(learn, recipe, out, started)
+    return 0
+
+
+def train_into(learn: Learner, recipe: Sequence[Draft], out: Path, started: float) -> None:
+    """Carry out the recipe into a run folder, and print what a person wants to know then."""
+    learn.write_to(out).run(recipe)
+    print(f"\n{learn.validate().report()}\n")
+    seconds, memory = time.perf_counter() - started, peak_memory() / 2**30
+    print(f"Run folder: {out}  ({seconds:.0f} s in all, {memory:.2f} GiB of memory at most)")
+
+
+def run_demo(args: argparse.Namespace) -> int:
+    """`sheer demo`."""
+    started = time.perf_counter()
+    folder, learn, recipe = demo.prepare(quick=args.quick)
+    plan = learn.plan(recipe)
+    out = Path(args.out or f"runs/demo-{plan.short_hash()}").expanduser()
+    if check_free(out, plan):
+        print(f"{out} is the finished run of this very plan: already done. Remove it, or give --out, to see it again.")
+    else:
+        print(f"{plan}\n")
+        train_into(learn, recipe, out, started)
+    print("Carry it away as a plain PyTorch script with the same numbers, bit for bit:")
+    print(f"  sheer eject {out} train_demo.py")
+    print(f"  python train_demo.py {folder} --out demo-again")
+    return 0
+
+
+def run_predict(args: argparse.Namespace) -> int:
+    """`sheer predict RUN FILES...`."""
+    predictions = load(args.run, device=args.device).predict(args.files)
+    if args.csv:
+        _write_csv(predictions, Path(args.csv))
+        print(f"{len(predictions)} predictions written to {args.csv}", file=sys.stderr)
+    if args.json:
+        for record in predictions.records():
+            print(json.dumps(record))
+    elif not args.csv:
+        print(predictions.table())
+    return 0
+
+
+def _write_csv(predictions: Predictions, path: Path) -> None:
+    if path.exists():
+        raise SheerError(f"{path} exists. Nothing was overwritten: give another name, or remove it.")
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "class", "probability", *(f"p({name})" for name in predictions.classes)])
+        for item, label, row in zip(predictions.items, predictions.labels, predictions.probabilities.tolist(), strict=True):
+            writer.writerow([item, label, repr(max(row)), *map(repr, row)])
+
+
+def run_evaluate(args: argparse.Namespace) -> int:
+    """`sheer evaluate RUN FOLDER`."""
+    predictions = load(args.run, device=args.device).evaluate(args.folder)
+    print(json.dumps(predictions.metrics()) if args.json else predictions.report())
+    return 0
+
+
+def run_eject(args: argparse.Namespace) -> int:
+    """`sheer eject RUN SCRIPT`."""
+    script = eject(args.run, args.script)
+    print(f"{script} written. Run it: python {script} FOLDER --out DIR")
+    return 0
+
+
+COMMANDS = {
+    "demo": run_demo, "train": run_train, "plan": run_plan, "predict": run_predict, "evaluate": run_evaluate, "eject": run_eject,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; errors that sheer raises are one paragraph on standard error, status 2."""
+    args = _parser().parse_args(arguments)
+    try:
+        return COMMANDS[args.command](args)
+    except SheerError as error:
+        print(f"sheer: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("sheer: interrupted; a run folder without record.json is unfinished.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""What a plan will cost in time, memory and disk: an observer that trains nothing and leaves no trace."""
+
+from __future__ import annotations
+
+import copy
+import resource
+import sys
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from sheer.loop.engine import switched
+from sheer.model.stages import set_modes, set_trainable
+from sheer.plan.plan import Phase, Plan
+from sheer.streams import borrowed_generators
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """Seconds of the whole plan without reading files, peak bytes of memory, bytes of the run folder."""
+
+    seconds: float
+    memory: int
+    disk: int
+
+    def __str__(self) -> str:
+        minutes, seconds = divmod(round(self.seconds), 60)
+        return (
+            f"Estimate: about {f'{minutes} min ' if minutes else ''}{seconds} s of computing (measured on a few items; other work on the "
+            f"machine adds to it), {self.memory / 2**30:.1f} GiB of memory, {self.disk / 2**20:.0f} MiB on disk."
+        )
+
+
+def estimate(model: nn.Module, plan: Plan) -> Estimate:
+    """Time two forward (and backward) passes a phase on a copy of the model, and extrapolate."""
+    device = torch.device(plan.numerics.device)
+    picture_format = torch.channels_last if plan.numerics.memory_format == "channels_last" else torch.contiguous_format
+    trial = copy.deepcopy(model).to(device, memory_format=picture_format)  # type: ignore[call-overload]
+    tensors = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+    seconds, activations = 0.0, 0
+    with switched(plan.numerics), borrowed_generators(device):
+        for phase in plan.phases:
+            one, kept = _one_item(trial, plan, phase, device, picture_format)
+            trained = phase.epochs * phase.steps_per_epoch * phase.batch_size
+            seconds += trained * one[0] + phase.epochs * plan.data.valid_items * one[1]
+            activations = max(activations, kept * phase.batch_size)
+    side = max((phase.size for phase in plan.phases), default=0)
+    pictures = min((plan.data.train_items + plan.data.valid_items) * side * side * 4, 1 << 30)
+    return Estimate(seconds=seconds, memory=peak_memory() + 4 * tensors + 2 * activations + pictures, disk=tensors + 65536)
+
+
+def _one_item(
+    model: nn.Module, plan: Plan, phase: Phase, device: torch.device, picture_format: torch.memory_format
+) -> tuple[tuple[float, float], int]:
+    """(seconds to train an item, seconds to validate one), and the bytes that backward keeps for it."""
+    stages = [stage.prefixes for stage in plan.model.stages]
+    count = max(2, min(phase.batch_size, 16))
+    inputs = torch.rand(count, 3, phase.size, phase.size, device=device).to(memory_format=picture_format)
+    target = torch.zeros(count, dtype=torch.int64, device=device)
+    set_trainable(model, stages, phase.trains_from, phase.norm)
+    set_modes(model, stages, phase.trains_from, phase.norm)
+    kept = 0
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        nonlocal kept
+        kept += tensor.numel() * tensor.element_size()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        torch.nn.functional.cross_entropy(model(inputs), target).backward()
+    started = time.perf_counter()
+    torch.nn.functional.cross_entropy(model(inputs), target).backward()
+    training = (time.perf_counter() - started) / count
+    model.eval()
+    started = time.perf_counter()
+    with torch.inference_mode():
+        model(inputs)
+    return (training, (time.perf_counter() - started) / count), kept // count
+
+
+def peak_memory() -> int:
+    """The most bytes this process has had in memory so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
