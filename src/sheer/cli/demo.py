@@ -22,7 +22,7 @@ def prepare(*, quick: bool) -> tuple[Path, Learner, tuple[Draft, ...]]:
         DataError: a package of the extra `demo` is not installed.
     """
     folder = digits() if quick else solar_cells()
-    size, epochs = (64, 3) if quick else (160, 3)
+    size, epochs = (64, 3) if quick else (128, 3)
     learn = learner(
         images(folder), "tf_efficientnet_lite0", weights="package", size=size, augmentation=() if quick else ("dihedral",)
     )

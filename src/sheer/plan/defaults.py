@@ -69,20 +69,23 @@ def resize_rule(given: Given, profile: Profile, inputs: InputFacts) -> tuple[Par
 def norm_policies(
     given: str | tuple[str, ...] | None, profile: Profile, stages: int, trains_from: int
 ) -> tuple[tuple[str, ...], Origin]:
-    """One norm policy a stage: what was given or the profile's for frozen stages, `train` for the rest."""
+    """One norm policy a stage: given or the profile's for frozen stages, the profile's for the rest, `train` for the last."""
     frozen = given if isinstance(given, str) else profile.value("norm_frozen")
     if isinstance(given, tuple):
         if len(given) != stages:
             raise PlanError(f"norm={given!r} has {len(given)} policies, but the model has {stages} stages.")
         policies = given
     else:
-        policies = tuple(str(frozen) if index < trains_from else "train" for index in range(stages))
+        trained = str(profile.value("norm_trained"))
+        policies = tuple(
+            "train" if index == stages - 1 else str(frozen) if index < trains_from else trained for index in range(stages)
+        )
     for policy in policies:
         if policy not in NORM_POLICIES:
             raise PlanError(f"norm={policy!r} is no norm policy. {nearest(policy, NORM_POLICIES)}")
     if given is not None:
         return policies, Origin(field="norm", by="you", reason="you gave it")
-    reason = profile.reason("norm_frozen") if trains_from else "norm layers train with their stage"
+    reason = profile.reason("norm_frozen" if trains_from else "norm_trained")
     return policies, Origin(field="norm", by="default", reason=reason)
 
 

@@ -74,6 +74,9 @@ _DEFAULT = {
     "norm_frozen": Setting(
         value="frozen", reason="statistics learnt on millions of pictures beat those of a few batches (log 2026-11-21)"
     ),
+    "norm_trained": Setting(
+        value="frozen", reason="going over to statistics of small batches threw away what the head had learnt (log 2026-11-21)"
+    ),
     "no_decay": Setting(value="norm_bias_1d", reason="shrinking scales, biases, tokens and positions regularises nothing"),
     "batch_size": Setting(value=32, reason="more steps an epoch, and faster on a CPU than 64 (log 2026-11-21)"),
     "last_batch": Setting(value="drop", reason="a short last batch would unsettle norm layers; another one each epoch"),
@@ -90,6 +93,7 @@ _DEFAULT = {
 _FASTAI = {
     **_SHARED,
     "norm_frozen": Setting(value="train", reason="train_bn=True: norm layers of a frozen body train"),
+    "norm_trained": Setting(value="train", reason="norm layers train with their stage"),
     "no_decay": Setting(value="norm_bias", reason="wd_bn_bias=False: norm layers and biases are not decayed"),
     "batch_size": Setting(value=64, reason="bs=64"),
     "last_batch": Setting(value="drop", reason="training loaders drop the last short batch"),

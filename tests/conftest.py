@@ -1,0 +1,68 @@
+"""Shared small data: pictures that a network can tell apart, made here, and real data where it is."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import sheer
+
+
+class Small(nn.Module):
+    """A convolution, a norm layer, dropout and a linear layer: 2 classes from pictures of any size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, stride=2)
+        self.norm = nn.BatchNorm2d(4)
+        self.drop = nn.Dropout(0.2)
+        self.out = nn.Linear(4, 2)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.out(self.drop(self.norm(self.conv(images)).relu().mean((2, 3))))
+
+
+def make_photos(root: Path, counts: dict[str, int], part: str = "", side: tuple[int, int] = (48, 40)) -> Path:
+    """Noise with a class's own colour, as JPEG."""
+    generator = np.random.default_rng(0)
+    for number, (label, count) in enumerate(counts.items()):
+        folder = root / part / label
+        folder.mkdir(parents=True)
+        for index in range(count):
+            pixels = generator.integers(0, 120, (side[1], side[0], 3))
+            pixels[..., number % 3] += 100
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{index:03d}.jpg")
+    return root
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory):
+    return make_photos(tmp_path_factory.mktemp("photos"), {"blue": 21, "red": 30})
+
+
+@pytest.fixture
+def small_learner(photos):
+    return lambda **options: sheer.learner(
+        sheer.images(photos), options.pop("model", Small), quiet=True, size=32, batch_size=8, **options
+    )
+
+
+@pytest.fixture(scope="session")
+def random_resnet_run(photos, tmp_path_factory):
+    """A finished run of a timm network with random weights: frozen, then unfrozen."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    learn = sheer.learner(sheer.images(photos), "resnet18", weights="none", size=32, batch_size=8, quiet=True, out=out)
+    learn.fine_tune(2)
+    return out
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    folder = os.environ.get("SHEER_DATA", "")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("SHEER_DATA names no folder of real data")
+    return Path(folder)

@@ -1,0 +1,96 @@
+import dataclasses
+import json
+
+import pytest
+
+import sheer
+from sheer.errors import PlanError
+from sheer.plan.plan import decisions, origin_of
+from sheer.plan.profiles import PROFILES
+from sheer.plan.recipes import RECIPES
+
+
+@pytest.fixture(scope="module")
+def plan(photos):
+    learn = sheer.learner(sheer.images(photos), "resnet18", weights="none", size=64, quiet=True, batch_size=8)
+    return learn.plan(sheer.recipes.fine_tune(2))
+
+
+def test_json_goes_out_and_in_equal(plan):
+    assert sheer.Plan.from_json(plan.to_json()) == plan
+
+
+def test_every_decision_has_an_origin(plan):
+    for holder in (plan, plan.model, plan.data, plan.numerics, *plan.phases):
+        for field in decisions(holder):
+            origin = origin_of(holder, field)
+            assert origin.reason, field
+
+
+def test_the_table_names_every_group_and_its_rates(plan):
+    text = str(plan)
+    for phase in plan.phases:
+        for group in phase.groups:
+            assert f"{group.values:,}" in text and group.stage in text
+    assert "largest difference of a logit 0" in text
+
+
+def test_a_plan_is_frozen(plan):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        plan.seed = 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: d.pop("seed"),
+        lambda d: d.update(extra=1),
+        lambda d: d.update(seed="0"),
+        lambda d: d["phases"][0].update(rates=3),
+        lambda d: d["phases"][0]["schedule"].update(settings=[1]),
+    ],
+)
+def test_an_edited_plan_is_refused_by_name(plan, change):
+    document = json.loads(plan.to_json())
+    change(document)
+    with pytest.raises(PlanError):
+        sheer.Plan.from_json(json.dumps(document))
+
+
+def test_text_that_is_no_json_is_refused():
+    with pytest.raises(PlanError, match="not JSON"):
+        sheer.Plan.from_json("{")
+
+
+def test_profiles_decide_the_same_things():
+    assert set(PROFILES["default"].settings) == set(PROFILES["fastai-2.8"].settings)
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+@pytest.mark.parametrize("profile", sorted(PROFILES))
+def test_every_recipe_resolves_under_every_profile(small_learner, name, profile):
+    learn = small_learner(profile=profile)
+    plan = learn.plan(RECIPES[name](1, profile=profile))
+    assert plan.phases and sheer.Plan.from_json(plan.to_json()) == plan
+
+
+def test_a_recipe_of_another_profile_is_refused(small_learner):
+    with pytest.raises(PlanError, match="profile"):
+        small_learner().plan(sheer.recipes.one_cycle(1, profile="fastai-2.8"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"profile": "fastai"}, "Did you mean 'fastai-2.8'"),
+        ({"norm": "froze"}, "Did you mean 'frozen'"),
+        ({"augmentation": ("flop",)}, "Did you mean 'flip'"),
+        ({"weight_decay": -1.0}, "weight_decay"),
+        ({"label_smoothing": 1.0}, "label_smoothing"),
+        ({"seed": -1}, "seed"),
+        ({"device": "gpu"}, "device"),
+    ],
+)
+def test_a_value_that_is_not_allowed_is_named(small_learner, options, message):
+    with pytest.raises(PlanError, match=message):
+        small_learner(**options).plan(sheer.recipes.one_cycle(1, profile=options.get("profile", "default")))

@@ -1,0 +1,139 @@
+"""The ejected script: real processes in which `import sheer` fails, the same weights after every epoch."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Small, make_photos
+
+import sheer
+from sheer.errors import EjectError
+from sheer.export.eject import LEAVES, definitions
+
+BLOCK = "import sys; sys.modules['sheer'] = None; import runpy; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+
+
+def tiny_net():
+    """Your own function, whose source is copied."""
+    from torch import nn
+
+    layers = [nn.Conv2d(3, 4, 3, stride=2), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return nn.Sequential(*layers, nn.Dropout(0.1), nn.Linear(4, 2))
+
+
+def needs_numpy_only():
+    return np.zeros(3)
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+
+
+def run_script(script: Path, *arguments: object) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-c", BLOCK, str(script), *map(str, arguments)], capture_output=True, text=True, timeout=300,
+        cwd=script.parent, check=False,
+    )
+
+
+CASES = {
+    "timm": {"model": "resnet18", "weights": "none"},
+    "timm vector": {"model": "convnext_atto", "weights": "none"},
+    "torchvision": {"model": "torchvision:resnet18", "weights": "none"},
+    "fastai profile": {"model": "torchvision:resnet18", "weights": "none", "profile": "fastai-2.8"},
+    "own function": {"model": tiny_net, "augmentation": ("flip", "dihedral"), "label_smoothing": 0.1, "resize": "squish"},
+    "linear head": {"model": "resnet18", "weights": "none", "head": "linear", "norm": "adapt"},
+}
+
+
+@pytest.mark.parametrize("case", sorted(CASES))
+def test_script_and_library_give_the_same_weights_after_every_epoch(case, photos, tmp_path):
+    options = dict(CASES[case])
+    profile = options.get("profile", "default")
+    split = "random" if profile != "default" else None
+    out = tmp_path / "run"
+    learn = sheer.learner(sheer.images(photos, profile=profile, split=split), size=32, batch_size=8, quiet=True, out=out, **options)
+    learn.fine_tune(1)
+    if case == "timm":
+        learn.freeze_to(1).fit_one_cycle(1, slice(1e-5, 1e-3))
+    objects = {"tiny_net": tiny_net} if case == "own function" else {}
+    script = sheer.eject(out, tmp_path / "train.py", objects=objects)
+    done = run_script(script, photos, "--out", tmp_path / "again", "--predict", photos / "red")
+    assert done.returncode == 0, done.stderr
+    assert rows(out / "history.csv") == rows(tmp_path / "again" / "history.csv")
+    assert len(rows(out / "history.csv")) == len(learn.history)
+    shown = [line for line in done.stdout.splitlines() if ".jpg" in line]
+    assert [line.split("  ")[1] for line in shown] == list(learn.predict(photos / "red").labels)
+
+
+@pytest.mark.parametrize("rule", ["ruff", "no sheer", "short"])
+def test_the_script_is_plain_linted_and_short(random_resnet_run, tmp_path, rule):
+    script = sheer.eject(random_resnet_run, tmp_path / "train.py")
+    text = script.read_text()
+    if rule == "ruff":
+        done = subprocess.run([sys.executable, "-m", "ruff", "check", "--isolated", "--line-length", "130", str(script)],
+                              capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout
+    elif rule == "no sheer":
+        assert "import sheer" not in text and "from sheer" not in text
+    else:
+        assert code_lines(text) < 500
+
+
+def code_lines(text: str) -> int:
+    """Lines without blank ones and without docstrings."""
+    import ast
+
+    documented: set[int] = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module) and ast.get_docstring(node):
+            documented |= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
+    return sum(bool(line.strip()) for number, line in enumerate(text.splitlines(), 1) if number not in documented)
+
+
+def test_another_folder_is_refused_by_the_script(random_resnet_run, tmp_path):
+    script = sheer.eject(random_resnet_run, tmp_path / "train.py")
+    other = make_photos(tmp_path / "other", {"blue": 3, "red": 3})
+    done = run_script(script, other, "--out", tmp_path / "again")
+    assert done.returncode != 0 and "is not the folder of the run" in done.stderr
+
+
+def test_nothing_is_overwritten(random_resnet_run, tmp_path):
+    (tmp_path / "train.py").write_text("mine")
+    with pytest.raises(EjectError, match="exists"):
+        sheer.eject(random_resnet_run, tmp_path / "train.py")
+    assert (tmp_path / "train.py").read_text() == "mine"
+
+
+def test_an_instance_of_your_own_cannot_be_ejected(small_learner, tmp_path):
+    small_learner(model=Small()).fit(1).save(tmp_path / "run")
+    with pytest.raises(EjectError, match="function that makes it"):
+        sheer.eject(tmp_path / "run", tmp_path / "train.py")
+
+
+def test_your_function_must_be_given(photos, tmp_path):
+    learn = sheer.learner(sheer.images(photos), tiny_net, size=32, batch_size=8, quiet=True)
+    learn.fit(1).save(tmp_path / "run")
+    with pytest.raises(EjectError, match="objects"):
+        sheer.eject(tmp_path / "run", tmp_path / "train.py")
+
+
+def test_arrays_cannot_be_ejected(tmp_path):
+    import torch
+
+    inputs = torch.randint(0, 255, (40, 3, 16, 16), dtype=torch.uint8)
+    learn = sheer.learner(sheer.arrays(inputs, [0, 1] * 20), tiny_net, batch_size=8, quiet=True)
+    learn.fit(1).save(tmp_path / "run")
+    with pytest.raises(EjectError, match="class folders"):
+        sheer.eject(tmp_path / "run", tmp_path / "train.py", objects={"tiny_net": tiny_net})
+
+
+def test_every_leaf_has_names_of_its_own():
+    import inspect
+
+    names = [item.name for leaf in LEAVES for item in definitions(inspect.getsource(leaf))]
+    assert len(names) == len(set(names))

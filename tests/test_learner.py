@@ -1,0 +1,196 @@
+"""What training may and may not do: streams, ownership, frozen tensors, observers."""
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+from conftest import Small
+from torch import nn
+
+import sheer
+from sheer.errors import FrozenError, ModelError, OwnershipError, PlanError, RunError
+from sheer.loop.train import check_ownership
+from sheer.model.hashing import weights_sha256
+
+
+def test_twice_the_same_bits_and_the_callers_generators_are_left_alone(small_learner):
+    torch.manual_seed(5)
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    first = small_learner().fit_one_cycle(2)
+    assert torch.equal(torch.get_rng_state(), state) and torch.get_num_threads() == threads
+    assert not torch.are_deterministic_algorithms_enabled()
+    torch.manual_seed(6)
+    second = small_learner().fit_one_cycle(2)
+    assert [row.weights_sha256 for row in first.history] == [row.weights_sha256 for row in second.history]
+    assert first.history[0].weights_sha256 != first.history[1].weights_sha256
+
+
+def test_another_seed_gives_other_weights(small_learner):
+    hashes = {small_learner(seed=seed).fit(1).history[-1].weights_sha256 for seed in (0, 1)}
+    assert len(hashes) == 2
+
+
+@pytest.mark.parametrize("look", ["validate", "plan", "predictions", "predict", "print"])
+def test_looking_changes_nothing(small_learner, photos, look):
+    wanted = small_learner().fit(1).fit(1).history[-1].weights_sha256
+    learn = small_learner().fit(1)
+    actions = {
+        "validate": learn.validate,
+        "plan": lambda: learn.plan(sheer.recipes.fine_tune(3)),
+        "predictions": lambda: learn.predictions("train"),
+        "predict": lambda: learn.predict(photos / "red"),
+        "print": lambda: str(learn.plan()),
+    }
+    actions[look]()
+    torch.rand(3)
+    assert learn.fit(1).history[-1].weights_sha256 == wanted
+
+
+@pytest.mark.parametrize("policy", ["train", "adapt", "frozen"])
+def test_norm_policies_move_what_they_say(photos, policy):
+    learn = sheer.learner(sheer.images(photos), "resnet18", weights="none", size=32, batch_size=8, quiet=True, norm=policy)
+    before = {name: tensor.clone() for name, tensor in learn.model.state_dict().items()}
+    learn.freeze().fit_one_cycle(1)
+    after = learn.model.state_dict()
+    moved = {name for name in before if name.startswith("body.") and not torch.equal(before[name], after[name])}
+    affine = {name for name in moved if name.endswith(("weight", "bias"))}
+    statistics = {name for name in moved if "running" in name}
+    assert all(before[name].ndim == 1 for name in affine)
+    assert bool(affine) == (policy == "train") and bool(statistics) == (policy != "frozen")
+
+
+def test_frozen_stages_are_bit_identical_after_training_them_first(photos):
+    learn = sheer.learner(sheer.images(photos), "resnet18", weights="none", size=32, batch_size=8, quiet=True)
+    learn.unfreeze().fit(1).freeze()
+    before = {name: tensor.clone() for name, tensor in learn.model.state_dict().items() if name.startswith("body.")}
+    learn.fit(1)
+    assert all(torch.equal(before[name], learn.model.state_dict()[name]) for name in before)
+
+
+def test_a_callback_that_moves_a_frozen_tensor_is_caught(photos):
+    class Meddler:
+        def on_start(self, position): ...
+        def on_step(self, position): ...
+        def on_end(self, position): ...
+
+        def on_epoch(self, position, row):
+            with torch.no_grad():
+                learn.model.body.conv1.weight.add_(1)
+
+    learn = sheer.learner(sheer.images(photos), "resnet18", weights="none", size=32, batch_size=8, quiet=True)
+    with pytest.raises(FrozenError, match="frozen"):
+        learn.fit(1, callbacks=[Meddler()])
+
+
+def test_a_callback_may_stop_the_run(small_learner):
+    class Stopper:
+        def on_start(self, position): ...
+        def on_step(self, position): ...
+        def on_end(self, position): ...
+
+        def on_epoch(self, position, row):
+            position.stop = "seen enough"
+
+    learn = small_learner().fit(3, callbacks=[Stopper()])
+    assert len(learn.history) == 1
+
+
+def test_a_swapped_model_stops_the_next_fit_by_name(small_learner):
+    learn = small_learner().fit(1)
+    learn.model = Small()
+    before = weights_sha256(learn.model)
+    with pytest.raises(OwnershipError, match=r"conv\.weight"):
+        learn.fit(1)
+    assert weights_sha256(learn.model) == before
+
+
+def test_the_optimiser_must_hold_the_models_tensors():
+    model, other = nn.Linear(2, 2), nn.Linear(2, 2)
+    check_ownership(model, torch.optim.SGD(model.parameters(), lr=1.0))
+    with pytest.raises(OwnershipError, match="weight, bias"):
+        check_ownership(model, torch.optim.SGD(other.parameters(), lr=1.0))
+
+
+def test_frozen_tensors_are_not_in_the_optimiser_so_decay_cannot_move_them(photos):
+    learn = sheer.learner(sheer.images(photos), "resnet18", weights="none", size=32, batch_size=8, quiet=True, weight_decay=0.5)
+    plan = learn.plan(sheer.recipes.fine_tune(1))
+    assert all(group.weight_decay == 0 for group in plan.phases[0].groups if not group.trains)
+    assert {group.weight_decay for group in plan.phases[0].groups if group.kind == "decay"} == {0.5}
+
+
+def test_predictions_are_in_item_order_and_sum_to_one(small_learner):
+    learn = small_learner().fit(1)
+    table = learn.validate()
+    assert list(table.items) == [learn.data.paths[item] for item in learn.data.valid]
+    assert np.allclose(table.probabilities.sum(1), 1) and len(table) == len(learn.data.valid)
+    assert learn.history[-1].accuracy == pytest.approx(table.metrics()["accuracy"])
+
+
+def test_a_learner_learns(small_learner):
+    learn = small_learner().fit_one_cycle(6, 2e-2)
+    metrics = learn.validate().metrics()
+    assert metrics["accuracy"] > metrics["baseline"]
+
+
+def test_freeze_to_out_of_range(small_learner):
+    with pytest.raises(PlanError, match="freeze_to"):
+        small_learner().freeze_to(4)
+
+
+def test_a_module_with_another_number_of_scores_is_refused(small_learner):
+    class Wide(Small):
+        def __init__(self):
+            super().__init__()
+            self.out = nn.Linear(4, 7)
+
+    with pytest.raises(ModelError, match=r"\(2, 2\) is needed"):
+        small_learner(model=Wide).plan(sheer.recipes.one_cycle(1))
+
+
+def test_save_and_load_give_the_whole_learner_back(small_learner, tmp_path, photos):
+    learn = small_learner().fit(1)
+    before = learn.predict(photos / "red")
+    learn.save(tmp_path / "run")
+    with pytest.raises(RunError, match="Nothing was overwritten"):
+        learn.save(tmp_path / "run")
+    with pytest.raises(ModelError, match="objects"):
+        sheer.load(tmp_path / "run")
+    again = sheer.load(tmp_path / "run", objects={"Small": Small})
+    assert again.classes == ("blue", "red") and again.plan() == learn.plan() and again.history == learn.history
+    assert np.array_equal(again.predict(photos / "red").probabilities, before.probabilities)
+    with pytest.raises(RunError, match="source"):
+        sheer.load(tmp_path / "run", objects={"Small": nn.Identity})
+
+
+def test_no_pickle_and_only_relative_paths_in_a_run(random_resnet_run, photos):
+    names = sorted(path.name for path in random_resnet_run.iterdir())
+    assert names == ["history.csv", "plan.json", "record.json", "weights.safetensors"]
+    assert all(str(photos.parent).encode() not in (random_resnet_run / name).read_bytes() for name in names)
+
+
+@pytest.mark.parametrize("name", ["plan.json", "record.json", "history.csv", "weights.safetensors"])
+@pytest.mark.parametrize("harm", ["missing", "cut"])
+def test_a_damaged_run_is_named(random_resnet_run, tmp_path, name, harm):
+    for path in random_resnet_run.iterdir():
+        content = path.read_bytes()
+        if path.name != name:
+            (tmp_path / path.name).write_bytes(content)
+        elif harm == "cut":
+            (tmp_path / path.name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(sheer.SheerError):
+        sheer.load(tmp_path)
+
+
+def test_classes_in_another_order_are_refused(random_resnet_run, tmp_path):
+    from conftest import make_photos
+
+    data = sheer.images(make_photos(tmp_path / "other", {"red": 4, "zebra": 4}))
+    with pytest.raises(RunError, match="classes"):
+        sheer.load(random_resnet_run, data=data)
+
+
+def test_training_leaves_no_threads_behind(small_learner):
+    before = threading.active_count()
+    small_learner().fit(1)
+    assert threading.active_count() == before

@@ -1,0 +1,45 @@
+"""How far a reader has to go from `fit` to the model, and how much library one fit runs."""
+
+import sys
+from pathlib import Path
+
+import torch
+from conftest import Small
+
+import sheer
+
+SOURCE = str(Path(sheer.__file__).parent)
+
+
+def test_reading_distance():
+    depths, lines = [], set()
+
+    class Watched(Small):
+        def forward(self, images):
+            if self.training:
+                frame, depth = sys._getframe(1), 1
+                while frame is not None and frame.f_code.co_name != "fit":
+                    frame, depth = frame.f_back, depth + 1
+                depths.append(depth)
+            return super().forward(images)
+
+    inputs = torch.randint(0, 255, (60, 3, 16, 16), dtype=torch.uint8)
+    learn = sheer.learner(sheer.arrays(inputs, [0, 1] * 30), Watched, batch_size=16, quiet=True)
+
+    def trace(frame, event, argument):
+        if not frame.f_code.co_filename.startswith(SOURCE):
+            return None
+        lines.add((frame.f_code.co_filename, frame.f_lineno))
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        learn.fit(1)
+    finally:
+        sys.settrace(before)
+    files = {name for name, _ in lines}
+    print(f"frames {max(depths)}, lines {len(lines)}, files {len(files)}")
+    assert max(depths) <= 6
+    assert len(lines) <= 450
+    assert len(files) <= 24
