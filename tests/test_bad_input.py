@@ -4,8 +4,8 @@ import json
 import time
 
 import pytest
-from conftest import make_photos
 
+from conftest import make_photos
 from sheer.cli.main import main
 
 
@@ -175,6 +175,7 @@ def test_predict_prints_a_table_json_lines_and_csv(capsys, random_resnet_run, ph
     target = tmp_path / "out.csv"
     assert main(["predict", run, red, "--csv", str(target)]) == 0
     assert len(target.read_text().splitlines()) == 31
+    capsys.readouterr()
     assert "exists" in fails(capsys, "predict", run, red, "--csv", target)
 
 

@@ -5,10 +5,10 @@ import threading
 import numpy as np
 import pytest
 import torch
-from conftest import Small
 from torch import nn
 
 import sheer
+from conftest import Small
 from sheer.errors import FrozenError, ModelError, OwnershipError, PlanError, RunError
 from sheer.loop.train import check_ownership
 from sheer.model.hashing import weights_sha256

@@ -1,10 +1,11 @@
 """sheer: fine-tune pretrained PyTorch models with nothing hidden."""
 
+from sheer.api import learner, load
 from sheer.data.sources import Data, arrays, images
 from sheer.errors import SheerError
 from sheer.export.eject import eject
 from sheer.interpret.predictions import Predictions
-from sheer.learner import Learner, learner, load
+from sheer.learner import Learner
 from sheer.plan import recipes
 from sheer.plan.plan import Plan
 

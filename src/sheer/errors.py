@@ -56,6 +56,11 @@ class EjectError(SheerError):
     """A run cannot be written as a plain PyTorch script."""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its kind where it says nothing."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
 def nearest(given: str, allowed: Iterable[str]) -> str:
     """The end of a message about an unknown name: the closest allowed names, or all of a short list.
 

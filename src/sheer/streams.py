@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,7 +41,7 @@ def uniform_draws(key: int, items: np.ndarray, count: int) -> np.ndarray:
     True
     """
     counters = items.astype(np.uint64)[:, None] * np.uint64(COLUMNS) + np.arange(count, dtype=np.uint64)
-    state = np.uint64(key) + (counters + np.uint64(1)) * _GOLDEN
+    state: Any = np.uint64(key) + (counters + np.uint64(1)) * _GOLDEN
     state = (state ^ (state >> np.uint64(30))) * _MIX_1
     state = (state ^ (state >> np.uint64(27))) * _MIX_2
     state = state ^ (state >> np.uint64(31))

@@ -6,9 +6,10 @@ import importlib.metadata
 import os
 from pathlib import Path
 
+from sheer.api import learner
 from sheer.data.sources import images
 from sheer.errors import DataError
-from sheer.learner import Learner, learner
+from sheer.learner import Learner
 from sheer.plan.recipes import Draft, fine_tune
 
 FOLDER = Path("sheer-demo-data")

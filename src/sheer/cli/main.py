@@ -10,12 +10,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from sheer.api import learner, load
 from sheer.cli import demo
 from sheer.data.sources import images
 from sheer.errors import SheerError
 from sheer.export.eject import eject
 from sheer.interpret.predictions import Predictions
-from sheer.learner import Learner, learner, load
+from sheer.learner import Learner
 from sheer.loop.engine import DEVICES
 from sheer.loop.estimate import estimate, peak_memory
 from sheer.plan.plan import Plan

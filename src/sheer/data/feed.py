@@ -14,7 +14,7 @@ from sheer.data.augment import AUGMENTATIONS, Dihedral, Flip
 from sheer.data.photos import Photos, augment, chunks, to_network
 from sheer.data.pixels import RESIZES, Crop, Squish, decode
 from sheer.data.sources import Data
-from sheer.errors import DataError, PlanError, nearest
+from sheer.errors import DataError, PlanError, first_line, nearest
 from sheer.plan.plan import Phase
 from sheer.streams import permutation, stream_key, uniform_draws
 
@@ -94,7 +94,7 @@ class Feed:
             try:
                 source.read(item)
             except Exception as error:  # Pillow raises many kinds for bad bytes; each becomes a named line below
-                return f"{data_path(self.data, item)} ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+                return f"{data_path(self.data, item)} ({first_line(error)})"
             return ""
 
         with ThreadPoolExecutor(source.readers) as pool:

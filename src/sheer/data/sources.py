@@ -259,3 +259,26 @@ def _assemble(
     return Data(
         root=root, paths=paths, arrays=arrays, labels=labels, classes=classes, train=train, valid=valid, plan=plan
     )
+
+
+def photo_paths(given: Sequence[str | Path]) -> list[str]:
+    """Files as they are given, and every photograph below the folders among them, sorted.
+
+    Raises:
+        DataError: a path is missing, a folder holds no photographs, or nothing is given.
+    """
+    paths: list[str] = []
+    for item in given:
+        path = Path(item).expanduser()
+        if path.is_dir():
+            inside = sorted(str(file) for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+            if not inside:
+                raise DataError(f"The folder {str(item)!r} holds no photographs ({', '.join(SUFFIXES)}).")
+            paths += inside
+        elif path.is_file():
+            paths.append(str(path))
+        else:
+            raise DataError(f"There is no file or folder {str(item)!r}.")
+    if not paths:
+        raise DataError("Nothing to predict: give files or folders.")
+    return paths

@@ -166,6 +166,8 @@ def script_text(plan: Plan, record: Record, kept: Run, objects: dict[str, Callab
         '    python train.py FOLDER --out DIR [--predict FILE ...]\n"""\n'
     )
     imports = import_block([*used, used_constants])
+    if body and not body[0].startswith(("def ", "class ", "@")):
+        imports += "\n\n" + body.pop(0)
     sections = [
         head, "from __future__ import annotations\n\n" + imports, *_joined(body),
         phase_class, "# What was decided.\n" + constants, *_joined(main_part),
@@ -197,7 +199,7 @@ def _names(tree: ast.AST) -> frozenset[str]:
 def _maker(plan: Plan) -> str:
     library, _, name = plan.model.name.partition(":")
     if plan.model.head is None:
-        return name
+        return "make_own_model"
     return "make_timm_model" if library == "timm" else "make_torchvision_model"
 
 
@@ -265,6 +267,8 @@ def render_constants(plan: Plan) -> str:
     split, model = plan.data.split.options(), plan.model
     parted = plan.data.split.name == "folders"
     rows: dict[str, str] = {}
+    if model.head is None:
+        rows |= {"MAKE": model.name.partition(":")[2], "INITIAL_SHA256": repr(model.weights_sha256)}
     if model.head is not None:
         rows |= {
             "NAME": repr(model.name.partition(":")[2]), "KIND": repr(model.kind), "NODE": repr(model.node),

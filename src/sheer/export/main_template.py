@@ -25,7 +25,12 @@ from sheer.loop.optimizers import AdamW, set_rates
 from sheer.loop.scores import scores_of
 from sheer.loop.step import Loss, train_step
 from sheer.model.backbones import (
-    NoWeights, TorchvisionBody, load_body, timm_body, timm_whole, torchvision_whole,
+    NoWeights,
+    TorchvisionBody,
+    load_body,
+    timm_body,
+    timm_whole,
+    torchvision_whole,
 )
 from sheer.model.hashing import weights_sha256
 from sheer.model.heads import ConcatPool
@@ -60,6 +65,8 @@ class Phase:
 
 
 # constants: begin
+MAKE = nn.Identity
+INITIAL_SHA256 = ""
 NAME = "resnet18"
 KIND = "map"
 NODE = ""
@@ -99,8 +106,8 @@ HISTORY_COLUMNS = (
 def make_timm_model() -> nn.Module:
     """timm's body with its pretrained weights, and the new head, each from its own random stream."""
     reseed(stream_key(SEED, "init-body"), torch.device("cpu"))
-    body = load_body(timm_body(NAME, KIND), BODY_WEIGHTS.load(timm_whole(NAME), NAME))
-    return with_head(body)
+    whole = BODY_WEIGHTS.load(timm_whole(NAME), NAME)
+    return with_head(load_body(timm_body(NAME, KIND), whole))
 
 
 def make_torchvision_model() -> nn.Module:
@@ -108,6 +115,15 @@ def make_torchvision_model() -> nn.Module:
     reseed(stream_key(SEED, "init-body"), torch.device("cpu"))
     whole = BODY_WEIGHTS.load(torchvision_whole(NAME), NAME)
     return with_head(load_body(TorchvisionBody(torchvision_whole(NAME), NODE), whole, "net."))
+
+
+def make_own_model() -> nn.Module:
+    """Your own module, proved to start from the weights of the run."""
+    reseed(stream_key(SEED, "init-body"), torch.device("cpu"))
+    model = MAKE()
+    if weights_sha256(model) != INITIAL_SHA256:
+        sys.exit("Your module does not start from the weights of the run: their SHA-256 is another.")
+    return model
 
 
 def with_head(body: nn.Module) -> nn.Module:

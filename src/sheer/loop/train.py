@@ -37,16 +37,15 @@ READERS = 2
 
 
 def train(
-    model: nn.Module, plan: Plan, first: int, data: Data, callbacks: Sequence[Callback], contents: list[str]
+    model: nn.Module, plan: Plan, first: int, feeds: Sequence[Feed], callbacks: Sequence[Callback]
 ) -> tuple[list[Row], str]:
     """Carry out the phases of `plan` from number `first` on; returns their rows and why it stopped.
 
-    `contents` is filled with the SHA-256 of each file that was read, in item order.
+    `feeds` has one feed a phase to do, from `prepared_feeds`.
 
     The caller's random generators, thread count and deterministic switch are left as they were found.
 
     Raises:
-        DataError: a photograph cannot be read; found before the first step.
         OwnershipError: the optimiser's tensors are not the model's trainable ones.
         FrozenError: a frozen tensor moved.
     """
@@ -56,10 +55,6 @@ def train(
     epoch_number = sum(phase.epochs for phase in plan.phases[:first])
     step_number = sum(phase.epochs * phase.steps_per_epoch for phase in plan.phases[:first])
     steps = sum(phase.epochs * phase.steps_per_epoch for phase in todo)
-    feeds = feeds_of(data, todo, plan)
-    for feed in dict.fromkeys(feeds):
-        feed.preflight()
-    contents[:] = feeds[0].contents()
     position = Position(phase="", epoch=0, epochs=sum(phase.epochs for phase in todo), step=0, steps=steps)
     with switched(plan.numerics), borrowed_generators(device):
         model.to(device, memory_format=feeds[0].memory_format)  # type: ignore[call-overload]
@@ -107,14 +102,20 @@ def train(
     return rows, position.stop or "plan completed"
 
 
-def feeds_of(data: Data, phases: Sequence[Phase], plan: Plan) -> list[Feed]:
-    """One feed a phase; phases with the same pictures share one, and so its memory."""
+def prepared_feeds(data: Data, plan: Plan, first: int) -> list[Feed]:
+    """One feed for each phase from number `first` on, every photograph read once; phases with the same pictures share one.
+
+    Raises:
+        DataError: a photograph cannot be read.
+    """
     feeds: list[Feed] = []
-    for phase in phases:
+    for phase in plan.phases[first:]:
         same = next((f for f in feeds if all(getattr(f.phase, n) == getattr(phase, n) for n in
                     ("size", "resize", "augmentation", "mean", "std", "batch_size", "last_batch"))), None)
         device = torch.device(plan.numerics.device)
         feeds.append(same or Feed(data, phase, plan.seed, device, plan.numerics.memory_format, READERS))
+    for feed in dict.fromkeys(feeds):
+        feed.preflight()
     return feeds
 
 

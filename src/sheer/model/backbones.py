@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -24,7 +25,7 @@ def timm_body(name: str, kind: str) -> nn.Module:
     """timm's model without its classifier: it gives a "map" (N, C, H, W), or the pooled "vector" (N, C)."""
     import timm
 
-    pool = {"global_pool": ""} if kind == "map" else {}
+    pool: dict[str, Any] = {"global_pool": ""} if kind == "map" else {}
     return timm.create_model(name, num_classes=0, **pool)
 
 

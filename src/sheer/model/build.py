@@ -6,11 +6,12 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
-from sheer.errors import ModelError, WeightsError
+from sheer.errors import ModelError, WeightsError, first_line
 from sheer.model import backbones
 from sheer.model.hashing import tensors_sha256, weights_sha256
 from sheer.model.heads import HEADS
@@ -87,7 +88,7 @@ def build_named(
         try:
             whole = backbones.WEIGHTS[part.name](**part.options()).load(whole, bare)
         except Exception as error:  # torch, pickle, safetensors and hub clients raise their own; the cause is kept
-            raise WeightsError(f"The weights {part} could not be loaded into {library_name}:{bare}: {error}") from error
+            raise WeightsError(f"The weights {part} could not be loaded into {library_name}:{bare}: {first_line(error)}") from error
         cut = (cut_timm if library_name == "timm" else cut_torchvision)(whole, bare, inputs.size)
         body = load_cut_body(library_name, bare, cut, whole)
         head_part = head or default_head(profile)
@@ -96,7 +97,8 @@ def build_named(
     model = nn.Sequential(OrderedDict(body=body, head=new_head))
     prefix = "body." if library_name == "timm" else "body.net."
     stages = stage_rules(library_name, whole, str(profile.value("stages")), prefix)
-    listed = whole.no_weight_decay() if hasattr(whole, "no_weight_decay") else ()
+    own_list: Any = getattr(whole, "no_weight_decay", tuple)
+    listed = own_list()
     plan = ModelPlan(
         name=f"{library_name}:{bare}", weights=part, weights_sha256=weights_sha256(body), licence=licence,
         kind=cut.kind, node=cut.node, features=cut.features, stride=cut.stride, surgery=cut.surgery,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
 from dataclasses import dataclass
 
@@ -56,7 +57,7 @@ class ConcatPool:
         if kind == "map":
             layers["pool"] = MaxAvgPool()
         widths = [features * 2 if kind == "map" else features, *self.hidden, classes]
-        for index, (width, out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+        for index, (width, out) in enumerate(itertools.pairwise(widths)):
             is_last = index == len(widths) - 2
             layers[f"norm{index}"] = nn.BatchNorm1d(width)
             layers[f"drop{index}"] = nn.Dropout(self.dropout if is_last else self.dropout / 2)

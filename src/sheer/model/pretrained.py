@@ -11,7 +11,7 @@ from types import ModuleType
 import torch
 from torch import nn
 
-from sheer.errors import ModelError, WeightsError, nearest
+from sheer.errors import ModelError, WeightsError, first_line, nearest
 from sheer.plan.facts import InputFacts
 from sheer.plan.plan import Part
 
@@ -170,7 +170,7 @@ def check_reachable(library_name: str, name: str) -> None:
         )
         raise WeightsError(
             f"The pretrained weights of {library_name}:{name} are not here and could not be reached: looked for {where} "
-            f"and in its local cache ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no answer'}). "
+            f"and in its local cache ({type(error).__name__}: {first_line(error)}). "
             "Connect to the network, or give a local file with --weights FILE, or --weights none for random weights." + hint
         ) from error
 

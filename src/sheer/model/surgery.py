@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import fx, nn
@@ -49,7 +50,7 @@ def probe_images(size: int) -> torch.Tensor:
 
 
 @torch.no_grad()
-def cut_timm(whole: nn.Module, name: str, size: int) -> Cut:
+def cut_timm(whole: Any, name: str, size: int) -> Cut:
     """Cut timm's model before its pooling where that drops nothing but the classifier, else after it.
 
     Raises:
@@ -60,7 +61,7 @@ def cut_timm(whole: nn.Module, name: str, size: int) -> Cut:
     logits = whole(images)
     seen: list[str] = []
     for kind in ("map", "vector"):
-        body = copy.deepcopy(whole)
+        body: Any = copy.deepcopy(whole)
         if kind == "map":
             body.reset_classifier(0, "")
         else:

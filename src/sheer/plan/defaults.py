@@ -70,6 +70,8 @@ def norm_policies(
     given: str | tuple[str, ...] | None, profile: Profile, stages: int, trains_from: int
 ) -> tuple[tuple[str, ...], Origin]:
     """One norm policy a stage: given or the profile's for frozen stages, the profile's for the rest, `train` for the last."""
+    if isinstance(given, str) and given not in NORM_POLICIES:
+        raise PlanError(f"norm={given!r} is no norm policy. {nearest(given, NORM_POLICIES)}")
     frozen = given if isinstance(given, str) else profile.value("norm_frozen")
     if isinstance(given, tuple):
         if len(given) != stages:

@@ -18,8 +18,8 @@ def spread(rate: Rate, stages: int, rest_divisor: float = 10.0) -> tuple[float, 
     Raises:
         PlanError: a rate is not positive and finite, or a list has another length than the stages.
 
-    >>> spread(slice(3e-3), 3)
-    (0.0003, 0.0003, 0.003)
+    >>> spread([1e-5, 1e-4, 1e-3], 3), spread(slice(2.0), 2)
+    ((1e-05, 0.0001, 0.001), (0.2, 2.0))
     """
     if isinstance(rate, slice):
         start, stop = rate.start, rate.stop

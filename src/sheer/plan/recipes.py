@@ -6,6 +6,7 @@ are filled in by `sheer.plan.defaults` when the draft meets a model and data.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sheer.errors import PlanError
@@ -200,4 +201,4 @@ def _single(
     )
 
 
-RECIPES = {"fine_tune": fine_tune, "one_cycle": one_cycle, "constant": constant, "linear_probe": linear_probe}
+RECIPES: dict[str, Callable[..., tuple[Draft, ...]]] = {"fine_tune": fine_tune, "one_cycle": one_cycle, "constant": constant, "linear_probe": linear_probe}

@@ -1,0 +1,155 @@
+"""Where a learner comes from: data and a model, or a finished run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from sheer.data.sources import Data
+from sheer.errors import ModelError, PlanError, RunError, nearest
+from sheer.learner import Learner, Source, own_module
+from sheer.loop.engine import choose_numerics
+from sheer.model.build import Built, build_named, build_own
+from sheer.model.heads import HEADS
+from sheer.model.rebuild import rebuild
+from sheer.plan.plan import Origin, Part, Plan
+from sheer.plan.profiles import profile_named
+from sheer.plan.recipes import Given
+from sheer.record.run import Row, Run, check_free, load_weights, read_run
+
+
+def learner(
+    data: Data,
+    model: str | Source = "tf_efficientnet_lite0",
+    *,
+    weights: str = "default",
+    profile: str = "default",
+    head: str | None = None,
+    seed: int = 0,
+    device: str | None = None,
+    out: str | Path | None = None,
+    quiet: bool = False,
+    size: int | None = None,
+    batch_size: int | None = None,
+    norm: str | tuple[str, ...] | None = None,
+    weight_decay: float | None = None,
+    augmentation: tuple[str, ...] | None = None,
+    resize: str | None = None,
+    label_smoothing: float | None = None,
+) -> Learner:
+    """A learner: a pretrained network with a new head for the data's classes, or your own module.
+
+    Args:
+        data: From `sheer.images` or `sheer.arrays`.
+        model: A timm or torchvision name (a bare one means timm first), an `nn.Module` that ends in one
+            score a class, or a function that makes one (only then can the run be ejected).
+        weights: `default` (the library's own download), `package`, `none`, or a file.
+        profile: `default` or `fastai-2.8`.
+        head: A name from HEADS; the profile's where not given.
+        seed: Of every random stream.
+        device: `cpu`, `cuda` or `mps`; the fastest there where not given.
+        out: The run folder; without one nothing is written until `save`.
+        quiet: No progress and no history on the terminal.
+        size, batch_size, norm, weight_decay, augmentation, resize, label_smoothing: Decisions for every
+            phase; each has a default in the profile.
+
+    Raises:
+        ModelError, WeightsError: the model or its weights cannot be had, or the cut cannot be proved.
+        PlanError: a name is not known.
+        RunError: `out` is not empty.
+    """
+    constants = profile_named(profile)
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise PlanError(f"seed={seed!r}: give a whole number of at least 0.")
+    if head is not None and head not in HEADS:
+        raise PlanError(f"head={head!r} is no head. {nearest(head, HEADS)}")
+    folder = Path(out).expanduser() if out is not None else None
+    if folder is not None:
+        check_free(folder)
+    pictures = data.arrays is None or data.arrays.dtype == torch.uint8
+    numerics = choose_numerics(device, constants, pictures=pictures)
+    if isinstance(model, str):
+        part = Part(name=head) if head else None
+        built = build_named(
+            model, weights=weights, classes=len(data.classes), profile=constants, head=part, seed=seed,
+            head_by="you" if head else "default",
+        )
+    elif head is not None or weights != "default":
+        raise ModelError("head and weights are for models by name; your own module is taken whole, with the weights it has.")
+    else:
+        built = build_own(model, seed=seed)
+    given = Given(size=size, batch_size=batch_size, norm=norm, weight_decay=weight_decay, augmentation=augmentation,
+                  resize=resize, label_smoothing=label_smoothing)
+    if data.arrays is not None and pictures:
+        given = replace(given, size=int(data.arrays.shape[-1]))
+    plan = Plan(
+        profile=profile, seed=seed, model=built.plan, data=data.plan, numerics=numerics, phases=(),
+        origins=(
+            Origin(field="profile", by="default" if profile == "default" else "you", reason=f"constants from {constants.source}"),
+            Origin(field="seed", by="default" if seed == 0 else "you", reason="every random draw follows from it"),
+        ),
+    )
+    return _assemble(built, plan, data, given, folder, (), quiet)
+
+
+def _assemble(
+    built: Built, plan: Plan, data: Data | None, given: Given, out: Path | None, rows: Sequence[Row], quiet: bool
+) -> Learner:
+    return Learner(
+        model=built.model, plan=plan, tensors=built.tensors, inputs=built.inputs, weights_label=built.weights_label, data=data,
+        given=given, made_by=built.made_by, out=out, rows=rows, quiet=quiet,
+    )
+
+
+def load(
+    run: str | Path, *, data: Data | None = None, objects: dict[str, Source] | None = None, device: str | None = None
+) -> Learner:
+    """The learner of a finished run: model, classes, transforms, plan and history. No network, nothing is executed.
+
+    Args:
+        run: The run folder.
+        data: To train on or validate with; its classes must be the run's.
+        objects: Your own module's class or function under its name, for runs that used one.
+        device: Another device than the run's to predict on.
+
+    Raises:
+        RunError: the folder is no finished run, is damaged, or the data's classes are not the run's.
+        ModelError: the run used a module of your own that `objects` does not give.
+    """
+    kept = read_run(run)
+    if data is not None and data.classes != kept.plan.data.classes:
+        raise RunError(
+            f"{run} knows the classes {', '.join(kept.plan.data.classes)}; the data has {', '.join(data.classes)}. "
+            "Predictions would be given the wrong names, so they are not mixed."
+        )
+    name = kept.plan.model.name.partition(":")[2]
+    made_by = (objects or {}).get(name)
+    if made_by is not None and kept.record.own_module is not None and own_module(made_by) != kept.record.own_module:
+        raise RunError(f"{run}: the source of {name!r} is not what the run was made with. Give the module as it was then.")
+    built = rebuild(kept.plan, made_by)
+    load_weights(kept, built.model)
+    plan = kept.plan
+    if device is not None or not _there(plan.numerics.device):
+        profile = profile_named(plan.profile)
+        plan = replace(plan, numerics=choose_numerics(device, profile, pictures=plan.numerics.memory_format == "channels_last"))
+    loaded = _assemble(built, plan, data, _given_before(kept), None, kept.rows, quiet=False)
+    loaded._trains_from = plan.phases[-1].trains_from if plan.phases else loaded._trains_from
+    return loaded
+
+
+def _there(device: str) -> bool:
+    return device == "cpu" or (device.startswith("cuda") and torch.cuda.is_available()) or (
+        device == "mps" and torch.backends.mps.is_available()
+    )
+
+
+def _given_before(kept: Run) -> Given:
+    """What was given for the run's last phase, so that training on goes on with it."""
+    if not kept.plan.phases:
+        return Given()
+    last = kept.plan.phases[-1]
+    return Given(size=last.size, batch_size=last.batch_size, weight_decay=last.weight_decay,
+                 augmentation=tuple(part.name for part in last.augmentation), resize=last.resize.name)
