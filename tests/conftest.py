@@ -46,9 +46,7 @@ def photos(tmp_path_factory):
 
 @pytest.fixture
 def small_learner(photos):
-    return lambda **options: sheer.learner(
-        sheer.images(photos), options.pop("model", Small), quiet=True, size=32, batch_size=8, **options
-    )
+    return lambda **options: sheer.learner(sheer.images(photos), options.pop("model", Small), quiet=True, size=32, batch_size=8, **options)
 
 
 @pytest.fixture(scope="session")

@@ -19,8 +19,22 @@ def fails(capsys, *arguments):
 @pytest.fixture
 def train(capsys, tmp_path):
     def run(folder, *options):
-        message = fails(capsys, "train", folder, "--model", "resnet18", "--weights", "none", "--epochs", "1", "--size", "32",
-                        "--out", tmp_path / "out", *options)
+        message = fails(
+            capsys,
+            "train",
+            folder,
+            "--model",
+            "resnet18",
+            "--weights",
+            "none",
+            "--epochs",
+            "1",
+            "--size",
+            "32",
+            "--out",
+            tmp_path / "out",
+            *options,
+        )
         assert not (tmp_path / "out").exists() or (tmp_path / "out" / "mine").exists()
         return message
 
@@ -105,8 +119,22 @@ def test_out_folder_with_something_else(train, photos, tmp_path):
 
 
 def test_out_folder_with_another_run_and_with_this_one(capsys, photos, tmp_path):
-    options = ["train", photos, "--model", "resnet18", "--weights", "none", "--size", "32", "--epochs", "1", "--batch-size", "8",
-               "--out", tmp_path / "out"]
+    options = [
+        "train",
+        photos,
+        "--model",
+        "resnet18",
+        "--weights",
+        "none",
+        "--size",
+        "32",
+        "--epochs",
+        "1",
+        "--batch-size",
+        "8",
+        "--out",
+        tmp_path / "out",
+    ]
     options = [str(option) for option in options]
     assert main(options) == 0
     saved = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}

@@ -35,8 +35,12 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 def run_script(script: Path, *arguments: object) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-c", BLOCK, str(script), *map(str, arguments)], capture_output=True, text=True, timeout=300,
-        cwd=script.parent, check=False,
+        [sys.executable, "-c", BLOCK, str(script), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=script.parent,
+        check=False,
     )
 
 
@@ -77,8 +81,12 @@ def test_the_script_is_plain_linted_and_short(random_resnet_run, tmp_path, rule)
     script = sheer.eject(random_resnet_run, tmp_path / "train.py")
     text = script.read_text()
     if rule == "ruff":
-        done = subprocess.run([sys.executable, "-m", "ruff", "check", "--isolated", "--line-length", "130", str(script)],
-                              capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-m", "ruff", "check", "--isolated", "--line-length", "130", str(script)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert done.returncode == 0, done.stdout
     elif rule == "no sheer":
         assert "import sheer" not in text and "from sheer" not in text

@@ -74,19 +74,36 @@ def learner(
     if isinstance(model, str):
         part = Part(name=head) if head else None
         built = build_named(
-            model, weights=weights, classes=len(data.classes), profile=constants, head=part, seed=seed,
+            model,
+            weights=weights,
+            classes=len(data.classes),
+            profile=constants,
+            head=part,
+            seed=seed,
             head_by="you" if head else "default",
         )
     elif head is not None or weights != "default":
         raise ModelError("head and weights are for models by name; your own module is taken whole, with the weights it has.")
     else:
         built = build_own(model, seed=seed)
-    given = Given(size=size, batch_size=batch_size, norm=norm, weight_decay=weight_decay, augmentation=augmentation,
-                  resize=resize, label_smoothing=label_smoothing)
+    given = Given(
+        size=size,
+        batch_size=batch_size,
+        norm=norm,
+        weight_decay=weight_decay,
+        augmentation=augmentation,
+        resize=resize,
+        label_smoothing=label_smoothing,
+    )
     if data.arrays is not None and pictures:
         given = replace(given, size=int(data.arrays.shape[-1]))
     plan = Plan(
-        profile=profile, seed=seed, model=built.plan, data=data.plan, numerics=numerics, phases=(),
+        profile=profile,
+        seed=seed,
+        model=built.plan,
+        data=data.plan,
+        numerics=numerics,
+        phases=(),
         origins=(
             Origin(field="profile", by="default" if profile == "default" else "you", reason=f"constants from {constants.source}"),
             Origin(field="seed", by="default" if seed == 0 else "you", reason="every random draw follows from it"),
@@ -95,18 +112,23 @@ def learner(
     return _assemble(built, plan, data, given, folder, (), quiet)
 
 
-def _assemble(
-    built: Built, plan: Plan, data: Data | None, given: Given, out: Path | None, rows: Sequence[Row], quiet: bool
-) -> Learner:
+def _assemble(built: Built, plan: Plan, data: Data | None, given: Given, out: Path | None, rows: Sequence[Row], quiet: bool) -> Learner:
     return Learner(
-        model=built.model, plan=plan, tensors=built.tensors, inputs=built.inputs, weights_label=built.weights_label, data=data,
-        given=given, made_by=built.made_by, out=out, rows=rows, quiet=quiet,
+        model=built.model,
+        plan=plan,
+        tensors=built.tensors,
+        inputs=built.inputs,
+        weights_label=built.weights_label,
+        data=data,
+        given=given,
+        made_by=built.made_by,
+        out=out,
+        rows=rows,
+        quiet=quiet,
     )
 
 
-def load(
-    run: str | Path, *, data: Data | None = None, objects: dict[str, Source] | None = None, device: str | None = None
-) -> Learner:
+def load(run: str | Path, *, data: Data | None = None, objects: dict[str, Source] | None = None, device: str | None = None) -> Learner:
     """The learner of a finished run: model, classes, transforms, plan and history. No network, nothing is executed.
 
     Args:
@@ -141,8 +163,10 @@ def load(
 
 
 def _there(device: str) -> bool:
-    return device == "cpu" or (device.startswith("cuda") and torch.cuda.is_available()) or (
-        device == "mps" and torch.backends.mps.is_available()
+    return (
+        device == "cpu"
+        or (device.startswith("cuda") and torch.cuda.is_available())
+        or (device == "mps" and torch.backends.mps.is_available())
     )
 
 
@@ -151,5 +175,10 @@ def _given_before(kept: Run) -> Given:
     if not kept.plan.phases:
         return Given()
     last = kept.plan.phases[-1]
-    return Given(size=last.size, batch_size=last.batch_size, weight_decay=last.weight_decay,
-                 augmentation=tuple(part.name for part in last.augmentation), resize=last.resize.name)
+    return Given(
+        size=last.size,
+        batch_size=last.batch_size,
+        weight_decay=last.weight_decay,
+        augmentation=tuple(part.name for part in last.augmentation),
+        resize=last.resize.name,
+    )

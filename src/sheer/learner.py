@@ -50,8 +50,19 @@ class Learner:
     """
 
     def __init__(
-        self, *, model: nn.Module, plan: Plan, tensors: tuple[TensorFact, ...], inputs: InputFacts, weights_label: str,
-        data: Data | None, given: Given, made_by: Source | None, out: Path | None, rows: Sequence[Row], quiet: bool,
+        self,
+        *,
+        model: nn.Module,
+        plan: Plan,
+        tensors: tuple[TensorFact, ...],
+        inputs: InputFacts,
+        weights_label: str,
+        data: Data | None,
+        given: Given,
+        made_by: Source | None,
+        out: Path | None,
+        rows: Sequence[Row],
+        quiet: bool,
     ) -> None:
         self.model, self.data, self.history = model, data, list(rows)
         self._plan, self._tensors, self._inputs, self._label = plan, tensors, inputs, weights_label
@@ -85,9 +96,15 @@ class Learner:
 
     def _situation(self, profile: Profile, before: tuple[Phase, ...]) -> Situation:
         return Situation(
-            profile=profile, stages=self._plan.model.stages, tensors=self._tensors, inputs=self._inputs,
-            train_items=self._plan.data.train_items, device=self._plan.numerics.device, trains_from=self._trains_from,
-            weights_from=self._label, phases_before=before,
+            profile=profile,
+            stages=self._plan.model.stages,
+            tensors=self._tensors,
+            inputs=self._inputs,
+            train_items=self._plan.data.train_items,
+            device=self._plan.numerics.device,
+            trains_from=self._trains_from,
+            weights_from=self._label,
+            phases_before=before,
         )
 
     def _check(self, phase: Phase) -> None:
@@ -100,8 +117,9 @@ class Learner:
             sample = arrays[:2] if arrays.dtype != torch.uint8 else probe_images(arrays.shape[-1])
         check_inputs(self.model, self._plan.model, sample, len(self.classes))
 
-    def fine_tune(self, epochs: int, rate: float | None = None, *, freeze_epochs: int | None = None,
-                  callbacks: Sequence[Callback] = ()) -> Learner:
+    def fine_tune(
+        self, epochs: int, rate: float | None = None, *, freeze_epochs: int | None = None, callbacks: Sequence[Callback] = ()
+    ) -> Learner:
         """Train the head, then everything at discriminative rates; see `sheer.recipes.fine_tune`."""
         name = self._plan.profile
         self.run(recipes.fine_tune(epochs, rate=rate, freeze_epochs=freeze_epochs, profile=name), callbacks=callbacks)
@@ -245,8 +263,14 @@ class Learner:
 
     def _predict_paths(self, paths: Sequence[str], target: np.ndarray | None) -> Predictions:
         data = Data(
-            root="", paths=tuple(paths), arrays=None, labels=np.zeros(len(paths), dtype=np.int64), classes=self.classes,
-            train=np.arange(0), valid=np.arange(len(paths)), plan=self._plan.data,
+            root="",
+            paths=tuple(paths),
+            arrays=None,
+            labels=np.zeros(len(paths), dtype=np.int64),
+            classes=self.classes,
+            train=np.arange(0),
+            valid=np.arange(len(paths)),
+            plan=self._plan.data,
         )
         feed = Feed(data, self._last_phase(), self._plan.seed, self._device(), self._plan.numerics.memory_format, READERS)
         cast(Photos, feed.source).keep_bytes = 0
@@ -261,7 +285,10 @@ class Learner:
             self.model.to(self._device())
             scores = scores_of(self.model, (batch.inputs for batch in feed.plain(items)))
         return Predictions(
-            items=names, classes=self.classes, probabilities=torch.softmax(scores.double(), 1).numpy(), target=target,
+            items=names,
+            classes=self.classes,
+            probabilities=torch.softmax(scores.double(), 1).numpy(),
+            target=target,
             usual=int(np.argmax(self._plan.data.train_counts)),
         )
 

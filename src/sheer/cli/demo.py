@@ -13,7 +13,7 @@ from sheer.learner import Learner
 from sheer.plan.recipes import Draft, fine_tune
 
 FOLDER = Path("sheer-demo-data")
-MISSING = "The demo needs its packages: pip install \"sheer[demo]\" (missing: {}). From a clone: pip install \".[demo]\"."
+MISSING = 'The demo needs its packages: pip install "sheer[demo]" (missing: {}). From a clone: pip install ".[demo]".'
 
 
 def prepare(*, quick: bool) -> tuple[Path, Learner, tuple[Draft, ...]]:
@@ -24,9 +24,7 @@ def prepare(*, quick: bool) -> tuple[Path, Learner, tuple[Draft, ...]]:
     """
     folder = digits() if quick else solar_cells()
     size, epochs = (64, 3) if quick else (128, 3)
-    learn = learner(
-        images(folder), "tf_efficientnet_lite0", weights="package", size=size, augmentation=() if quick else ("dihedral",)
-    )
+    learn = learner(images(folder), "tf_efficientnet_lite0", weights="package", size=size, augmentation=() if quick else ("dihedral",))
     return folder, learn, fine_tune(epochs)
 
 
@@ -76,4 +74,3 @@ def _place(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:
         target.write_bytes(source.read_bytes())
-

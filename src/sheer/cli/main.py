@@ -75,8 +75,15 @@ def _prepare(args: argparse.Namespace) -> tuple[Learner, tuple[Draft, ...], Plan
         valid = args.valid
     data = images(args.folder, valid=valid, seed=args.seed, profile=args.profile)
     learn = learner(
-        data, args.model, weights=args.weights, profile=args.profile, seed=args.seed, device=args.device, size=args.size,
-        batch_size=args.batch_size, norm=args.norm,
+        data,
+        args.model,
+        weights=args.weights,
+        profile=args.profile,
+        seed=args.seed,
+        device=args.device,
+        size=args.size,
+        batch_size=args.batch_size,
+        norm=args.norm,
     )
     recipe = RECIPES[args.recipe](args.epochs, profile=args.profile)
     return learn, recipe, learn.plan(recipe)
@@ -173,7 +180,12 @@ def run_eject(args: argparse.Namespace) -> int:
 
 
 COMMANDS = {
-    "demo": run_demo, "train": run_train, "plan": run_plan, "predict": run_predict, "evaluate": run_evaluate, "eject": run_eject,
+    "demo": run_demo,
+    "train": run_train,
+    "plan": run_plan,
+    "predict": run_predict,
+    "evaluate": run_evaluate,
+    "eject": run_eject,
 }
 
 

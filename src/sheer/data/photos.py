@@ -52,10 +52,7 @@ class Photos:
     def batch(self, items: np.ndarray, places: np.ndarray, pool: ThreadPoolExecutor) -> torch.Tensor:
         """uint8 (N, 3, size, size); `places` (N, 2) say where each picture is cut."""
         pictures = pool.map(self.read, items.tolist())
-        cuts = [
-            self.resize.cut(pixels, self.size, (place[0], place[1]))
-            for pixels, place in zip(pictures, places.tolist(), strict=True)
-        ]
+        cuts = [self.resize.cut(pixels, self.size, (place[0], place[1])) for pixels, place in zip(pictures, places.tolist(), strict=True)]
         return torch.from_numpy(np.ascontiguousarray(np.stack(cuts).transpose(0, 3, 1, 2)))
 
     def batches(self, rows: Sequence[np.ndarray], places: Sequence[np.ndarray]) -> Iterator[torch.Tensor]:
@@ -89,9 +86,7 @@ def augment(images: torch.Tensor, augmentations: Sequence[Any], draws: np.ndarra
     return images
 
 
-def to_network(
-    images: torch.Tensor, mean: torch.Tensor, std: torch.Tensor, memory_format: torch.memory_format
-) -> torch.Tensor:
+def to_network(images: torch.Tensor, mean: torch.Tensor, std: torch.Tensor, memory_format: torch.memory_format) -> torch.Tensor:
     """uint8 (N, C, H, W) to float32 (value / 255 - mean) / std on the device of mean, in the memory format."""
     scaled = images.to(mean.device, non_blocking=True).to(torch.float32, memory_format=memory_format).div_(255)
     return scaled.sub_(mean).div_(std)

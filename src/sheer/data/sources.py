@@ -86,9 +86,7 @@ def images(
     else:
         valid_part = next((part_names[name] for name in VALID_NAMES if name in part_names), None)
     if train_part and valid_part and valid is not None and not isinstance(valid, str):
-        raise DataError(
-            f"valid={valid}: {folder} has its own folder {valid_part}. Leave valid away, or move the photos together."
-        )
+        raise DataError(f"valid={valid}: {folder} has its own folder {valid_part}. Leave valid away, or move the photos together.")
     if train_part is None and valid_part is None and any(name in part_names for name in TEST_NAMES):
         raise DataError(f"{folder} has a folder test but none called train: rename the folder to learn from to train.")
     listed = _listed(root, train_part)
@@ -128,8 +126,16 @@ def _photo_data(
         part = Part(name=part.name, settings=(*part.settings, ("part", train_part or "")))
     paths = [path for path, _ in everything]
     return _assemble(
-        root=str(root), paths=tuple(paths), arrays=None, labels=labels, classes=classes, held_out=held_out,
-        part=part, split_origin=origin, source=f"folder {root.resolve().name}", listing=listing_hash(str(root), paths),
+        root=str(root),
+        paths=tuple(paths),
+        arrays=None,
+        labels=labels,
+        classes=classes,
+        held_out=held_out,
+        part=part,
+        split_origin=origin,
+        source=f"folder {root.resolve().name}",
+        listing=listing_hash(str(root), paths),
     )
 
 
@@ -142,9 +148,7 @@ def _listed(root: Path, part: str | None) -> list[tuple[str, str]]:
         suffix = Path(strangers[0]).suffix.lower()
         remedy = UNKNOWN_FORMATS.get(suffix, "move it out of the class folders, or save it as one of them")
         more = f" and {len(strangers) - 1} more" if len(strangers) > 1 else ""
-        raise DataError(
-            f"{root / strangers[0]}{more} is no photograph by its name; read are {', '.join(SUFFIXES)}. Remedy: {remedy}."
-        )
+        raise DataError(f"{root / strangers[0]}{more} is no photograph by its name; read are {', '.join(SUFFIXES)}. Remedy: {remedy}.")
     if not found:
         loose = sum(path.suffix.lower() in SUFFIXES for path in where.iterdir() if path.is_file())
         also = f" There are {loose} photos in it directly: sort them into folders, one a class." if loose else ""
@@ -161,9 +165,7 @@ def _check_classes(where: Path, counts: Counter[str], where_is_split: bool) -> N
     single = sorted(label for label, count in counts.items() if count < 2)
     if single:
         why = "to learn from" if where_is_split else "so it cannot be both learned from and held out"
-        raise DataError(
-            f"{where} has one photo only of {', '.join(single[:5])}, {why}. Add photos, or take the folder out."
-        )
+        raise DataError(f"{where} has one photo only of {', '.join(single[:5])}, {why}. Add photos, or take the folder out.")
 
 
 def _split_part(valid: float | str | None, split: str | None, seed: int, profile: str) -> tuple[Part, Origin]:
@@ -220,8 +222,16 @@ def arrays(
     part, origin = _split_part(valid, split, seed, profile)
     labels64 = numbers.astype(np.int64)
     return _assemble(
-        root="", paths=(), arrays=inputs, labels=labels64, classes=names, held_out=_held_out(labels64, part), part=part,
-        split_origin=origin, source=f"arrays {tuple(inputs.shape)}", listing="",
+        root="",
+        paths=(),
+        arrays=inputs,
+        labels=labels64,
+        classes=names,
+        held_out=_held_out(labels64, part),
+        part=part,
+        split_origin=origin,
+        source=f"arrays {tuple(inputs.shape)}",
+        listing="",
     )
 
 
@@ -243,10 +253,14 @@ def _assemble(
         raise DataError(f"The split leaves {len(train)} items to train on and {len(valid)} to validate on: give another share.")
     counted = Origin(field="train_items", by="data", reason="as listed")
     plan = DataPlan(
-        source=source, classes=classes, train_items=len(train), valid_items=len(valid),
+        source=source,
+        classes=classes,
+        train_items=len(train),
+        valid_items=len(valid),
         train_counts=tuple(np.bincount(labels[train], minlength=len(classes)).tolist()),
         valid_counts=tuple(np.bincount(labels[valid], minlength=len(classes)).tolist()),
-        split=part, listing_sha256=listing,
+        split=part,
+        listing_sha256=listing,
         origins=(
             Origin(field="source", by="you", reason="you gave it"),
             Origin(field="classes", by="data", reason="the names of the class folders, sorted by code point"),
@@ -256,9 +270,7 @@ def _assemble(
             Origin(field="listing_sha256", by="data", reason="over relative names and sizes of the files"),
         ),
     )
-    return Data(
-        root=root, paths=paths, arrays=arrays, labels=labels, classes=classes, train=train, valid=valid, plan=plan
-    )
+    return Data(root=root, paths=paths, arrays=arrays, labels=labels, classes=classes, train=train, valid=valid, plan=plan)
 
 
 def photo_paths(given: Sequence[str | Path]) -> list[str]:

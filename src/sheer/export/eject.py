@@ -25,8 +25,22 @@ from sheer.record.run import Record, Run, read_run
 from sheer.task import losses, metrics
 
 LEAVES: tuple[ModuleType, ...] = (
-    streams, folders, splits, pixels, augment, photos, backbones, hashing, heads, stages, schedules, losses, metrics,
-    optimizers, step, scores,
+    streams,
+    folders,
+    splits,
+    pixels,
+    augment,
+    photos,
+    backbones,
+    hashing,
+    heads,
+    stages,
+    schedules,
+    losses,
+    metrics,
+    optimizers,
+    step,
+    scores,
 )
 ALLOWED = ("torch", "torchvision", "timm", "numpy", "PIL", "safetensors")
 BEGIN, END = "# constants: begin\n", "# constants: end\n"
@@ -169,8 +183,12 @@ def script_text(plan: Plan, record: Record, kept: Run, objects: dict[str, Callab
     if body and not body[0].startswith(("def ", "class ", "@")):
         imports += "\n\n" + body.pop(0)
     sections = [
-        head, "from __future__ import annotations\n\n" + imports, *_joined(body),
-        phase_class, "# What was decided.\n" + constants, *_joined(main_part),
+        head,
+        "from __future__ import annotations\n\n" + imports,
+        *_joined(body),
+        phase_class,
+        "# What was decided.\n" + constants,
+        *_joined(main_part),
     ]
     return "\n\n\n".join(section.strip("\n") for section in sections).replace('"""\n\n\nfrom __future__', '"""\n\nfrom __future__', 1) + (
         '\n\n\nif __name__ == "__main__":\n    main()\n'
@@ -191,13 +209,11 @@ def _joined(texts: list[str]) -> list[str]:
 
 def _names(tree: ast.AST) -> frozenset[str]:
     """The names that are read in a piece of source; those it binds do not count."""
-    return frozenset(
-        node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
-    )
+    return frozenset(node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load))
 
 
 def _maker(plan: Plan) -> str:
-    library, _, name = plan.model.name.partition(":")
+    library, _, _name = plan.model.name.partition(":")
     if plan.model.head is None:
         return "make_own_model"
     return "make_timm_model" if library == "timm" else "make_torchvision_model"
@@ -224,7 +240,9 @@ def own_definitions(plan: Plan, record: Record, objects: dict[str, Callable[[], 
         for bound in definition.uses & set(definition.imports):
             module = definition.imports[bound].split()[1].partition(".")[0]
             if module not in ALLOWED and module not in sys.stdlib_module_names:
-                raise EjectError(f"{definition.name} imports {module}, which a script may not ({', '.join(ALLOWED)} and the standard library).")
+                raise EjectError(
+                    f"{definition.name} imports {module}, which a script may not ({', '.join(ALLOWED)} and the standard library)."
+                )
     leaf_names = {item.name for leaf in LEAVES for item in definitions(inspect.getsource(leaf))}
     taken = sorted({definition.name for definition in used} & leaf_names)
     if taken:
@@ -235,14 +253,23 @@ def own_definitions(plan: Plan, record: Record, objects: dict[str, Callable[[], 
 def _phase_text(phase: Phase) -> str:
     augmentations = tuple(augment.AUGMENTATIONS[part.name](**part.options()) for part in phase.augmentation)  # type: ignore[arg-type]
     values = {
-        "name": phase.name, "epochs": phase.epochs, "trains_from": phase.trains_from, "rates": phase.rates, "norm": phase.norm,
+        "name": phase.name,
+        "epochs": phase.epochs,
+        "trains_from": phase.trains_from,
+        "rates": phase.rates,
+        "norm": phase.norm,
         "schedule": schedules.SCHEDULES[phase.schedule.name](**phase.schedule.options()),  # type: ignore[arg-type]
         "optimizer": optimizers.OPTIMIZERS[phase.optimizer.name](**phase.optimizer.options()),  # type: ignore[arg-type]
-        "weight_decay": phase.weight_decay, "no_decay": phase.no_decay,
+        "weight_decay": phase.weight_decay,
+        "no_decay": phase.no_decay,
         "loss": losses.LOSSES[phase.loss.name](**phase.loss.options()),  # type: ignore[arg-type]
-        "batch_size": phase.batch_size, "last_batch": phase.last_batch, "size": phase.size,
+        "batch_size": phase.batch_size,
+        "last_batch": phase.last_batch,
+        "size": phase.size,
         "resize": pixels.RESIZES[phase.resize.name](**phase.resize.options()),  # type: ignore[arg-type]
-        "augmentations": augmentations, "mean": phase.mean, "std": phase.std,
+        "augmentations": augmentations,
+        "mean": phase.mean,
+        "std": phase.std,
     }
     text = ", ".join(f"{name}={value!r}" for name, value in values.items())
     inside = textwrap.fill(text, 116, initial_indent=" " * 8, subsequent_indent=" " * 8, break_long_words=False)
@@ -271,20 +298,27 @@ def render_constants(plan: Plan) -> str:
         rows |= {"MAKE": model.name.partition(":")[2], "INITIAL_SHA256": repr(model.weights_sha256)}
     if model.head is not None:
         rows |= {
-            "NAME": repr(model.name.partition(":")[2]), "KIND": repr(model.kind), "NODE": repr(model.node),
-            "FEATURES": repr(model.features), "BODY_SHA256": repr(model.weights_sha256),
+            "NAME": repr(model.name.partition(":")[2]),
+            "KIND": repr(model.kind),
+            "NODE": repr(model.node),
+            "FEATURES": repr(model.features),
+            "BODY_SHA256": repr(model.weights_sha256),
             "BODY_WEIGHTS": repr(backbones.WEIGHTS[model.weights.name](**model.weights.options())),
             "HEAD": repr(heads.HEADS[model.head.name](**model.head.options())),  # type: ignore[arg-type]
         }
     rows |= {
         "STAGES": repr(tuple(stage.prefixes for stage in model.stages)),
-        "UNDECAYED": repr(model.undecayed), "CLASSES": repr(plan.data.classes),
+        "UNDECAYED": repr(model.undecayed),
+        "CLASSES": repr(plan.data.classes),
         "TRAIN_PART": repr(split["train"] if parted else split.get("part", "")),
         "VALID_PART": repr(split["valid"] if parted else ""),
         "SPLIT": "stratified_split" if parted else splits.SPLITS[plan.data.split.name].__name__,
-        "SHARE": repr(0.0 if parted else split["share"]), "SPLIT_SEED": repr(0 if parted else split["seed"]),
-        "LISTING_SHA256": repr(plan.data.listing_sha256), "SEED": repr(plan.seed),
-        "DEVICE": repr(plan.numerics.device), "THREADS": repr(plan.numerics.threads),
+        "SHARE": repr(0.0 if parted else split["share"]),
+        "SPLIT_SEED": repr(0 if parted else split["seed"]),
+        "LISTING_SHA256": repr(plan.data.listing_sha256),
+        "SEED": repr(plan.seed),
+        "DEVICE": repr(plan.numerics.device),
+        "THREADS": repr(plan.numerics.threads),
         "MEMORY_FORMAT": {"contiguous": "torch.contiguous_format", "channels_last": "torch.channels_last"}[plan.numerics.memory_format],
         "DETERMINISTIC": repr(plan.numerics.deterministic),
     }

@@ -90,16 +90,36 @@ MEMORY_FORMAT = torch.channels_last
 DETERMINISTIC = True
 PHASES = (
     Phase(
-        name="frozen", epochs=1, trains_from=1, rates=(2e-4, 2e-3), norm=("frozen", "train"), schedule=OneCycle(),
-        optimizer=AdamW(), weight_decay=0.01, no_decay="norm_bias", loss=CrossEntropy(), batch_size=32, last_batch="drop",
-        size=160, resize=Crop(fraction=0.875, interpolation="bicubic"), augmentations=(Flip(),),
-        mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5),
+        name="frozen",
+        epochs=1,
+        trains_from=1,
+        rates=(2e-4, 2e-3),
+        norm=("frozen", "train"),
+        schedule=OneCycle(),
+        optimizer=AdamW(),
+        weight_decay=0.01,
+        no_decay="norm_bias",
+        loss=CrossEntropy(),
+        batch_size=32,
+        last_batch="drop",
+        size=160,
+        resize=Crop(fraction=0.875, interpolation="bicubic"),
+        augmentations=(Flip(),),
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
     ),
 )
 # constants: end
 
 HISTORY_COLUMNS = (
-    "phase", "epoch", "train_loss", "valid_loss", "accuracy", "balanced_accuracy", "seconds", "weights_sha256",
+    "phase",
+    "epoch",
+    "train_loss",
+    "valid_loss",
+    "accuracy",
+    "balanced_accuracy",
+    "seconds",
+    "weights_sha256",
 )
 
 
@@ -203,9 +223,14 @@ def train(model: nn.Module, root: str, out: str) -> None:
             true = torch.from_numpy(labels[valid_items])
             counts = confusion(predicted.argmax(1).numpy(), labels[valid_items], len(CLASSES))
             row = [
-                phase.name, epoch_number, float(torch.stack(losses).cpu().double().mean()),
-                float(phase.loss(predicted, true).double().mean()), accuracy(counts), balanced_accuracy(counts),
-                time.perf_counter() - started, weights_sha256(model),
+                phase.name,
+                epoch_number,
+                float(torch.stack(losses).cpu().double().mean()),
+                float(phase.loss(predicted, true).double().mean()),
+                accuracy(counts),
+                balanced_accuracy(counts),
+                time.perf_counter() - started,
+                weights_sha256(model),
             ]
             with open(os.path.join(out, "history.csv"), "a", newline="") as file:
                 csv.writer(file).writerow([repr(cell) if isinstance(cell, float) else str(cell) for cell in row])

@@ -54,9 +54,14 @@ class Predictions:
         base_hits = int((target == self.usual).sum())
         base_low, base_high = wilson_interval(base_hits, total)
         return {
-            "items": total, "accuracy": accuracy(counts), "accuracy_low": low, "accuracy_high": high,
+            "items": total,
+            "accuracy": accuracy(counts),
+            "accuracy_low": low,
+            "accuracy_high": high,
             "balanced_accuracy": balanced_accuracy(counts),
-            "baseline": base_hits / total, "baseline_low": base_low, "baseline_high": base_high,
+            "baseline": base_hits / total,
+            "baseline_low": base_low,
+            "baseline_high": base_high,
         }
 
     def report(self) -> str:
@@ -95,7 +100,9 @@ class Predictions:
         """One dictionary an item: file, class, probability, and all probabilities by class."""
         return [
             {
-                "file": item, "class": label, "probability": float(row.max()),
+                "file": item,
+                "class": label,
+                "probability": float(row.max()),
                 "probabilities": {name: float(value) for name, value in zip(self.classes, row.tolist(), strict=True)},
             }
             for item, label, row in zip(self.items, self.labels, self.probabilities, strict=True)

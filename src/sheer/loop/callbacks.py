@@ -1,9 +1,9 @@
 """Observers of the loop: called by name, in list order; all they may set is `position.stop`, the reason to stop.
 
-    on_start(position)
-    for each phase: for each epoch: for each step: on_step(position)
-                                    on_epoch(position, row)
-    on_end(position)
+on_start(position)
+for each phase: for each epoch: for each step: on_step(position)
+                                on_epoch(position, row)
+on_end(position)
 """
 
 from __future__ import annotations

@@ -43,7 +43,8 @@ def choose_numerics(device: str | None, profile: Profile, *, pictures: bool) -> 
             Origin(field="device", by=by, reason=why),
             Origin(field="threads", by="machine", reason="PyTorch's own choice here"),
             Origin(
-                field="memory_format", by="default",
+                field="memory_format",
+                by="default",
                 reason=profile.reason("memory_format.cpu") if pictures else "for pictures only",
             ),
             Origin(field="precision", by="default", reason="full precision"),

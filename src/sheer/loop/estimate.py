@@ -83,4 +83,3 @@ def _one_item(
 def peak_memory() -> int:
     """The most bytes this process has had in memory so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-

@@ -1,9 +1,9 @@
 """The only loop. It executes plans and nothing else; nothing else changes learning.
 
-    for each phase:   what trains, optimiser, ownership check
-      for each epoch: modes, then for each batch: rates, streams, one step
-                      validation, a row of history
-      frozen tensors are compared with what they were
+for each phase:   what trains, optimiser, ownership check
+  for each epoch: modes, then for each batch: rates, streams, one step
+                  validation, a row of history
+  frozen tensors are compared with what they were
 """
 
 from __future__ import annotations
@@ -36,9 +36,7 @@ from sheer.task.metrics import accuracy, balanced_accuracy, confusion
 READERS = 2
 
 
-def train(
-    model: nn.Module, plan: Plan, first: int, feeds: Sequence[Feed], callbacks: Sequence[Callback]
-) -> tuple[list[Row], str]:
+def train(model: nn.Module, plan: Plan, first: int, feeds: Sequence[Feed], callbacks: Sequence[Callback]) -> tuple[list[Row], str]:
     """Carry out the phases of `plan` from number `first` on; returns their rows and why it stopped.
 
     `feeds` has one feed a phase to do, from `prepared_feeds`.
@@ -66,9 +64,7 @@ def train(
             set_trainable(model, stages, phase.trains_from, phase.norm)
             schedule = SCHEDULES[phase.schedule.name](**phase.schedule.options())  # type: ignore[arg-type]
             loss = cast(Loss, LOSSES[phase.loss.name](**phase.loss.options()))  # type: ignore[arg-type]
-            groups = parameter_groups(
-                model, stages, phase.rates, phase.weight_decay, phase.no_decay, plan.model.undecayed
-            )
+            groups = parameter_groups(model, stages, phase.rates, phase.weight_decay, phase.no_decay, plan.model.undecayed)
             optimizer = OPTIMIZERS[phase.optimizer.name](**phase.optimizer.options()).build(groups)  # type: ignore[arg-type]
             check_ownership(model, optimizer)
             frozen_before = frozen_sha256(model, stages, phase)
@@ -110,8 +106,17 @@ def prepared_feeds(data: Data, plan: Plan, first: int) -> list[Feed]:
     """
     feeds: list[Feed] = []
     for phase in plan.phases[first:]:
-        same = next((f for f in feeds if all(getattr(f.phase, n) == getattr(phase, n) for n in
-                    ("size", "resize", "augmentation", "mean", "std", "batch_size", "last_batch"))), None)
+        same = next(
+            (
+                f
+                for f in feeds
+                if all(
+                    getattr(f.phase, n) == getattr(phase, n)
+                    for n in ("size", "resize", "augmentation", "mean", "std", "batch_size", "last_batch")
+                )
+            ),
+            None,
+        )
         device = torch.device(plan.numerics.device)
         feeds.append(same or Feed(data, phase, plan.seed, device, plan.numerics.memory_format, READERS))
     for feed in dict.fromkeys(feeds):
@@ -119,9 +124,7 @@ def prepared_feeds(data: Data, plan: Plan, first: int) -> list[Feed]:
     return feeds
 
 
-def validated(
-    model: nn.Module, feed: Feed, loss: Loss, phase: str, epoch: int, train_loss: float, started: float
-) -> Row:
+def validated(model: nn.Module, feed: Feed, loss: Loss, phase: str, epoch: int, train_loss: float, started: float) -> Row:
     """The row of history for the model as it is now."""
     items = feed.data.valid
     scores = scores_of(model, (batch.inputs for batch in feed.plain(items)))

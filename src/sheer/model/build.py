@@ -60,7 +60,10 @@ def tensor_facts(model: nn.Module, stages: tuple[Stage, ...], undecayed: tuple[s
         raise ModelError(f"{error} Stages are {', '.join(stage.name for stage in stages)}.") from error
     return tuple(
         TensorFact(
-            name=name, stage=stage, values=parameter.numel(), norm=is_norm(owner),
+            name=name,
+            stage=stage,
+            values=parameter.numel(),
+            norm=is_norm(owner),
             exempt=tuple(rule for rule in rules if exempt_from_decay(name, parameter, owner, rule, undecayed)),
             sha256=tensors_sha256([parameter]),
         )
@@ -68,9 +71,7 @@ def tensor_facts(model: nn.Module, stages: tuple[Stage, ...], undecayed: tuple[s
     )
 
 
-def build_named(
-    name: str, *, weights: str, classes: int, profile: Profile, head: Part | None, seed: int, head_by: str
-) -> Built:
+def build_named(name: str, *, weights: str, classes: int, profile: Profile, head: Part | None, seed: int, head_by: str) -> Built:
     """A timm or torchvision network, cut with proof, with a new head, on the CPU; the caller's generators are left alone.
 
     Raises:
@@ -100,13 +101,25 @@ def build_named(
     own_list: Any = getattr(whole, "no_weight_decay", tuple)
     listed = own_list()
     plan = ModelPlan(
-        name=f"{library_name}:{bare}", weights=part, weights_sha256=weights_sha256(body), licence=licence,
-        kind=cut.kind, node=cut.node, features=cut.features, stride=cut.stride, surgery=cut.surgery,
-        head=head_part, stages=stages, undecayed=tuple(sorted(prefix + key for key in listed)),
+        name=f"{library_name}:{bare}",
+        weights=part,
+        weights_sha256=weights_sha256(body),
+        licence=licence,
+        kind=cut.kind,
+        node=cut.node,
+        features=cut.features,
+        stride=cut.stride,
+        surgery=cut.surgery,
+        head=head_part,
+        stages=stages,
+        undecayed=tuple(sorted(prefix + key for key in listed)),
         origins=(
             Origin(field="name", by="you", reason="you named the model" if ":" in name else f"a bare name means {library_name} here"),
-            Origin(field="weights", by="default" if weights == "default" else "you",
-                   reason=f"{library_name}'s own" if weights == "default" else f"you gave --weights {weights}"),
+            Origin(
+                field="weights",
+                by="default" if weights == "default" else "you",
+                reason=f"{library_name}'s own" if weights == "default" else f"you gave --weights {weights}",
+            ),
             *_measured_origins(),
             Origin(field="head", by=head_by, reason=profile.reason("head.name") if head_by == "default" else "you gave it"),
             Origin(field="stages", by="default", reason=profile.reason("stages")),
@@ -114,8 +127,12 @@ def build_named(
     )
     label = {"package": f"package {part.options().get('distribution')}", "none": "initialised"}.get(part.name, part.name)
     return Built(
-        model=model, plan=plan, tensors=tensor_facts(model, stages, plan.undecayed), inputs=inputs,
-        weights_label=label, made_by=None,
+        model=model,
+        plan=plan,
+        tensors=tensor_facts(model, stages, plan.undecayed),
+        inputs=inputs,
+        weights_label=label,
+        made_by=None,
     )
 
 
@@ -165,8 +182,18 @@ def build_own(module: nn.Module | Callable[[], nn.Module], *, seed: int) -> Buil
     stages = (Stage(name="model", prefixes=("",)),)
     name = f"function:{getattr(made_by, '__name__', '?')}" if made_by else f"module:{type(model).__name__}"
     plan = ModelPlan(
-        name=name, weights=Part(name="given"), weights_sha256=weights_sha256(model), licence="yours",
-        kind="scores", node="", features=0, stride=1, surgery=None, head=None, stages=stages, undecayed=(),
+        name=name,
+        weights=Part(name="given"),
+        weights_sha256=weights_sha256(model),
+        licence="yours",
+        kind="scores",
+        node="",
+        features=0,
+        stride=1,
+        surgery=None,
+        head=None,
+        stages=stages,
+        undecayed=(),
         origins=(
             Origin(field="name", by="you", reason="you passed it"),
             Origin(field="weights", by="you", reason="as the module came"),

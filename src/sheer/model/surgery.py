@@ -80,7 +80,10 @@ def cut_timm(whole: Any, name: str, size: int) -> Cut:
             method = "forward_head(body(x)) == model(x)" if kind == "map" else "classifier(body(x)) == model(x)"
             stride = round(size / features.shape[2]) if kind == "map" else 1
             return Cut(
-                kind=kind, node="", features=features.shape[1], stride=stride,
+                kind=kind,
+                node="",
+                features=features.shape[1],
+                stride=stride,
                 surgery=_proof(whole, kept, method, difference),
             )
         seen.append(f"{kind}: the logits differ by up to {difference:g}")
@@ -109,8 +112,11 @@ def cut_torchvision(whole: nn.Module, name: str, size: int) -> Cut:
     except (RuntimeError, ValueError, TypeError) as error:
         raise ModelError(f"torchvision:{name} cannot be traced by torch.fx: {error}") from error
     values = {node: value for node, value in tracer(images).items() if isinstance(value, torch.Tensor)}
-    owners = {f"{path}.{short}" if path else short: module
-              for path, module in whole.named_modules() for short, _ in module.named_parameters(recurse=False)}
+    owners = {
+        f"{path}.{short}" if path else short: module
+        for path, module in whole.named_modules()
+        for short, _ in module.named_parameters(recurse=False)
+    }
     last_layer = list(owners)[-1].rpartition(".")[0]
     maps = [node for node, value in values.items() if value.ndim == 4 and value.shape[2] == value.shape[3] > 1]
     vectors = [node for node, value in values.items() if value.ndim == 2]
@@ -130,7 +136,10 @@ def cut_torchvision(whole: nn.Module, name: str, size: int) -> Cut:
                 stride = round(size / features.shape[2]) if kind == "map" else 1
                 method = f"rest of the graph({node}) == model(x)"
                 return Cut(
-                    kind=kind, node=node, features=features.shape[1], stride=stride,
+                    kind=kind,
+                    node=node,
+                    features=features.shape[1],
+                    stride=stride,
                     surgery=_proof(whole, kept, method, 0.0),
                 )
     raise ModelError(

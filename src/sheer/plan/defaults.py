@@ -66,9 +66,7 @@ def resize_rule(given: Given, profile: Profile, inputs: InputFacts) -> tuple[Par
     return Part(name=method, settings=tuple(settings)), Origin(field="resize", by=by, reason=reason)
 
 
-def norm_policies(
-    given: str | tuple[str, ...] | None, profile: Profile, stages: int, trains_from: int
-) -> tuple[tuple[str, ...], Origin]:
+def norm_policies(given: str | tuple[str, ...] | None, profile: Profile, stages: int, trains_from: int) -> tuple[tuple[str, ...], Origin]:
     """One norm policy a stage: given or the profile's for frozen stages, the profile's for the rest, `train` for the last."""
     if isinstance(given, str) and given not in NORM_POLICIES:
         raise PlanError(f"norm={given!r} is no norm policy. {nearest(given, NORM_POLICIES)}")
@@ -79,9 +77,7 @@ def norm_policies(
         policies = given
     else:
         trained = str(profile.value("norm_trained"))
-        policies = tuple(
-            "train" if index == stages - 1 else str(frozen) if index < trains_from else trained for index in range(stages)
-        )
+        policies = tuple("train" if index == stages - 1 else str(frozen) if index < trains_from else trained for index in range(stages))
     for policy in policies:
         if policy not in NORM_POLICIES:
             raise PlanError(f"norm={policy!r} is no norm policy. {nearest(policy, NORM_POLICIES)}")
@@ -156,7 +152,8 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
             smoothing[1],
             Origin(field="steps_per_epoch", by="data", reason=f"{situation.train_items} items in batches of {batch_size}"),
             Origin(
-                field="optimizer", by="default",
+                field="optimizer",
+                by="default",
                 reason=f"torch's AdamW; {profile.reason('beta2')}; {profile.reason('eps')}; {profile.reason('implementation')}",
             ),
             Origin(field="no_decay", by="default", reason=profile.reason("no_decay")),

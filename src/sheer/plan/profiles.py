@@ -71,9 +71,7 @@ _SHARED = {
 
 _DEFAULT = {
     **_SHARED,
-    "norm_frozen": Setting(
-        value="frozen", reason="statistics learnt on millions of pictures beat those of a few batches (log 2026-11-21)"
-    ),
+    "norm_frozen": Setting(value="frozen", reason="statistics learnt on millions of pictures beat those of a few batches (log 2026-11-21)"),
     "norm_trained": Setting(
         value="frozen", reason="going over to statistics of small batches threw away what the head had learnt (log 2026-11-21)"
     ),
@@ -109,8 +107,9 @@ _FASTAI = {
 
 PROFILES = {
     "default": Profile(name="default", source="sheer's own experiments, docs/log.md", settings=_DEFAULT),
-    "fastai-2.8": Profile(name="fastai-2.8", source="fastai 2.8.12: learner.py, optimizer.py, callback/schedule.py, "
-                          "vision/learner.py", settings=_FASTAI),
+    "fastai-2.8": Profile(
+        name="fastai-2.8", source="fastai 2.8.12: learner.py, optimizer.py, callback/schedule.py, vision/learner.py", settings=_FASTAI
+    ),
 }
 
 

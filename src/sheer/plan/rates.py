@@ -39,8 +39,7 @@ def spread(rate: Rate, stages: int, rest_divisor: float = 10.0) -> tuple[float, 
     check_rates(rates, rate)
     if len(rates) != stages:
         raise PlanError(
-            f"rate={rate!r} has {len(rates)} values, but the model has {stages} stages: "
-            "give one value a stage, a slice, or one number."
+            f"rate={rate!r} has {len(rates)} values, but the model has {stages} stages: give one value a stage, a slice, or one number."
         )
     return rates
 

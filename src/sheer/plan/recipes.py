@@ -125,7 +125,8 @@ def fine_tune(
             Origin(field="epochs", by="you", reason="you gave it"),
             _origin("trains_from", False, "the head is warm: everything trains"),
             _origin(
-                "rates", rate is not None,
+                "rates",
+                rate is not None,
                 f"base rate {base:g} halved, {constants.reason('fine_tune.spread')}",
             ),
             _origin("schedule", False, constants.reason("fine_tune.unfrozen_warmup")),
@@ -176,15 +177,18 @@ def linear_probe(epochs: int, *, rate: float | None = None, profile: str = "defa
     name = _origin("name", False, "the recipe's only phase")
     return (
         Draft(
-            profile=profile, name="probe", epochs=epochs, rate=draft.rate, trains_from=-1,
-            schedule=draft.schedule, origins=(*kept, why, name),
+            profile=profile,
+            name="probe",
+            epochs=epochs,
+            rate=draft.rate,
+            trains_from=-1,
+            schedule=draft.schedule,
+            origins=(*kept, why, name),
         ),
     )
 
 
-def _single(
-    constants: Profile, name: str, epochs: int, rate: Rate | None, schedule: Part, why: str
-) -> Draft:
+def _single(constants: Profile, name: str, epochs: int, rate: Rate | None, schedule: Part, why: str) -> Draft:
     return Draft(
         profile=constants.name,
         name=name,
@@ -201,4 +205,9 @@ def _single(
     )
 
 
-RECIPES: dict[str, Callable[..., tuple[Draft, ...]]] = {"fine_tune": fine_tune, "one_cycle": one_cycle, "constant": constant, "linear_probe": linear_probe}
+RECIPES: dict[str, Callable[..., tuple[Draft, ...]]] = {
+    "fine_tune": fine_tune,
+    "one_cycle": one_cycle,
+    "constant": constant,
+    "linear_probe": linear_probe,
+}

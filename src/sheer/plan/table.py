@@ -17,8 +17,7 @@ def columns(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequenc
     widths = [max(len(row[index]) for row in [header, *rows]) for index in range(len(header))]
     lines = []
     for row in [header, *rows]:
-        cells = [text.rjust(width) if i in right else text.ljust(width)
-                 for i, (text, width) in enumerate(zip(row, widths, strict=True))]
+        cells = [text.rjust(width) if i in right else text.ljust(width) for i, (text, width) in enumerate(zip(row, widths, strict=True))]
         lines.append("  " + "  ".join(cells).rstrip())
     return "\n".join(lines)
 
@@ -31,9 +30,18 @@ def _groups(phase: Phase) -> str:
     header = ("stage", "group", "tensors", "values", "trains", "rate start", "peak", "end", "decay", "norm", "weights from", "sha256")
     rows = [
         (
-            group.stage, group.kind, str(group.tensors), f"{group.values:,}", "yes" if group.trains else "no",
-            _rate(group.rate_start), _rate(group.rate_peak), _rate(group.rate_end),
-            f"{group.weight_decay:g}" if group.trains else "-", group.norm, group.weights_from, group.sha256 or "-",
+            group.stage,
+            group.kind,
+            str(group.tensors),
+            f"{group.values:,}",
+            "yes" if group.trains else "no",
+            _rate(group.rate_start),
+            _rate(group.rate_peak),
+            _rate(group.rate_end),
+            f"{group.weight_decay:g}" if group.trains else "-",
+            group.norm,
+            group.weights_from,
+            group.sha256 or "-",
         )
         for group in phase.groups
     ]
@@ -49,9 +57,7 @@ def _decisions(holder: ModelPlan | DataPlan | Numerics | Phase | Plan, rows: Seq
         origin = origins[field]
         head = f"  {label.ljust(label_width)}  {value}"
         text = f"{head}  [{origin.by}: {origin.reason}]"
-        lines += textwrap.wrap(
-            text, WIDTH, subsequent_indent=" " * (label_width + 4), break_long_words=False, break_on_hyphens=False
-        )
+        lines += textwrap.wrap(text, WIDTH, subsequent_indent=" " * (label_width + 4), break_long_words=False, break_on_hyphens=False)
     return "\n".join(lines)
 
 
@@ -105,10 +111,7 @@ def _model(plan: Plan) -> str:
 
 def _data(plan: Plan) -> str:
     data = plan.data
-    counts = [
-        (name, str(train), str(valid))
-        for name, train, valid in zip(data.classes, data.train_counts, data.valid_counts, strict=True)
-    ]
+    counts = [(name, str(train), str(valid)) for name, train, valid in zip(data.classes, data.train_counts, data.valid_counts, strict=True)]
     shown = counts if len(counts) <= 12 else [*counts[:10], (f"... {len(counts) - 10} more", "", "")]
     rows = [
         ("source", data.source, "source"),

@@ -1,10 +1,10 @@
 """What happened: rows of history, the record, and the run folder that holds them.
 
-    plan.json             what was done, every decision with its origin
-    history.csv           a row an epoch
-    weights.safetensors   the model's tensors
-    record.json           versions, fingerprints, times, why it stopped; written last, so that a folder
-                          with a record is a finished run
+plan.json             what was done, every decision with its origin
+history.csv           a row an epoch
+weights.safetensors   the model's tensors
+record.json           versions, fingerprints, times, why it stopped; written last, so that a folder
+                      with a record is a finished run
 """
 
 from __future__ import annotations
@@ -225,7 +225,9 @@ def read_run(folder: str | Path) -> Run:
         plan = Plan.from_json((root / "plan.json").read_text())
         written = parse((root / "record.json").read_text())
         if isinstance(written, dict) and written.get("format") != FORMAT:
-            raise RunError(f"{root} was written in format {written.get('format')}; this sheer reads {FORMAT}. Use the sheer it names: {written.get('sheer')}.")
+            raise RunError(
+                f"{root} is of format {written.get('format')}; this sheer reads {FORMAT}. Use sheer {written.get('sheer')}."
+            )
         record = decode(Record, written, "record")
         rows = _read_rows(root / "history.csv")
     except (ValueError, UnicodeDecodeError) as error:
