@@ -166,16 +166,15 @@ def script_text(plan: Plan, record: Record, kept: Run, objects: dict[str, Callab
     wanted = _names(ast.parse(constants)) | {"main"}
     leaves = [item for leaf in LEAVES for item in definitions(inspect.getsource(leaf))]
     used = reached([*leaves, *own, *parts], wanted)
-    # what the constants use of torch is bound by the template's own imports
     used_constants = Definition(name="", text="", uses=wanted, imports=parts[0].imports)
-    in_template = {definition.name for definition in parts}
+    in_template = {part.name for part in parts}
     body = [_short_docstrings(d.text).rstrip() for d in used if d.name not in in_template]
     phase_class = next(definition.text.rstrip() for definition in used if definition.name == "Phase")
     main_part = [d.text.rstrip() for d in used if d.name in in_template and d.name != "Phase"]
-    counts = f"{plan.data.train_items} photographs of {len(plan.data.classes)} classes"
     head = (
-        f'"""Fine-tunes {plan.model.name} on {counts}: plan {plan.short_hash()}.\n\n'
-        f"Written by sheer {record.sheer} from a run with torch {record.torch}, {plan.numerics.threads} threads, on {plan.numerics.device};\n"
+        f'"""Fine-tunes {plan.model.name} on {plan.data.train_items} photographs: plan {plan.short_hash()}.\n\n'
+        f"Written by sheer {record.sheer} from a run with torch {record.torch}, {plan.numerics.threads} threads, "
+        f"on {plan.numerics.device};\n"
         "with the same it gives the same weights bit for bit. Needs neither sheer nor its run folder.\n\n"
         '    python train.py FOLDER --out DIR [--predict FILE ...]\n"""\n'
     )

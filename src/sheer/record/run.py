@@ -225,9 +225,7 @@ def read_run(folder: str | Path) -> Run:
         plan = Plan.from_json((root / "plan.json").read_text())
         written = parse((root / "record.json").read_text())
         if isinstance(written, dict) and written.get("format") != FORMAT:
-            raise RunError(
-                f"{root} is of format {written.get('format')}; this sheer reads {FORMAT}. Use sheer {written.get('sheer')}."
-            )
+            raise RunError(f"{root} is of format {written.get('format')}; this sheer reads {FORMAT}. Use sheer {written.get('sheer')}.")
         record = decode(Record, written, "record")
         rows = _read_rows(root / "history.csv")
     except (ValueError, UnicodeDecodeError) as error:
