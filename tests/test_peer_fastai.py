@@ -88,7 +88,9 @@ def test_every_steps_rates_and_momenta(both):
             steps.append(([rate * schedule.rate(step / total) for rate in phase.rates], schedule.momentum(step / total)))
     assert len(steps) == len(seen) == 15
     for (rates, momentum), (their_rates, their_momentum, _) in zip(steps, seen, strict=True):
-        assert rates == pytest.approx(their_rates, abs=5e-11) and momentum == pytest.approx(their_momentum, abs=1e-9)
+        # fastai computes the position in float32: a relative 1e-7 of the peak rate and of the momentum
+        assert rates == pytest.approx(their_rates, abs=2e-10)
+        assert momentum == pytest.approx(their_momentum, abs=2e-7)
     worst = max(abs(a - b) for (r, _), (t, _, _) in zip(steps, seen, strict=True) for a, b in zip(r, t, strict=True))
     print("largest difference of a rate", worst)
 
