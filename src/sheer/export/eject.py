@@ -21,7 +21,7 @@ from sheer.loop import optimizers, scores, step
 from sheer.model import backbones, hashing, heads, stages
 from sheer.plan import schedules
 from sheer.plan.plan import Phase, Plan
-from sheer.record.run import Record, Run, read_run
+from sheer.record.run import Run, read_run
 from sheer.task import losses, metrics
 
 LEAVES: tuple[ModuleType, ...] = (
@@ -139,7 +139,7 @@ def eject(run: str | Path, script: str | Path, *, objects: dict[str, Callable[[]
         raise EjectError(f"{target} exists. Nothing was overwritten: give another name, or remove it.")
     if kept.record.stop_reason != "plan completed":
         raise EjectError(f"{run} did not complete its plan ({kept.record.stop_reason}), so a script would do more than it did.")
-    text = script_text(kept.plan, kept.record, kept, objects or {})
+    text = script_text(kept, objects or {})
     try:
         target.write_text(text)
     except OSError as error:
@@ -147,8 +147,9 @@ def eject(run: str | Path, script: str | Path, *, objects: dict[str, Callable[[]
     return target
 
 
-def script_text(plan: Plan, record: Record, kept: Run, objects: dict[str, Callable[[], nn.Module]]) -> str:
+def script_text(kept: Run, objects: dict[str, Callable[[], nn.Module]]) -> str:
     """The whole script as text."""
+    plan, record = kept.plan, kept.record
     if not plan.phases:
         raise EjectError(f"{kept.folder} has no phases: there is nothing to train.")
     if not plan.data.source.startswith("folder "):
@@ -156,9 +157,8 @@ def script_text(plan: Plan, record: Record, kept: Run, objects: dict[str, Callab
             f"{kept.folder} was trained on {plan.data.source}, which a script cannot read. Save the pictures in class "
             "folders and train with sheer.images to eject."
         )
-    own = own_definitions(plan, record, objects)
-    template = inspect.getsource(main_template)
-    before, _, rest = template.partition(BEGIN)
+    own = own_definitions(plan, objects)
+    before, _, rest = inspect.getsource(main_template).partition(BEGIN)
     _, _, after = rest.partition(END)
     after = after.replace("model = make_timm_model()", f"model = {_maker(plan)}()")
     constants = render_constants(plan)
@@ -169,7 +169,6 @@ def script_text(plan: Plan, record: Record, kept: Run, objects: dict[str, Callab
     used_constants = Definition(name="", text="", uses=wanted, imports=parts[0].imports)
     in_template = {part.name for part in parts}
     body = [_short_docstrings(d.text).rstrip() for d in used if d.name not in in_template]
-    phase_class = next(definition.text.rstrip() for definition in used if definition.name == "Phase")
     main_part = [d.text.rstrip() for d in used if d.name in in_template and d.name != "Phase"]
     head = (
         f'"""Fine-tunes {plan.model.name} on {plan.data.train_items} photographs: plan {plan.short_hash()}.\n\n'
@@ -185,7 +184,7 @@ def script_text(plan: Plan, record: Record, kept: Run, objects: dict[str, Callab
         head,
         "from __future__ import annotations\n\n" + imports,
         *_joined(body),
-        phase_class,
+        next(d.text.rstrip() for d in used if d.name == "Phase"),
         "# What was decided.\n" + constants,
         *_joined(main_part),
     ]
@@ -218,7 +217,7 @@ def _maker(plan: Plan) -> str:
     return "make_timm_model" if library == "timm" else "make_torchvision_model"
 
 
-def own_definitions(plan: Plan, record: Record, objects: dict[str, Callable[[], nn.Module]]) -> list[Definition]:
+def own_definitions(plan: Plan, objects: dict[str, Callable[[], nn.Module]]) -> list[Definition]:
     """The user's own function or class with what it reaches in its file; refused where it imports what a script may not."""
     if plan.model.head is not None:
         return []

@@ -81,8 +81,6 @@ class Record:
     numpy: str
     pillow: str
     own_module: Module | None
-    inputs_mean: tuple[float, ...]
-    inputs_std: tuple[float, ...]
 
 
 def version_of(package: str) -> str:
@@ -97,7 +95,6 @@ def make_record(
     *, plan: Plan, model: nn.Module, contents: Sequence[str], stop_reason: str, seconds: float, own_module: Module | None
 ) -> Record:
     """The record of a run that has just ended; `contents` are the SHA-256 of the files in item order."""
-    last = plan.phases[-1] if plan.phases else None
     return Record(
         format=FORMAT,
         plan_hash=plan.short_hash(),
@@ -116,8 +113,6 @@ def make_record(
         numpy=version_of("numpy"),
         pillow=version_of("pillow"),
         own_module=own_module,
-        inputs_mean=last.mean if last else (),
-        inputs_std=last.std if last else (),
     )
 
 

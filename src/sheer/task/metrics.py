@@ -50,6 +50,3 @@ def balanced_accuracy(counts: np.ndarray) -> float:
     totals = counts.sum(axis=1)
     present = totals > 0
     return float((np.diag(counts)[present] / totals[present]).mean()) if present.any() else math.nan
-
-
-METRICS = {"accuracy": accuracy, "balanced_accuracy": balanced_accuracy}
