@@ -74,9 +74,7 @@ def test_script_and_library_give_the_same_weights_after_every_epoch(case, photos
     assert [line.split("  ")[1] for line in shown] == list(learn.predict(photos / "red").labels)
 
 
-@pytest.mark.parametrize(
-    "rule", ["ruff", "no sheer", pytest.param("short", marks=pytest.mark.xfail(strict=True, reason="see docs/log.md: about 540 lines"))]
-)
+@pytest.mark.parametrize("rule", ["ruff", "no sheer", "short"])
 def test_the_script_is_plain_linted_and_short(random_resnet_run, tmp_path, rule):
     script = sheer.eject(random_resnet_run, tmp_path / "train.py")
     text = script.read_text()

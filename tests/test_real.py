@@ -8,6 +8,7 @@ import tarfile
 import pytest
 
 import sheer
+from test_eject import code_lines
 
 
 def test_hymenoptera_with_packaged_weights_beats_the_baseline_and_ejects(real_data, tmp_path):
@@ -21,6 +22,7 @@ def test_hymenoptera_with_packaged_weights_beats_the_baseline_and_ejects(real_da
     print(metrics)
     assert metrics["accuracy_low"] > metrics["baseline_high"]
     script = sheer.eject(out, tmp_path / "train.py")
+    assert code_lines(script.read_text()) < 500
     subprocess.run([sys.executable, str(script), str(folder), "--out", str(tmp_path / "again")], check=True, timeout=300)
 
     def hashes(path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -36,8 +38,8 @@ class Arrays:
     def __init__(self, inputs: torch.Tensor) -> None:
         self.inputs = inputs
 
-    def batches(self, rows: list[np.ndarray], places: list[np.ndarray]) -> Iterator[torch.Tensor]:
-        """The items of each row; places are for pictures that are cut, which these are not."""
+    def batches(self, rows: list[np.ndarray], draws: list[np.ndarray]) -> Iterator[torch.Tensor]:
+        """The items of each row; the draws are for pictures that are cut, which these are not."""
         for row in rows:
             yield self.inputs[torch.from_numpy(row)]
 
@@ -52,17 +54,18 @@ class Feed:
         self.mean = torch.tensor(phase.mean, device=device).view(-1, 1, 1)
         self.std = torch.tensor(phase.std, device=device).view(-1, 1, 1)
         self.augmentations = augmentations_of(phase)
+        self._contents: list[str] = []
         self.source: Photos | Arrays
         if data.arrays is not None:
             self.source = Arrays(data.arrays)
         else:
-            self.source = Photos(data.root, data.paths, decode, resize_of(phase), phase.size, readers)
+            paths = [os.path.join(data.root, path) for path in data.paths]
+            self.source = Photos(paths, decode, resize_of(phase), phase.size, readers)
 
     def _batches(self, rows: list[np.ndarray], draws: list[np.ndarray], augmented: bool) -> Iterator[Batch]:
-        pictures = self.source.batches(rows, [draw[:, :2] for draw in draws])
-        for row, draw, images in zip(rows, draws, pictures, strict=True):
+        for row, draw, images in zip(rows, draws, self.source.batches(rows, draws), strict=True):
             if images.dtype == torch.uint8:
-                images = augment(images, self.augmentations, draw[:, 2:]) if augmented else images
+                images = augment(images, self.augmentations, draw) if augmented else images
                 images = to_network(images, self.mean, self.std, self.memory_format)
             else:
                 images = images.to(self.device)
@@ -71,9 +74,9 @@ class Feed:
     def training(self, epoch: int) -> Iterator[Batch]:
         """One epoch's batches: shuffled, cut and augmented by draws that depend on (seed, epoch, item) alone."""
         items = self.data.train[permutation(stream_key(self.seed, "shuffle", epoch), len(self.data.train))]
-        rows = chunks(items, self.phase.batch_size, self.phase.last_batch)
-        key, count = stream_key(self.seed, "augment", epoch), 2 + sum(a.draws for a in self.augmentations)
-        return self._batches(rows, [uniform_draws(key, row, count) for row in rows], augmented=True)
+        draws = uniform_draws(stream_key(self.seed, "augment", epoch), items, 2 + sum(a.draws for a in self.augmentations))
+        rows, draws_of_rows = (chunks(values, self.phase.batch_size, self.phase.last_batch) for values in (items, draws))
+        return self._batches(rows, draws_of_rows, augmented=True)
 
     def plain(self, items: np.ndarray) -> Iterator[Batch]:
         """The items in the order given, cut at the centre, not augmented, every one once."""
@@ -90,26 +93,28 @@ class Feed:
             return
         source = self.source
 
-        def attempt(item: int) -> str:
+        def attempt(item: int) -> tuple[str, str]:
             try:
                 source.read(item)
+                with open(source.paths[item], "rb") as file:
+                    return hashlib.sha256(file.read()).hexdigest(), ""
             except Exception as error:  # Pillow raises many kinds for bad bytes; each becomes a named line below
-                return f"{data_path(self.data, item)} ({first_line(error)})"
-            return ""
+                return "", f"{data_path(self.data, item)} ({first_line(error)})"
 
         with ThreadPoolExecutor(source.readers) as pool:
-            bad = [line for line in pool.map(attempt, range(len(source.paths))) if line]
+            seen = list(pool.map(attempt, range(len(source.paths))))
+        bad = [line for _, line in seen if line]
         if bad:
             more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
             raise DataError(
                 f"{len(bad)} of {len(source.paths)} files cannot be read as photographs: {'; '.join(bad[:5])}{more}. "
                 "Remove or replace them, then run the same command again; nothing has been trained or written."
             )
+        self._contents = [content for content, _ in seen]
 
     def contents(self) -> list[str]:
-        """The SHA-256 of each file read so far, in item order; empty for arrays."""
-        read = self.source.contents if isinstance(self.source, Photos) else {}
-        return [read[item] for item in sorted(read)]
+        """The SHA-256 of each file, in item order; empty for arrays."""
+        return self._contents
 
 
 def data_path(data: Data, item: int) -> str:

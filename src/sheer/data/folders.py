@@ -14,22 +14,15 @@ def photo_files(root: str, part: str = "") -> list[tuple[str, str]]:
     The class is the first folder below root/part; photos may lie deeper. Paths use "/". A link to a
     folder is followed once.
     """
-    found: list[tuple[str, str]] = []
-    top = os.path.join(root, part) if part else root
-    visited: set[str] = set()
-    for label in sorted(os.listdir(top)):
-        if label.startswith(".") or not os.path.isdir(os.path.join(top, label)):
-            continue
+    top, found, visited = os.path.join(root, part), list[tuple[str, str]](), set[str]()
+    for label in sorted(name for name in os.listdir(top) if not name.startswith(".")):
         for folder, inside, names in os.walk(os.path.join(top, label), followlinks=True):
-            real = os.path.realpath(folder)
-            inside[:] = [] if real in visited else [name for name in inside if not name.startswith(".")]
-            if real in visited:
-                continue
-            visited.add(real)
+            new = os.path.realpath(folder) not in visited
+            visited.add(os.path.realpath(folder))
+            inside[:] = [name for name in inside if new and not name.startswith(".")]
             for name in names:
-                if not name.startswith(".") and name.lower() not in ("thumbs.db", "desktop.ini"):
-                    path = os.path.relpath(os.path.join(folder, name), root).replace(os.sep, "/")
-                    found.append((path, label))
+                if new and not name.startswith(".") and name.lower() not in ("thumbs.db", "desktop.ini"):
+                    found.append((os.path.relpath(os.path.join(folder, name), root).replace(os.sep, "/"), label))
     return sorted(found)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,63 +10,52 @@ import numpy as np
 import torch
 from PIL import Image
 
+Decode = Callable[[str], Image.Image]
+
 
 class Photos:
     """The photographs of a folder at one working size, kept in memory as uint8 up to `keep_bytes`.
 
-    What is kept has the pixels that a new reading would give. `contents` has the SHA-256 of each file
-    read. `resize` is one of RESIZES: `presize` brings the whole picture to its working size, `cut` makes the square.
+    What is kept has the pixels that a new reading would give. `resize` is one of RESIZES: `presize`
+    brings the whole picture to its working size, `cut` makes the square.
     """
 
-    def __init__(
-        self,
-        root: str,
-        paths: Sequence[str],
-        decode: Callable[[str], Image.Image],
-        resize: Any,
-        size: int,
-        readers: int,
-        keep_bytes: int = 1 << 30,
-    ) -> None:
-        self.root, self.paths, self.decode, self.resize, self.size = root, list(paths), decode, resize, size
+    def __init__(self, paths: Sequence[str], decode: Decode, resize: Any, size: int, readers: int, keep_bytes: int = 1 << 30) -> None:
+        self.paths, self.decode, self.resize, self.size = paths, decode, resize, size
         self.readers, self.keep_bytes = readers, keep_bytes
         self.kept: dict[int, np.ndarray] = {}
-        self.contents: dict[int, str] = {}
 
     def read(self, item: int) -> np.ndarray:
         """The item at its working size, uint8 (H, W, 3)."""
         pixels = self.kept.get(item)
         if pixels is None:
-            path = os.path.join(self.root, self.paths[item])
-            if item not in self.contents:
-                with open(path, "rb") as file:
-                    self.contents[item] = hashlib.sha256(file.read()).hexdigest()
-            pixels = self.resize.presize(self.decode(path), self.size)
+            pixels = self.resize.presize(self.decode(self.paths[item]), self.size)
             if self.keep_bytes >= pixels.nbytes:
                 self.keep_bytes -= pixels.nbytes
                 self.kept[item] = pixels
         return pixels
 
-    def batch(self, items: np.ndarray, places: np.ndarray, pool: ThreadPoolExecutor) -> torch.Tensor:
-        """uint8 (N, 3, size, size); `places` (N, 2) say where each picture is cut."""
-        pictures = pool.map(self.read, items.tolist())
-        cuts = [self.resize.cut(pixels, self.size, (place[0], place[1])) for pixels, place in zip(pictures, places.tolist(), strict=True)]
-        return torch.from_numpy(np.ascontiguousarray(np.stack(cuts).transpose(0, 3, 1, 2)))
+    def batches(self, rows: Sequence[np.ndarray], draws: Sequence[np.ndarray]) -> Iterator[torch.Tensor]:
+        """uint8 (N, 3, size, size) of each row of items; the first two draws (N, 2) of an item say where it is cut.
 
-    def batches(self, rows: Sequence[np.ndarray], places: Sequence[np.ndarray]) -> Iterator[torch.Tensor]:
-        """The batches of items in `rows`, one made ahead while the one before it is used."""
+        One batch is made ahead while the one before it is used.
+        """
+
+        def batch(number: int) -> torch.Tensor:
+            pictures = zip(pool.map(self.read, rows[number].tolist()), draws[number].tolist(), strict=True)
+            cuts = [self.resize.cut(pixels, self.size, draw[:2]) for pixels, draw in pictures]
+            return torch.from_numpy(np.ascontiguousarray(np.stack(cuts).transpose(0, 3, 1, 2)))
+
         with ThreadPoolExecutor(self.readers) as pool, ThreadPoolExecutor(1) as ahead:
-            waiting = ahead.submit(self.batch, rows[0], places[0], pool) if rows else None
-            for number in range(len(rows)):
-                assert waiting is not None
-                images = waiting.result()
-                if number + 1 < len(rows):
-                    waiting = ahead.submit(self.batch, rows[number + 1], places[number + 1], pool)
+            waiting = [ahead.submit(batch, number) for number in range(min(1, len(rows)))]
+            for number in range(1, len(rows) + 1):
+                images = waiting.pop().result()
+                waiting += [ahead.submit(batch, number)] if number < len(rows) else []
                 yield images
 
 
 def chunks(items: np.ndarray, batch_size: int, last_batch: str) -> list[np.ndarray]:
-    """Items in batches, in order; the short last one is kept or dropped.
+    """Items (or rows of draws) in batches, in order; the short last one is kept or dropped.
 
     >>> [len(chunk) for chunk in chunks(np.arange(5), 2, "drop")]
     [2, 2]
@@ -78,8 +65,8 @@ def chunks(items: np.ndarray, batch_size: int, last_batch: str) -> list[np.ndarr
 
 
 def augment(images: torch.Tensor, augmentations: Sequence[Any], draws: np.ndarray) -> torch.Tensor:
-    """Apply each augmentation to (N, C, H, W) with its own columns of `draws` (N, count)."""
-    start = 0
+    """Apply each augmentation to (N, C, H, W) with its own columns of `draws` (N, 2 + count); the first two are the cut's."""
+    start = 2
     for augmentation in augmentations:
         images = augmentation(images, draws[:, start : start + augmentation.draws])
         start += augmentation.draws

@@ -178,12 +178,13 @@ def script_text(kept: Run, objects: dict[str, Callable[[], nn.Module]]) -> str:
         '    python train.py FOLDER --out DIR [--predict FILE ...]\n"""\n'
     )
     imports = import_block([*used, used_constants])
-    if body and not body[0].startswith(("def ", "class ", "@")):
-        imports += "\n\n" + body.pop(0)
+    blocks = _joined(body)
+    if blocks and not blocks[0].startswith(("def ", "class ", "@")):
+        imports += "\n\n" + blocks.pop(0)
     sections = [
         head,
         "from __future__ import annotations\n\n" + imports,
-        *_joined(body),
+        *blocks,
         next(d.text.rstrip() for d in used if d.name == "Phase"),
         "# What was decided.\n" + constants,
         *_joined(main_part),

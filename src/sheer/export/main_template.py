@@ -111,16 +111,7 @@ PHASES = (
 )
 # constants: end
 
-HISTORY_COLUMNS = (
-    "phase",
-    "epoch",
-    "train_loss",
-    "valid_loss",
-    "accuracy",
-    "balanced_accuracy",
-    "seconds",
-    "weights_sha256",
-)
+HISTORY_COLUMNS = ("phase", "epoch", "train_loss", "valid_loss", "accuracy", "balanced_accuracy", "seconds", "weights_sha256")
 
 
 def make_timm_model() -> nn.Module:
@@ -156,29 +147,26 @@ def with_head(body: nn.Module) -> nn.Module:
 
 
 def find_photos(root: str) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Relative paths, class numbers, and which items are held out: the folder must be that of the run."""
+    """Paths, class numbers, and which items are held out: the folder must be that of the run."""
     listed = photo_files(root, TRAIN_PART)
     held = photo_files(root, VALID_PART) if VALID_PART else []
     paths = [path for path, _ in listed + held]
     if listing_hash(root, paths) != LISTING_SHA256:
         sys.exit(f"{root} is not the folder of the run: its {len(paths)} files differ in names or sizes.")
     labels = np.array([CLASSES.index(label) for _, label in listed + held], dtype=np.int64)
+    full = [os.path.join(root, path) for path in paths]
     if held:
-        return paths, labels, np.arange(len(paths)) >= len(listed)
+        return full, labels, np.arange(len(paths)) >= len(listed)
     order = permutation(stream_key(SPLIT_SEED, "split"), len(paths))
-    return paths, labels, SPLIT(labels, SHARE, order)
+    return full, labels, SPLIT(labels, SHARE, order)
 
 
-def network_batches(
-    photos: Photos, phase: Phase, rows: list[np.ndarray], draws: list[np.ndarray], augmented: bool
-) -> Iterator[torch.Tensor]:
+def network_batches(photos: Photos, phase: Phase, rows: Any, draws: Any, augmented: bool) -> Iterator[torch.Tensor]:
     """The inputs of each row of items, as the network takes them."""
     mean = torch.tensor(phase.mean, device=DEVICE).view(-1, 1, 1)
     std = torch.tensor(phase.std, device=DEVICE).view(-1, 1, 1)
-    pictures = photos.batches(rows, [draw[:, :2] for draw in draws])
-    for draw, images in zip(draws, pictures, strict=True):
-        if augmented:
-            images = augment(images, phase.augmentations, draw[:, 2:])
+    for draw, images in zip(draws, photos.batches(rows, draws), strict=True):
+        images = augment(images, phase.augmentations, draw) if augmented else images
         yield to_network(images, mean, std, MEMORY_FORMAT)
 
 
@@ -199,7 +187,7 @@ def train(model: nn.Module, root: str, out: str) -> None:
     epoch_number = step_number = 0
     for phase in PHASES:
         if photos is None or (photos.size, photos.resize) != (phase.size, phase.resize):
-            photos = Photos(root, paths, decode, phase.resize, phase.size, readers=2)
+            photos = Photos(paths, decode, phase.resize, phase.size, readers=2)
         set_trainable(model, STAGES, phase.trains_from, phase.norm)
         groups = parameter_groups(model, STAGES, phase.rates, phase.weight_decay, phase.no_decay, UNDECAYED)
         optimizer = phase.optimizer.build(groups)
@@ -207,11 +195,10 @@ def train(model: nn.Module, root: str, out: str) -> None:
             started = time.perf_counter()
             set_modes(model, STAGES, phase.trains_from, phase.norm)
             items = train_items[permutation(stream_key(SEED, "shuffle", epoch_number), len(train_items))]
-            rows = chunks(items, phase.batch_size, phase.last_batch)
-            key, count = stream_key(SEED, "augment", epoch_number), 2 + sum(a.draws for a in phase.augmentations)
-            draws = [uniform_draws(key, row, count) for row in rows]
+            draws = uniform_draws(stream_key(SEED, "augment", epoch_number), items, 2 + sum(a.draws for a in phase.augmentations))
+            rows, cuts = (chunks(values, phase.batch_size, phase.last_batch) for values in (items, draws))
             losses = []
-            for step, inputs in enumerate(network_batches(photos, phase, rows, draws, augmented=True)):
+            for step, inputs in enumerate(network_batches(photos, phase, rows, cuts, augmented=True)):
                 progress = (epoch * len(rows) + step) / (phase.epochs * len(rows))
                 set_rates(optimizer, phase.schedule.rate(progress), phase.schedule.momentum(progress))
                 reseed(stream_key(SEED, "step", step_number), device)
@@ -222,16 +209,9 @@ def train(model: nn.Module, root: str, out: str) -> None:
             predicted = scores(model, photos, phase, valid_items)
             true = torch.from_numpy(labels[valid_items])
             counts = confusion(predicted.argmax(1).numpy(), labels[valid_items], len(CLASSES))
-            row = [
-                phase.name,
-                epoch_number,
-                float(torch.stack(losses).cpu().double().mean()),
-                float(phase.loss(predicted, true).double().mean()),
-                accuracy(counts),
-                balanced_accuracy(counts),
-                time.perf_counter() - started,
-                weights_sha256(model),
-            ]
+            train_loss, valid_loss = float(torch.stack(losses).cpu().double().mean()), float(phase.loss(predicted, true).double().mean())
+            seconds, metrics = time.perf_counter() - started, (accuracy(counts), balanced_accuracy(counts))
+            row = [phase.name, epoch_number, train_loss, valid_loss, *metrics, seconds, weights_sha256(model)]
             with open(os.path.join(out, "history.csv"), "a", newline="") as file:
                 csv.writer(file).writerow([repr(cell) if isinstance(cell, float) else str(cell) for cell in row])
             print(f"{phase.name} epoch {epoch_number}: train {row[2]:.4f} valid {row[3]:.4f} accuracy {row[4]:.4f}", flush=True)
@@ -244,7 +224,7 @@ def predict(model: nn.Module, files: list[str]) -> None:
         inside = [os.path.join(folder, file) for folder, _, names in os.walk(name) for file in names]
         paths += sorted(path for path in inside if path.lower().endswith(SUFFIXES)) if os.path.isdir(name) else [name]
     phase = PHASES[-1]
-    photos = Photos("", paths, decode, phase.resize, phase.size, readers=2, keep_bytes=0)
+    photos = Photos(paths, decode, phase.resize, phase.size, readers=2, keep_bytes=0)
     for path, row in zip(paths, torch.softmax(scores(model, photos, phase, np.arange(len(paths))), 1), strict=True):
         print(f"{path}  {CLASSES[int(row.argmax())]}  {float(row.max()):.4f}")
 

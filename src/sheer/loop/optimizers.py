@@ -21,13 +21,8 @@ class AdamW:
 
     def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         """The optimiser over `groups`; each has `params`, `lr`, `peak` and `weight_decay`."""
-        return torch.optim.AdamW(
-            groups,
-            betas=(0.9, self.beta2),
-            eps=self.eps,
-            fused=self.implementation == "fused",
-            foreach=self.implementation == "foreach",
-        )
+        kind = {"fused": self.implementation == "fused", "foreach": self.implementation == "foreach"}
+        return torch.optim.AdamW(groups, betas=(0.9, self.beta2), eps=self.eps, **kind)
 
 
 def set_rates(optimizer: torch.optim.Optimizer, factor: float, momentum: float) -> None:

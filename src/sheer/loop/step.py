@@ -11,11 +11,7 @@ Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def train_step(
-    model: nn.Module,
-    loss: Loss,
-    optimizer: torch.optim.Optimizer,
-    inputs: torch.Tensor,
-    target: torch.Tensor,
+    model: nn.Module, loss: Loss, optimizer: torch.optim.Optimizer, inputs: torch.Tensor, target: torch.Tensor
 ) -> torch.Tensor:
     """Forward, mean loss, backward, update; returns the loss before the update, a scalar that is not synced.
 

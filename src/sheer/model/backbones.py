@@ -6,7 +6,6 @@ import importlib.metadata
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
@@ -25,8 +24,7 @@ def timm_body(name: str, kind: str) -> nn.Module:
     """timm's model without its classifier: it gives a "map" (N, C, H, W), or the pooled "vector" (N, C)."""
     import timm
 
-    pool: dict[str, Any] = {"global_pool": ""} if kind == "map" else {}
-    return timm.create_model(name, num_classes=0, **pool)
+    return timm.create_model(name, num_classes=0, global_pool="" if kind == "map" else None)
 
 
 def torchvision_whole(name: str) -> nn.Module:

@@ -23,13 +23,7 @@ from torch import nn
 
 Stages = Sequence[Sequence[str]]
 
-NORM_TYPES = (
-    nn.modules.batchnorm._BatchNorm,
-    nn.modules.instancenorm._InstanceNorm,
-    nn.LayerNorm,
-    nn.GroupNorm,
-    nn.RMSNorm,
-)
+NORM_TYPES = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
 def is_norm(module: nn.Module) -> bool:
@@ -47,13 +41,9 @@ def stage_of(name: str, stages: Stages) -> int | None:
     >>> stage_of("body.layer10.weight", [["body.layer1"], ["body"]])
     1
     """
-    best, longest = None, -1
-    for index, prefixes in enumerate(stages):
-        for prefix in prefixes:
-            hit = prefix == "" or name == prefix or name.startswith(prefix + ".")
-            if hit and len(prefix) > longest:
-                best, longest = index, len(prefix)
-    return best
+    rules = [(len(prefix), -index, prefix) for index, prefixes in enumerate(stages) for prefix in prefixes]
+    hits = [rule for rule in rules if rule[2] in ("", name) or name.startswith(rule[2] + ".")]
+    return -max(hits)[1] if hits else None
 
 
 def staged_parameters(model: nn.Module, stages: Stages) -> Iterator[tuple[str, nn.Parameter, int, nn.Module]]:
@@ -107,12 +97,7 @@ def exempt_from_decay(name: str, parameter: nn.Parameter, owner: nn.Module, rule
 
 
 def parameter_groups(
-    model: nn.Module,
-    stages: Stages,
-    rates: Sequence[float],
-    weight_decay: float,
-    no_decay: str,
-    skip: Sequence[str],
+    model: nn.Module, stages: Stages, rates: Sequence[float], weight_decay: float, no_decay: str, skip: Sequence[str]
 ) -> list[dict[str, object]]:
     """The optimiser's groups: per stage the trainable tensors with decay, then those without; `peak` is the stage's rate."""
     groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
@@ -121,12 +106,7 @@ def parameter_groups(
             exempt = exempt_from_decay(name, parameter, owner, no_decay, skip)
             groups.setdefault((stage, exempt), []).append(parameter)
     return [
-        {
-            "params": groups[stage, exempt],
-            "peak": rates[stage],
-            "lr": rates[stage],
-            "weight_decay": 0.0 if exempt else weight_decay,
-        }
+        {"params": groups[stage, exempt], "peak": rates[stage], "lr": rates[stage], "weight_decay": 0.0 if exempt else weight_decay}
         for stage, exempt in sorted(groups)
     ]
 
