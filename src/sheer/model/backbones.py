@@ -161,7 +161,10 @@ WEIGHTS: dict[str, Callable[..., NoWeights | TimmWeights | TorchvisionWeights | 
 
 
 def load_body(body: nn.Module, whole: nn.Module, prefix: str = "") -> nn.Module:
-    """Copy into `body` the tensors of the same names of `whole`; `prefix` is what body's names have before them."""
-    state = whole.state_dict()
-    body.load_state_dict({key: state[key.removeprefix(prefix)] for key in body.state_dict()})
+    """Copy into `body` the tensors of the same names of `whole`; `prefix` is what body's names have before them.
+
+    Constants of the code, which torch.fx keeps as buffers, stay as they are.
+    """
+    state, own = whole.state_dict(), body.state_dict()
+    body.load_state_dict({key: own[key] if "_tensor_constant" in key else state[key.removeprefix(prefix)] for key in own})
     return body
