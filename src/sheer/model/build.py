@@ -118,7 +118,7 @@ def build_named(name: str, *, weights: str, classes: int, profile: Profile, head
             Origin(
                 field="weights",
                 by="default" if weights == "default" else "you",
-                reason=f"{library_name}'s own" if weights == "default" else f"you gave --weights {weights}",
+                reason=f"{library_name}'s own" if weights == "default" else f"you gave weights={weights}",
             ),
             *_measured_origins(),
             Origin(field="head", by=head_by, reason=profile.reason("head.name") if head_by == "default" else "you gave it"),
