@@ -124,7 +124,7 @@ def test_predictions_are_in_item_order_and_sum_to_one(small_learner):
     table = learn.validate()
     assert list(table.items) == [learn.data.paths[item] for item in learn.data.valid]
     assert np.allclose(table.probabilities.sum(1), 1) and len(table) == len(learn.data.valid)
-    assert learn.history[-1].accuracy == pytest.approx(table.metrics()["accuracy"])
+    assert learn.history[-1].metrics["accuracy"] == pytest.approx(table.metrics()["accuracy"])
 
 
 def test_a_learner_learns(small_learner):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -19,6 +20,7 @@ from sheer.plan.plan import Origin, Part, Plan
 from sheer.plan.profiles import profile_named
 from sheer.plan.recipes import Given
 from sheer.record.run import Row, Run, check_free, load_weights, read_run
+from sheer.task.metrics import METRICS, Metric
 
 
 def learner(
@@ -39,6 +41,7 @@ def learner(
     augmentation: tuple[str, ...] | None = None,
     resize: str | None = None,
     label_smoothing: float | None = None,
+    metrics: Sequence[str | Metric] | None = None,
 ) -> Learner:
     """A learner: a pretrained network with a new head for the data's classes, or your own module.
 
@@ -55,6 +58,7 @@ def learner(
         quiet: No progress and no history on the terminal.
         size, batch_size, norm, weight_decay, augmentation, resize, label_smoothing: Decisions for every
             phase; each has a default in the profile.
+        metrics: Names from METRICS for the task, or functions of (outputs, targets), both NumPy arrays, that return a number.
 
     Raises:
         ModelError, WeightsError: the model or its weights cannot be had, or the cut cannot be proved.
@@ -86,6 +90,9 @@ def learner(
         raise ModelError("head and weights are for models by name; your own module is taken whole, with the weights it has.")
     else:
         built = build_own(model, seed=seed)
+    task = data.plan.task.name
+    default_metrics = cast(tuple[str, ...], constants.value(f"metrics.{task}"))
+    functions = _metric_functions(default_metrics if metrics is None else metrics, task)
     given = Given(
         size=size,
         batch_size=batch_size,
@@ -100,6 +107,7 @@ def learner(
     plan = Plan(
         profile=profile,
         seed=seed,
+        metrics=tuple(functions),
         model=built.plan,
         data=data.plan,
         numerics=numerics,
@@ -107,12 +115,39 @@ def learner(
         origins=(
             Origin(field="profile", by="default" if profile == "default" else "you", reason=f"constants from {constants.source}"),
             Origin(field="seed", by="default" if seed == 0 else "you", reason="every random draw follows from it"),
+            Origin(
+                field="metrics",
+                by="default" if metrics is None else "you",
+                reason=constants.reason(f"metrics.{data.plan.task.name}") if metrics is None else "you gave them",
+            ),
         ),
     )
-    return _assemble(built, plan, data, given, folder, (), quiet)
+    return _assemble(built, plan, data, given, folder, (), quiet, functions)
 
 
-def _assemble(built: Built, plan: Plan, data: Data | None, given: Given, out: Path | None, rows: Sequence[Row], quiet: bool) -> Learner:
+def _metric_functions(wanted: Sequence[str | Metric], task: str) -> dict[str, Metric]:
+    """The metrics by name, in order; PlanError for a name that is none for the task, or a function that has none."""
+    found: dict[str, Metric] = {}
+    for metric in wanted:
+        name = metric if isinstance(metric, str) else getattr(metric, "__name__", "")
+        if isinstance(metric, str) and metric not in METRICS[task]:
+            raise PlanError(f"metric {metric!r} is not known for the task {task!r}. {nearest(metric, METRICS[task])}")
+        if not name.isidentifier() or name in found or (not isinstance(metric, str) and name in METRICS[task]):
+            raise PlanError(f"metric {metric!r}: give each metric once, your own as a function with a name that no other has.")
+        found[name] = METRICS[task][metric] if isinstance(metric, str) else metric
+    return found
+
+
+def _assemble(
+    built: Built,
+    plan: Plan,
+    data: Data | None,
+    given: Given,
+    out: Path | None,
+    rows: Sequence[Row],
+    quiet: bool,
+    metrics: Mapping[str, Metric],
+) -> Learner:
     return Learner(
         model=built.model,
         plan=plan,
@@ -125,16 +160,19 @@ def _assemble(built: Built, plan: Plan, data: Data | None, given: Given, out: Pa
         out=out,
         rows=rows,
         quiet=quiet,
+        metrics=metrics,
     )
 
 
-def load(run: str | Path, *, data: Data | None = None, objects: dict[str, Source] | None = None, device: str | None = None) -> Learner:
+def load(
+    run: str | Path, *, data: Data | None = None, objects: Mapping[str, Source | Metric] | None = None, device: str | None = None
+) -> Learner:
     """The learner of a finished run: model, classes, transforms, plan and history. No network, nothing is executed.
 
     Args:
         run: The run folder.
         data: To train on or validate with; its classes must be the run's.
-        objects: Your own module's class or function under its name, for runs that used one.
+        objects: Your own module's class or function, and your own metrics, under their names, for runs that used them.
         device: Another device than the run's to predict on.
 
     Raises:
@@ -148,7 +186,7 @@ def load(run: str | Path, *, data: Data | None = None, objects: dict[str, Source
             "Predictions would be given the wrong names, so they are not mixed."
         )
     name = kept.plan.model.name.partition(":")[2]
-    made_by = (objects or {}).get(name)
+    made_by = cast(Source | None, (objects or {}).get(name))
     if made_by is not None and kept.record.own_module is not None and own_module(made_by) != kept.record.own_module:
         raise RunError(f"{run}: the source of {name!r} is not what the run was made with. Give the module as it was then.")
     built = rebuild(kept.plan, made_by)
@@ -157,7 +195,9 @@ def load(run: str | Path, *, data: Data | None = None, objects: dict[str, Source
     if device is not None or not _there(plan.numerics.device):
         profile = profile_named(plan.profile)
         plan = replace(plan, numerics=choose_numerics(device, profile, pictures=plan.numerics.memory_format == "channels_last"))
-    loaded = _assemble(built, plan, data, _given_before(kept), None, kept.rows, quiet=False)
+    known = METRICS[plan.data.task.name] | {name: cast(Metric, item) for name, item in (objects or {}).items()}
+    metrics = {name: known[name] for name in plan.metrics if name in known}
+    loaded = _assemble(built, plan, data, _given_before(kept), None, kept.rows, False, metrics)
     loaded._trains_from = plan.phases[-1].trains_from if plan.phases else loaded._trains_from
     return loaded
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -19,11 +19,11 @@ from sheer.data.folders import photo_files
 from sheer.data.photos import Photos
 from sheer.data.sources import Data, photo_paths
 from sheer.errors import DataError, OwnershipError, PlanError
-from sheer.interpret.predictions import Predictions
+from sheer.interpret.predictions import Predictions, prior_outputs
 from sheer.loop.callbacks import Callback, HistoryFile, Progress
 from sheer.loop.engine import switched
-from sheer.loop.scores import scores_of
-from sheer.loop.train import READERS, prepared_feeds, train
+from sheer.loop.step import scores_of
+from sheer.loop.train import READERS, prepared_feeds, task_of, train
 from sheer.model.build import check_inputs
 from sheer.model.hashing import tensors_sha256
 from sheer.model.surgery import probe_images
@@ -35,6 +35,7 @@ from sheer.plan.profiles import Profile, profile_named
 from sheer.plan.rates import Rate
 from sheer.plan.recipes import Draft, Given
 from sheer.record.run import Module, Record, Row, begin, check_free, finish, make_record
+from sheer.task.metrics import Metric
 
 Source = nn.Module | Callable[[], nn.Module]
 
@@ -63,8 +64,10 @@ class Learner:
         out: Path | None,
         rows: Sequence[Row],
         quiet: bool,
+        metrics: Mapping[str, Metric],
     ) -> None:
         self.model, self.data, self.history = model, data, list(rows)
+        self._metrics = dict(metrics)
         self._plan, self._tensors, self._inputs, self._label = plan, tensors, inputs, weights_label
         self._given, self._made_by, self._out, self._quiet = given, made_by, out, quiet
         self._trains_from = len(plan.model.stages) - 1 if plan.model.head else 0
@@ -101,6 +104,7 @@ class Learner:
             tensors=self._tensors,
             inputs=self._inputs,
             train_items=self._plan.data.train_items,
+            task=self._plan.data.task.name,
             device=self._plan.numerics.device,
             trains_from=self._trains_from,
             weights_from=self._label,
@@ -159,6 +163,9 @@ class Learner:
         """
         if self.data is None:
             raise DataError("This learner was loaded without its data: sheer.load(run, data=sheer.images(folder)).")
+        missing = [name for name in self._plan.metrics if name not in self._metrics]
+        if missing:
+            raise PlanError(f"The run used your own metric {missing[0]!r}: sheer.load(run, objects={{{missing[0]!r}: {missing[0]}}}).")
         self._check_model()
         plan, first = self.plan(recipe), len(self._plan.phases)
         if self._out is not None and not self.history:
@@ -170,7 +177,7 @@ class Learner:
         observers: list[Callback] = [] if self._quiet else [Progress()]
         if self._out is not None:
             observers.append(HistoryFile(self._out / "history.csv"))
-        rows, stop = train(self.model, plan, first, feeds, [*observers, *callbacks])
+        rows, stop = train(self.model, plan, first, feeds, self._metrics, [*observers, *callbacks])
         self._seconds += time.perf_counter() - started
         self._contents, self._stop, self._plan = feeds[0].contents(), stop, plan
         self.history += rows
@@ -230,10 +237,13 @@ class Learner:
         if part not in ("train", "valid"):
             raise DataError(f"part={part!r}: give 'train' or 'valid'.")
         items = self.data.train if part == "train" else self.data.valid
-        phase = self._last_phase()
-        feed = Feed(self.data, phase, self._plan.seed, self._device(), self._plan.numerics.memory_format, READERS)
         names = tuple(data_path(self.data, item) for item in items.tolist())
-        return self._predict(feed, items, names, self.data.labels[items])
+        return self._predict(self._feed(self.data), items, names, self.data.targets[items])
+
+    def _feed(self, data: Data) -> Feed:
+        numerics = self._plan.numerics
+        target = task_of(self._plan).wanted(data.targets)
+        return Feed(data, target, self._last_phase(), self._plan.seed, self._device(), numerics.memory_format, READERS)
 
     def predict(self, files: str | Path | Sequence[str | Path]) -> Predictions:
         """Predictions for photographs: a file, a folder (with all folders in it), or several of them.
@@ -262,17 +272,18 @@ class Learner:
         return self._predict_paths([str(root / path) for path, _ in found], target)
 
     def _predict_paths(self, paths: Sequence[str], target: np.ndarray | None) -> Predictions:
+        shape = (len(paths),) if self._plan.data.task.name == "classify" else (len(paths), len(self.classes))
         data = Data(
             root="",
             paths=tuple(paths),
             arrays=None,
-            labels=np.zeros(len(paths), dtype=np.int64),
+            targets=np.zeros(shape, dtype=np.int64 if len(shape) == 1 else np.float32),
             classes=self.classes,
             train=np.arange(0),
             valid=np.arange(len(paths)),
             plan=self._plan.data,
         )
-        feed = Feed(data, self._last_phase(), self._plan.seed, self._device(), self._plan.numerics.memory_format, READERS)
+        feed = self._feed(data)
         cast(Photos, feed.source).keep_bytes = 0
         try:
             return self._predict(feed, np.arange(len(paths)), tuple(paths), target)
@@ -287,9 +298,11 @@ class Learner:
         return Predictions(
             items=names,
             classes=self.classes,
-            probabilities=torch.softmax(scores.double(), 1).numpy(),
+            task=self._plan.data.task.name,
+            metric_functions=self._metrics,
+            outputs=task_of(self._plan).outputs(scores),
             target=target,
-            usual=int(np.argmax(self._plan.data.train_counts)),
+            prior=prior_outputs(self._plan.data),
         )
 
     def _device(self) -> torch.device:

@@ -160,9 +160,12 @@ def _write_csv(predictions: Predictions, path: Path) -> None:
         raise SheerError(f"{path} exists. Nothing was overwritten: give another name, or remove it.")
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["file", "class", "probability", *(f"p({name})" for name in predictions.classes)])
-        for item, label, row in zip(predictions.items, predictions.labels, predictions.probabilities.tolist(), strict=True):
-            writer.writerow([item, label, repr(max(row)), *map(repr, row)])
+        head = {"classify": ["class", "probability"], "tag": ["labels"], "regress": []}[predictions.task]
+        kind = "" if predictions.task == "regress" else "p"
+        writer.writerow(["file", *head, *(f"{kind}({name})" if kind else name for name in predictions.classes)])
+        for item, label, row in zip(predictions.items, predictions.labels, predictions.outputs.tolist(), strict=True):
+            said = {"classify": [label, repr(max(row))], "tag": [label], "regress": []}[predictions.task]
+            writer.writerow([item, *said, *map(repr, row)])
 
 
 def run_evaluate(args: argparse.Namespace) -> int:

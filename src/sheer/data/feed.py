@@ -25,7 +25,7 @@ MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Batch:
-    """Items for one step: `inputs` as the network takes them, `target` int64 (N,), `index` positions of the items."""
+    """Items for one step: `inputs` as the network takes them, `target` as the loss takes it, `index` positions of the items."""
 
     inputs: torch.Tensor
     target: torch.Tensor
@@ -45,12 +45,17 @@ class Arrays:
 
 
 class Feed:
-    """The batches of one phase on one device. `epoch` counts from the plan's first phase, so that order and draws never repeat."""
+    """The batches of one phase on one device; `target` has an entry an item, as the loss takes it.
 
-    def __init__(self, data: Data, phase: Phase, seed: int, device: torch.device, memory_format: str, readers: int) -> None:
+    `epoch` counts from the plan's first phase, so that order and draws never repeat.
+    """
+
+    def __init__(
+        self, data: Data, target: torch.Tensor, phase: Phase, seed: int, device: torch.device, memory_format: str, readers: int
+    ) -> None:
         self.data, self.phase, self.seed, self.device = data, phase, seed, device
         self.memory_format = MEMORY_FORMATS[memory_format]
-        self.target = torch.from_numpy(data.labels).to(device)
+        self.target = target.to(device)
         self.mean = torch.tensor(phase.mean, device=device).view(-1, 1, 1)
         self.std = torch.tensor(phase.std, device=device).view(-1, 1, 1)
         self.augmentations = augmentations_of(phase)

@@ -13,13 +13,14 @@ import torch
 from sheer.data.folders import SUFFIXES, listing_hash, photo_files
 from sheer.data.splits import SPLITS
 from sheer.errors import DataError, nearest
-from sheer.plan.plan import DataPlan, Origin, Part
+from sheer.plan.plan import DataPlan, Origin, Part, Value
 from sheer.plan.profiles import profile_named
 from sheer.streams import permutation, stream_key
 
 TRAIN_NAMES = ("train", "training")
 VALID_NAMES = ("valid", "validation", "val")
 TEST_NAMES = ("test", "testing")
+ONE_CLASS = Origin(field="task", by="data", reason="each item has one class")
 UNKNOWN_FORMATS = {
     ".heic": "save it as JPEG or PNG (for instance with pillow-heif or your photo program)",
     ".heif": "save it as JPEG or PNG (for instance with pillow-heif or your photo program)",
@@ -31,14 +32,15 @@ UNKNOWN_FORMATS = {
 class Data:
     """Items, targets and split; sizes and pixels belong to the phases of a plan.
 
-    `labels` int64 (items,), `train` and `valid` int64 positions of items; `paths` relative to `root`
+    `targets` int64 (items,) class numbers, or float32 (items, labels) of 0 and 1, or float32 (items,
+    numbers); `train` and `valid` int64 positions of items; `paths` relative to `root`
     for photographs; `arrays` (items, ...) for data in memory, uint8 (N, 3, S, S) if they are pictures.
     """
 
     root: str
     paths: tuple[str, ...]
     arrays: torch.Tensor | None
-    labels: np.ndarray
+    targets: np.ndarray
     classes: tuple[str, ...]
     train: np.ndarray
     valid: np.ndarray
@@ -129,7 +131,7 @@ def _photo_data(
         root=str(root),
         paths=tuple(paths),
         arrays=None,
-        labels=labels,
+        targets=labels,
         classes=classes,
         held_out=held_out,
         part=part,
@@ -225,7 +227,7 @@ def arrays(
         root="",
         paths=(),
         arrays=inputs,
-        labels=labels64,
+        targets=labels64,
         classes=names,
         held_out=_held_out(labels64, part),
         part=part,
@@ -235,42 +237,62 @@ def arrays(
     )
 
 
+def _counts(targets: np.ndarray, task: str, classes: int) -> tuple[int, ...]:
+    """Items of each class or label; () for numbers."""
+    if task == "regress":
+        return ()
+    found = np.bincount(targets, minlength=classes) if task == "classify" else targets.sum(axis=0)
+    return tuple(int(count) for count in found)
+
+
 def _assemble(
     *,
     root: str,
     paths: tuple[str, ...],
     arrays: torch.Tensor | None,
-    labels: np.ndarray,
+    targets: np.ndarray,
     classes: tuple[str, ...],
     held_out: np.ndarray,
     part: Part,
     split_origin: Origin,
     source: str,
     listing: str,
+    task: str = "classify",
+    task_origin: Origin = ONE_CLASS,
+    notes: Sequence[str] = (),
 ) -> Data:
     train, valid = np.flatnonzero(~held_out), np.flatnonzero(held_out)
     if len(valid) == 0 or len(train) == 0:
         raise DataError(f"The split leaves {len(train)} items to train on and {len(valid)} to validate on: give another share.")
     counted = Origin(field="train_items", by="data", reason="as listed")
+    settings: tuple[tuple[str, Value], ...] = ()
+    if task == "regress":
+        mean, std = targets[train].mean(axis=0, dtype=np.float64), targets[train].std(axis=0, dtype=np.float64)
+        if (std == 0).any():
+            raise DataError(f"{classes[int(np.argmin(std))]!r} is the same for all items to train on: there is nothing to learn.")
+        settings = (("mean", tuple(mean.tolist())), ("std", tuple(std.tolist())))
     plan = DataPlan(
         source=source,
+        task=Part(name=task, settings=settings),
         classes=classes,
         train_items=len(train),
         valid_items=len(valid),
-        train_counts=tuple(np.bincount(labels[train], minlength=len(classes)).tolist()),
-        valid_counts=tuple(np.bincount(labels[valid], minlength=len(classes)).tolist()),
+        train_counts=_counts(targets[train], task, len(classes)),
+        valid_counts=_counts(targets[valid], task, len(classes)),
         split=part,
         listing_sha256=listing,
+        notes=tuple(notes),
         origins=(
             Origin(field="source", by="you", reason="you gave it"),
             Origin(field="classes", by="data", reason="the names of the class folders, sorted by code point"),
+            task_origin,
             counted,
             *(Origin(field=name, by="data", reason="as listed") for name in ("valid_items", "train_counts", "valid_counts")),
             split_origin,
             Origin(field="listing_sha256", by="data", reason="over relative names and sizes of the files"),
         ),
     )
-    return Data(root=root, paths=paths, arrays=arrays, labels=labels, classes=classes, train=train, valid=valid, plan=plan)
+    return Data(root=root, paths=paths, arrays=arrays, targets=targets, classes=classes, train=train, valid=valid, plan=plan)
 
 
 def photo_paths(given: Sequence[str | Path]) -> list[str]:

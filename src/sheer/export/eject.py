@@ -17,12 +17,13 @@ from sheer import streams
 from sheer.data import augment, folders, photos, pixels, splits
 from sheer.errors import EjectError
 from sheer.export import main_template
-from sheer.loop import optimizers, scores, step
+from sheer.export.constants import render_constants
+from sheer.loop import optimizers, step
 from sheer.model import backbones, hashing, heads, stages
 from sheer.plan import schedules
-from sheer.plan.plan import Phase, Plan
+from sheer.plan.plan import Plan
 from sheer.record.run import Run, read_run
-from sheer.task import losses, metrics
+from sheer.task import losses, metrics, tasks
 
 LEAVES: tuple[ModuleType, ...] = (
     streams,
@@ -38,9 +39,9 @@ LEAVES: tuple[ModuleType, ...] = (
     schedules,
     losses,
     metrics,
+    tasks,
     optimizers,
     step,
-    scores,
 )
 ALLOWED = ("torch", "torchvision", "timm", "numpy", "PIL", "safetensors")
 BEGIN, END = "# constants: begin\n", "# constants: end\n"
@@ -249,32 +250,6 @@ def own_definitions(plan: Plan, objects: dict[str, Callable[[], nn.Module]]) -> 
     return used
 
 
-def _phase_text(phase: Phase) -> str:
-    augmentations = tuple(augment.AUGMENTATIONS[part.name](**part.options()) for part in phase.augmentation)  # type: ignore[arg-type]
-    values = {
-        "name": phase.name,
-        "epochs": phase.epochs,
-        "trains_from": phase.trains_from,
-        "rates": phase.rates,
-        "norm": phase.norm,
-        "schedule": schedules.SCHEDULES[phase.schedule.name](**phase.schedule.options()),  # type: ignore[arg-type]
-        "optimizer": optimizers.OPTIMIZERS[phase.optimizer.name](**phase.optimizer.options()),  # type: ignore[arg-type]
-        "weight_decay": phase.weight_decay,
-        "no_decay": phase.no_decay,
-        "loss": losses.LOSSES[phase.loss.name](**phase.loss.options()),  # type: ignore[arg-type]
-        "batch_size": phase.batch_size,
-        "last_batch": phase.last_batch,
-        "size": phase.size,
-        "resize": pixels.RESIZES[phase.resize.name](**phase.resize.options()),  # type: ignore[arg-type]
-        "augmentations": augmentations,
-        "mean": phase.mean,
-        "std": phase.std,
-    }
-    text = ", ".join(f"{name}={value!r}" for name, value in values.items())
-    inside = textwrap.fill(text, 116, initial_indent=" " * 8, subsequent_indent=" " * 8, break_long_words=False)
-    return f"    Phase(\n{inside},\n    ),"
-
-
 def _short_docstrings(text: str) -> str:
     """The source with each docstring cut to its first sentence; what runs is untouched, word for word."""
     lines = text.splitlines(keepends=True)
@@ -286,40 +261,3 @@ def _short_docstrings(text: str) -> str:
             wrapped = textwrap.fill(f'"""{sentence}', 118, initial_indent=indent, subsequent_indent=indent) + '"""\n'
             lines[quoted.lineno - 1 : quoted.end_lineno] = [wrapped, *[""] * ((quoted.end_lineno or 0) - quoted.lineno)]
     return "".join(lines)
-
-
-def render_constants(plan: Plan) -> str:
-    """The plan's values as Python, one assignment each."""
-    split, model = plan.data.split.options(), plan.model
-    parted = plan.data.split.name == "folders"
-    rows: dict[str, str] = {}
-    if model.head is None:
-        rows |= {"MAKE": model.name.partition(":")[2], "INITIAL_SHA256": repr(model.weights_sha256)}
-    if model.head is not None:
-        rows |= {
-            "NAME": repr(model.name.partition(":")[2]),
-            "KIND": repr(model.kind),
-            "NODE": repr(model.node),
-            "FEATURES": repr(model.features),
-            "BODY_SHA256": repr(model.weights_sha256),
-            "BODY_WEIGHTS": repr(backbones.WEIGHTS[model.weights.name](**model.weights.options())),
-            "HEAD": repr(heads.HEADS[model.head.name](**model.head.options())),  # type: ignore[arg-type]
-        }
-    rows |= {
-        "STAGES": repr(tuple(stage.prefixes for stage in model.stages)),
-        "UNDECAYED": repr(model.undecayed),
-        "CLASSES": repr(plan.data.classes),
-        "TRAIN_PART": repr(split["train"] if parted else split.get("part", "")),
-        "VALID_PART": repr(split["valid"] if parted else ""),
-        "SPLIT": "stratified_split" if parted else splits.SPLITS[plan.data.split.name].__name__,
-        "SHARE": repr(0.0 if parted else split["share"]),
-        "SPLIT_SEED": repr(0 if parted else split["seed"]),
-        "LISTING_SHA256": repr(plan.data.listing_sha256),
-        "SEED": repr(plan.seed),
-        "DEVICE": repr(plan.numerics.device),
-        "THREADS": repr(plan.numerics.threads),
-        "MEMORY_FORMAT": {"contiguous": "torch.contiguous_format", "channels_last": "torch.channels_last"}[plan.numerics.memory_format],
-        "DETERMINISTIC": repr(plan.numerics.deterministic),
-    }
-    phases = "\n".join(_phase_text(phase) for phase in plan.phases)
-    return "\n".join(f"{name} = {value}" for name, value in rows.items()) + f"\nPHASES = (\n{phases}\n)"

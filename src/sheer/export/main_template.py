@@ -22,8 +22,7 @@ from sheer.data.photos import Photos, augment, chunks, to_network
 from sheer.data.pixels import Crop, decode
 from sheer.data.splits import stratified_split
 from sheer.loop.optimizers import AdamW, set_rates
-from sheer.loop.scores import scores_of
-from sheer.loop.step import Loss, train_step
+from sheer.loop.step import Loss, scores_of, train_step
 from sheer.model.backbones import (
     NoWeights,
     TorchvisionBody,
@@ -38,7 +37,8 @@ from sheer.model.stages import parameter_groups, set_modes, set_trainable
 from sheer.plan.schedules import OneCycle
 from sheer.streams import permutation, reseed, stream_key, uniform_draws
 from sheer.task.losses import CrossEntropy
-from sheer.task.metrics import accuracy, balanced_accuracy, confusion
+from sheer.task.metrics import accuracy, balanced_accuracy
+from sheer.task.tasks import Classify
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +77,8 @@ HEAD = ConcatPool()
 STAGES = (("body",), ("head",))
 UNDECAYED: tuple[str, ...] = ()
 CLASSES = ("ants", "bees")
+TASK = Classify()
+MEASURES = {"accuracy": accuracy, "balanced_accuracy": balanced_accuracy}
 TRAIN_PART = ""
 VALID_PART = ""
 SPLIT = stratified_split
@@ -111,7 +113,7 @@ PHASES = (
 )
 # constants: end
 
-HISTORY_COLUMNS = ("phase", "epoch", "train_loss", "valid_loss", "accuracy", "balanced_accuracy", "seconds", "weights_sha256")
+HISTORY_COLUMNS = ("phase", "epoch", "train_loss", "valid_loss", *MEASURES, "seconds", "weights_sha256")
 
 
 def make_timm_model() -> nn.Module:
@@ -180,9 +182,9 @@ def scores(model: nn.Module, photos: Photos, phase: Phase, items: np.ndarray) ->
 def train(model: nn.Module, root: str, out: str) -> None:
     """Carry out every phase, writing a row of history.csv after each epoch."""
     device = torch.device(DEVICE)
-    paths, labels, held_out = find_photos(root)
+    paths, targets, held_out = find_photos(root)
     train_items, valid_items = np.flatnonzero(~held_out), np.flatnonzero(held_out)
-    target = torch.from_numpy(labels).to(device)
+    target = TASK.wanted(targets).to(device)
     photos: Photos | None = None
     epoch_number = step_number = 0
     for phase in PHASES:
@@ -207,14 +209,14 @@ def train(model: nn.Module, root: str, out: str) -> None:
                 step_number += 1
             epoch_number += 1
             predicted = scores(model, photos, phase, valid_items)
-            true = torch.from_numpy(labels[valid_items])
-            counts = confusion(predicted.argmax(1).numpy(), labels[valid_items], len(CLASSES))
-            train_loss, valid_loss = float(torch.stack(losses).cpu().double().mean()), float(phase.loss(predicted, true).double().mean())
-            seconds, metrics = time.perf_counter() - started, (accuracy(counts), balanced_accuracy(counts))
+            outputs, true = TASK.outputs(predicted), targets[valid_items]
+            train_loss = float(torch.stack(losses).cpu().double().mean())
+            valid_loss = float(phase.loss(predicted, TASK.wanted(true)).double().mean())
+            metrics, seconds = [metric(outputs, true) for metric in MEASURES.values()], time.perf_counter() - started
             row = [phase.name, epoch_number, train_loss, valid_loss, *metrics, seconds, weights_sha256(model)]
             with open(os.path.join(out, "history.csv"), "a", newline="") as file:
                 csv.writer(file).writerow([repr(cell) if isinstance(cell, float) else str(cell) for cell in row])
-            print(f"{phase.name} epoch {epoch_number}: train {row[2]:.4f} valid {row[3]:.4f} accuracy {row[4]:.4f}", flush=True)
+            print(", ".join(f"{name} {cell}" for name, cell in zip(HISTORY_COLUMNS, row, strict=True)), flush=True)
 
 
 def predict(model: nn.Module, files: list[str]) -> None:
@@ -225,8 +227,8 @@ def predict(model: nn.Module, files: list[str]) -> None:
         paths += sorted(path for path in inside if path.lower().endswith(SUFFIXES)) if os.path.isdir(name) else [name]
     phase = PHASES[-1]
     photos = Photos(paths, decode, phase.resize, phase.size, readers=2, keep_bytes=0)
-    for path, row in zip(paths, torch.softmax(scores(model, photos, phase, np.arange(len(paths))), 1), strict=True):
-        print(f"{path}  {CLASSES[int(row.argmax())]}  {float(row.max()):.4f}")
+    for path, row in zip(paths, TASK.outputs(scores(model, photos, phase, np.arange(len(paths)))), strict=True):
+        print(f"{path}  {TASK.describe(row, CLASSES)}")
 
 
 def main() -> None:

@@ -2,43 +2,65 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from sheer.plan.plan import DataPlan
 from sheer.plan.table import columns
-from sheer.task.metrics import accuracy, balanced_accuracy, confusion, wilson_interval
+from sheer.streams import stream_key, uniform_draws
+from sheer.task.metrics import Metric, accuracy, bootstrap_interval, confusion, wilson_interval
+
+RESAMPLES = 400
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Predictions:
-    """Items in order with their probabilities, float64 (items, classes), rows summing to 1.
+    """Items in order with their outputs, float64 (items, classes).
 
-    `target` int64 (items,) where the true classes are known, else None; `usual` is the class that
-    was most frequent in training.
+    Outputs are probabilities that sum to 1 (task `classify`), probabilities each by itself (`tag`), or values in
+    the targets' unit (`regress`). `target` has the true class numbers int64 (items,), or labels or numbers float32
+    (items, classes), None where they are not known. `prior` is the outputs of knowing nothing, float64 (classes,):
+    the shares of the classes or labels in training, or the mean of the numbers.
     """
 
     items: tuple[str, ...]
     classes: tuple[str, ...]
-    probabilities: np.ndarray
+    task: str
+    metric_functions: Mapping[str, Metric]
+    outputs: np.ndarray
     target: np.ndarray | None
-    usual: int
+    prior: np.ndarray
 
     def __len__(self) -> int:
         return len(self.items)
 
     @property
+    def probabilities(self) -> np.ndarray:
+        """The outputs, where they are probabilities; ValueError for numbers."""
+        if self.task == "regress":
+            raise ValueError("These predictions are numbers, not probabilities: use outputs.")
+        return self.outputs
+
+    @property
     def predicted(self) -> np.ndarray:
-        """The number of the most likely class of each item, int64 (items,)."""
-        return self.probabilities.argmax(axis=1)
+        """The most likely class of each item int64 (items,), which labels are likely bool (items, labels), or the numbers."""
+        return {"classify": self.outputs.argmax(axis=1), "tag": self.outputs >= 0.5, "regress": self.outputs}[self.task]
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The name of the most likely class of each item."""
-        return tuple(self.classes[number] for number in self.predicted.tolist())
+        """What is predicted of each item, in words: the class, the labels with ";" between them, or the numbers."""
+        if self.task == "classify":
+            return tuple(self.classes[number] for number in self.predicted.tolist())
+        if self.task == "tag":
+            return tuple(";".join(np.array(self.classes)[row].tolist()) for row in self.predicted)
+        return tuple(";".join(f"{value:.6g}" for value in row) for row in self.outputs.tolist())
 
     def confusion(self) -> np.ndarray:
-        """Counts, int64 (classes, classes): row true, column predicted."""
+        """Counts, int64 (classes, classes): row true, column predicted; for one class an item."""
+        if self.task != "classify":
+            raise ValueError(f"A confusion table is for one class an item; the task here is {self.task!r}.")
         return confusion(self.predicted, self._known(), len(self.classes))
 
     def _known(self) -> np.ndarray:
@@ -46,64 +68,129 @@ class Predictions:
             raise ValueError("These predictions are of items whose classes are not known, so nothing can be counted.")
         return self.target
 
+    def intervals(self) -> dict[str, tuple[float, float, float]]:
+        """Each metric by name as (value, low, high), a 95 % interval: Wilson for accuracy, else 400 bootstrap resamples."""
+        target, found = self._known(), {}
+        draws = uniform_draws(stream_key(0, "bootstrap"), np.arange(RESAMPLES), len(target)) if len(target) else np.zeros((0, 0))
+        for name, metric in self.metric_functions.items():
+            value = metric(self.outputs, target)
+            if metric is accuracy:
+                low, high = wilson_interval(round(value * len(target)) if len(target) else 0, len(target))
+            else:
+                low, high = bootstrap_interval(metric, self.outputs, target, draws)
+            found[name] = (value, low, high)
+        return found
+
     def metrics(self) -> dict[str, float]:
-        """Accuracy with its 95 % interval (Wilson), balanced accuracy, and the accuracy of always saying the usual class."""
-        counts, target = self.confusion(), self._known()
-        hits, total = int(np.trace(counts)), int(counts.sum())
-        low, high = wilson_interval(hits, total)
-        base_hits = int((target == self.usual).sum())
-        base_low, base_high = wilson_interval(base_hits, total)
-        return {
-            "items": total,
-            "accuracy": accuracy(counts),
-            "accuracy_low": low,
-            "accuracy_high": high,
-            "balanced_accuracy": balanced_accuracy(counts),
-            "baseline": base_hits / total,
-            "baseline_low": base_low,
-            "baseline_high": base_high,
-        }
+        """Each metric with its interval as NAME, NAME_low, NAME_high, the number of items, and as `baseline...` what the
+        first metric would be for the prior: always the usual class, the usual labels, or the mean."""
+        target = self._known()
+        found: dict[str, float] = {"items": len(target)}
+        for name, (value, low, high) in self.intervals().items():
+            found |= {name: value, f"{name}_low": low, f"{name}_high": high}
+        first = next(iter(self.metric_functions))
+        always = Predictions(
+            items=self.items,
+            classes=self.classes,
+            task=self.task,
+            metric_functions={first: self.metric_functions[first]},
+            outputs=np.repeat(self.prior[None], len(self), axis=0),
+            target=target,
+            prior=self.prior,
+        )
+        value, low, high = always.intervals()[first]
+        return found | {"baseline": value, "baseline_low": low, "baseline_high": high}
 
     def report(self) -> str:
-        """Metrics beside the baseline, then the confusion table with each class's share found, as text."""
-        metrics, counts = self.metrics(), self.confusion()
+        """Metrics beside the baseline, then a table of the classes or labels, as text."""
+        found = self.metrics()
+        names = [*self.metric_functions, "baseline"]
+        usual = f"always {self.classes[int(self.prior.argmax())]!r}" if self.task == "classify" else "what is usual"
+        usual = "always the mean" if self.task == "regress" else usual
+        width = max(map(len, names))
         lines = [
-            f"accuracy           {metrics['accuracy']:.4f}  95 % interval {metrics['accuracy_low']:.4f} to {metrics['accuracy_high']:.4f}"
-            f"  ({int(metrics['items'])} items)",
-            f"majority baseline  {metrics['baseline']:.4f}  95 % interval {metrics['baseline_low']:.4f} to {metrics['baseline_high']:.4f}"
-            f"  (always {self.classes[self.usual]!r})",
-            f"balanced accuracy  {metrics['balanced_accuracy']:.4f}",
+            f"{name:<{width}}  {found[name]:.4f}  95 % interval {found[name + '_low']:.4f} to {found[name + '_high']:.4f}"
+            for name in names
         ]
-        rows = []
+        lines[0] += f"  ({int(found['items'])} items)"
+        lines[-1] += f"  ({names[0]} of {usual})"
+        table = {"classify": self._class_table, "tag": self._label_table, "regress": self._number_table}[self.task]()
+        return "\n".join([*lines, "", table])
+
+    def _class_table(self) -> str:
+        counts, rows = self.confusion(), []
         for number, name in enumerate(self.classes):
             found, total = int(counts[number, number]), int(counts[number].sum())
-            low, high = wilson_interval(found, total)
-            share = f"{found / total:.3f} ({low:.3f} to {high:.3f})" if total else "no items"
             cells = [str(count) for count in counts[number].tolist()] if len(self.classes) <= 12 else []
             wrong = counts[number].copy()
             wrong[number] = 0
             worst = f"{self.classes[int(wrong.argmax())]} {int(wrong.max())}" if wrong.max() else "-"
-            rows.append([name, *cells, str(total), share, worst])
+            rows.append([name, *cells, str(total), _share(found, total, "no items"), worst])
         names = list(self.classes) if len(self.classes) <= 12 else []
         header = ["true \\ predicted", *names, "items", "found (95 % interval)", "most often taken for"]
-        return "\n".join([*lines, "", columns(header, rows, right=range(1, len(names) + 2))])
+        return columns(header, rows, right=range(1, len(names) + 2))
+
+    def _label_table(self) -> str:
+        said, true, rows = self.outputs >= 0.5, self._known() > 0.5, []
+        for number, name in enumerate(self.classes):
+            hits, total, claimed = int((said & true)[:, number].sum()), int(true[:, number].sum()), int(said[:, number].sum())
+            rows.append([name, str(total), str(claimed), _share(hits, total, "no items"), _share(hits, claimed, "never said")])
+        return columns(["label", "items", "said", "found (95 % interval)", "right when said"], rows, right=(1, 2))
+
+    def _number_table(self) -> str:
+        error = self.outputs - self._known()
+        rows = [
+            [name, f"{error[:, k].mean():.4g}", f"{np.abs(error[:, k]).mean():.4g}", f"{np.quantile(np.abs(error[:, k]), 0.9):.4g}"]
+            for k, name in enumerate(self.classes)
+        ]
+        return columns(["number", "mean error", "mean absolute error", "nine in ten within"], rows, right=(1, 2, 3))
+
+    def thresholds(self) -> tuple[float, ...]:
+        """For each label, the threshold with the highest F1 on these items (lowest such); 0.5 for labels that never occur."""
+        if self.task != "tag":
+            raise ValueError(f"Thresholds are for several labels an item; the task here is {self.task!r}.")
+        chosen = []
+        for values, true in zip(self.outputs.T, self._known().T > 0.5, strict=True):
+            candidates = np.unique(values[true])
+            scores = [2 * (true & (values >= t)).sum() / (true.sum() + (values >= t).sum()) for t in candidates]
+            chosen.append(float(candidates[int(np.argmax(scores))]) if len(candidates) else 0.5)
+        return tuple(chosen)
 
     def table(self) -> str:
-        """One line an item: the most likely class, its probability, and the next."""
+        """One line an item: the most likely class, its probability, and the next; the labels; or the numbers."""
+        if self.task == "tag":
+            rows = [[item, label or "-"] for item, label in zip(self.items, self.labels, strict=True)]
+            return columns(("file", "labels"), rows)
+        if self.task == "regress":
+            rows = [[item, *(f"{value:.6g}" for value in row)] for item, row in zip(self.items, self.outputs.tolist(), strict=True)]
+            return columns(("file", *self.classes), rows, right=range(1, len(self.classes) + 1))
         rows = []
-        for item, row in zip(self.items, self.probabilities, strict=True):
+        for item, row in zip(self.items, self.outputs, strict=True):
             first, second = np.argsort(-row, kind="stable")[:2].tolist()
             rows.append([item, self.classes[first], f"{row[first]:.4f}", f"{self.classes[second]} {row[second]:.4f}"])
         return columns(("file", "class", "probability", "next"), rows, right=(2,))
 
     def records(self) -> list[dict[str, object]]:
-        """One dictionary an item: file, class, probability, and all probabilities by class."""
-        return [
-            {
-                "file": item,
-                "class": label,
-                "probability": float(row.max()),
-                "probabilities": {name: float(value) for name, value in zip(self.classes, row.tolist(), strict=True)},
-            }
-            for item, label, row in zip(self.items, self.labels, self.probabilities, strict=True)
-        ]
+        """One dictionary an item: file, then class, probability and probabilities; or labels and probabilities; or values."""
+        found: list[dict[str, object]] = []
+        for item, label, row in zip(self.items, self.labels, self.outputs, strict=True):
+            named = {name: float(value) for name, value in zip(self.classes, row.tolist(), strict=True)}
+            if self.task == "classify":
+                found.append({"file": item, "class": label, "probability": float(row.max()), "probabilities": named})
+            elif self.task == "tag":
+                found.append({"file": item, "labels": label.split(";") if label else [], "probabilities": named})
+            else:
+                found.append({"file": item, "values": named})
+        return found
+
+
+def _share(hits: int, total: int, otherwise: str) -> str:
+    low, high = wilson_interval(hits, total)
+    return f"{hits / total:.3f} ({low:.3f} to {high:.3f})" if total else otherwise
+
+
+def prior_outputs(data: DataPlan) -> np.ndarray:
+    """The outputs of knowing nothing but the training items' targets, float64 (classes,)."""
+    if data.task.name == "regress":
+        return np.array(data.task.options()["mean"], dtype=np.float64)
+    return np.array(data.train_counts) / data.train_items

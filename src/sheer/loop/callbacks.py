@@ -28,6 +28,7 @@ class Position:
     epochs: int
     step: int
     steps: int
+    metrics: tuple[str, ...]
     stop: str = ""
 
 
@@ -51,7 +52,8 @@ class Progress:
 
     def on_start(self, position: Position) -> None:
         """Print the header and open the bar."""
-        print(f"{'phase':<10} {'epoch':>5} {'train_loss':>10} {'valid_loss':>10} {'accuracy':>8} {'balanced':>8} {'seconds':>7}")
+        names = " ".join(f"{name[:18]:>10}" for name in position.metrics)
+        print(f"{'phase':<10} {'epoch':>5} {'train_loss':>10} {'valid_loss':>10} {names} {'seconds':>7}")
         self.bar = tqdm(total=position.steps, unit="step", leave=False, dynamic_ncols=True, disable=not sys.stderr.isatty())
 
     def on_step(self, position: Position) -> None:
@@ -61,10 +63,8 @@ class Progress:
 
     def on_epoch(self, position: Position, row: Row) -> None:
         """Print the row."""
-        text = (
-            f"{row.phase:<10} {row.epoch:>5} {row.train_loss:>10.4f} {row.valid_loss:>10.4f} "
-            f"{row.accuracy:>8.4f} {row.balanced_accuracy:>8.4f} {row.seconds:>7.1f}"
-        )
+        values = " ".join(f"{value:>{max(10, min(len(name), 18))}.4f}" for name, value in row.metrics.items())
+        text = f"{row.phase:<10} {row.epoch:>5} {row.train_loss:>10.4f} {row.valid_loss:>10.4f} {values} {row.seconds:>7.1f}"
         tqdm.write(text, file=sys.stdout)
         sys.stdout.flush()
 

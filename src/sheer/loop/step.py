@@ -1,8 +1,8 @@
-"""One training step; the library and the ejected script run these very lines."""
+"""One training step, and what a model says of items; the library and the ejected script run these very lines."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import nn
@@ -23,3 +23,15 @@ def train_step(
     value.backward()
     optimizer.step()
     return value.detach()
+
+
+def scores_of(model: nn.Module, batches: Iterable[torch.Tensor]) -> torch.Tensor:
+    """The raw scores (items, classes), float32 on the CPU, in eval mode; every module's mode is put back."""
+    root, modes = model.training, [(module, module.training) for module in model.modules()]
+    model.eval()
+    with torch.inference_mode():
+        parts = [model(inputs).float().cpu() for inputs in batches]
+    model.train(root)
+    for module, training in modes:
+        module.training = training
+    return torch.cat(parts)

@@ -9,10 +9,9 @@ for each phase:   what trains, optimiser, ownership check
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -22,8 +21,7 @@ from sheer.errors import FrozenError, OwnershipError
 from sheer.loop.callbacks import Callback, Position
 from sheer.loop.engine import switched
 from sheer.loop.optimizers import OPTIMIZERS, set_rates
-from sheer.loop.scores import scores_of
-from sheer.loop.step import Loss, train_step
+from sheer.loop.step import Loss, scores_of, train_step
 from sheer.model.hashing import tensors_sha256, weights_sha256
 from sheer.model.stages import is_norm, parameter_groups, set_modes, set_trainable, stage_of
 from sheer.plan.plan import Phase, Plan
@@ -31,15 +29,18 @@ from sheer.plan.schedules import SCHEDULES
 from sheer.record.run import Row
 from sheer.streams import borrowed_generators, reseed, stream_key
 from sheer.task.losses import LOSSES
-from sheer.task.metrics import accuracy, balanced_accuracy, confusion
+from sheer.task.metrics import Metric
+from sheer.task.tasks import TASKS, Task
 
 READERS = 2
 
 
-def train(model: nn.Module, plan: Plan, first: int, feeds: Sequence[Feed], callbacks: Sequence[Callback]) -> tuple[list[Row], str]:
+def train(
+    model: nn.Module, plan: Plan, first: int, feeds: Sequence[Feed], metrics: Mapping[str, Metric], callbacks: Sequence[Callback]
+) -> tuple[list[Row], str]:
     """Carry out the phases of `plan` from number `first` on; returns their rows and why it stopped.
 
-    `feeds` has one feed a phase to do, from `prepared_feeds`.
+    `feeds` has one feed a phase to do, from `prepared_feeds`; `metrics` are the functions of `plan.metrics`.
 
     The caller's random generators, thread count and deterministic switch are left as they were found.
 
@@ -47,13 +48,13 @@ def train(model: nn.Module, plan: Plan, first: int, feeds: Sequence[Feed], callb
         OwnershipError: the optimiser's tensors are not the model's trainable ones.
         FrozenError: a frozen tensor moved.
     """
-    device, seed = torch.device(plan.numerics.device), plan.seed
+    device, seed, task = torch.device(plan.numerics.device), plan.seed, task_of(plan)
     todo = plan.phases[first:]
     rows: list[Row] = []
     epoch_number = sum(phase.epochs for phase in plan.phases[:first])
     step_number = sum(phase.epochs * phase.steps_per_epoch for phase in plan.phases[:first])
     steps = sum(phase.epochs * phase.steps_per_epoch for phase in todo)
-    position = Position(phase="", epoch=0, epochs=sum(phase.epochs for phase in todo), step=0, steps=steps)
+    position = Position(phase="", epoch=0, epochs=sum(phase.epochs for phase in todo), step=0, steps=steps, metrics=plan.metrics)
     with switched(plan.numerics), borrowed_generators(device):
         model.to(device, memory_format=feeds[0].memory_format)  # type: ignore[call-overload]
         for callback in callbacks:
@@ -85,7 +86,7 @@ def train(model: nn.Module, plan: Plan, first: int, feeds: Sequence[Feed], callb
                 epoch_number += 1
                 position.epoch += 1
                 train_loss = float(torch.stack(losses).cpu().double().mean())
-                row = validated(model, feed, loss, phase.name, epoch_number, train_loss, started)
+                row = validated(model, feed, task, loss, metrics, phase.name, epoch_number, train_loss, started)
                 rows.append(row)
                 for callback in callbacks:
                     callback.on_epoch(position, row)
@@ -120,28 +121,41 @@ def prepared_feeds(data: Data, plan: Plan, first: int) -> list[Feed]:
             None,
         )
         device = torch.device(plan.numerics.device)
-        feeds.append(same or Feed(data, phase, plan.seed, device, plan.numerics.memory_format, READERS))
+        feeds.append(same or Feed(data, task_of(plan).wanted(data.targets), phase, plan.seed, device, plan.numerics.memory_format, READERS))
     for feed in dict.fromkeys(feeds):
         feed.preflight()
     return feeds
 
 
-def validated(model: nn.Module, feed: Feed, loss: Loss, phase: str, epoch: int, train_loss: float, started: float) -> Row:
+def validated(
+    model: nn.Module,
+    feed: Feed,
+    task: Task,
+    loss: Loss,
+    metrics: Mapping[str, Metric],
+    phase: str,
+    epoch: int,
+    train_loss: float,
+    started: float,
+) -> Row:
     """The row of history for the model as it is now."""
     items = feed.data.valid
     scores = scores_of(model, (batch.inputs for batch in feed.plain(items)))
-    target = torch.from_numpy(feed.data.labels[items])
-    counts = confusion(scores.argmax(1).numpy(), np.asarray(target), len(feed.data.classes))
+    outputs, targets = task.outputs(scores), feed.data.targets[items]
     return Row(
         phase=phase,
         epoch=epoch,
         train_loss=train_loss,
-        valid_loss=float(loss(scores, target).double().mean()),
-        accuracy=accuracy(counts),
-        balanced_accuracy=balanced_accuracy(counts),
+        valid_loss=float(loss(scores, task.wanted(targets)).double().mean()),
+        metrics={name: metric(outputs, targets) for name, metric in metrics.items()},
         seconds=time.perf_counter() - started,
         weights_sha256=weights_sha256(model),
     )
+
+
+def task_of(plan: Plan) -> Task:
+    """The plan's kind of task as the object that carries it out."""
+    return TASKS[plan.data.task.name](**plan.data.task.options())  # type: ignore[arg-type]
 
 
 def check_ownership(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:

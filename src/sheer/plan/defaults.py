@@ -26,6 +26,7 @@ class Situation:
     tensors: tuple[TensorFact, ...]
     inputs: InputFacts
     train_items: int
+    task: str
     device: str
     trains_from: int
     weights_from: str
@@ -107,9 +108,7 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
     resize, resize_origin = resize_rule(given, profile, situation.inputs)
     names = given.augmentation if given.augmentation is not None else profile.value("augmentation")
     decay = _pick(given.weight_decay, profile, "weight_decay", "weight_decay")
-    smoothing = _pick(given.label_smoothing, profile, "loss", "loss.label_smoothing")
-    if not 0 <= smoothing[0] < 1:
-        raise PlanError(f"label_smoothing={smoothing[0]!r}: give a number of at least 0 and below 1.")
+    loss, loss_origin = _loss(given, profile, situation.task)
     if not 0 <= decay[0] < float("inf"):
         raise PlanError(f"weight_decay={decay[0]!r}: give a number of at least 0.")
     last = str(profile.value("last_batch"))
@@ -132,7 +131,7 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
         optimizer=optimizer,
         weight_decay=decay[0],
         no_decay=str(profile.value("no_decay")),
-        loss=Part(name="cross_entropy", settings=(("label_smoothing", smoothing[0]),)),
+        loss=loss,
         batch_size=batch_size,
         last_batch=last,
         size=size,
@@ -149,7 +148,7 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
             size_origin,
             resize_origin,
             decay[1],
-            smoothing[1],
+            loss_origin,
             Origin(field="steps_per_epoch", by="data", reason=f"{situation.train_items} items in batches of {batch_size}"),
             Origin(
                 field="optimizer",
@@ -168,6 +167,19 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
         ),
     )
     return replace(phase, groups=groups_of(phase, situation))
+
+
+def _loss(given: Given, profile: Profile, task: str) -> tuple[Part, Origin]:
+    """The loss for the kind of task; label smoothing is for one class an item."""
+    name = str(profile.value(f"loss.{task}"))
+    if name != "cross_entropy":
+        if given.label_smoothing is not None:
+            raise PlanError(f"label_smoothing={given.label_smoothing!r} is for one class an item; the task here is {task!r}.")
+        return Part(name=name), Origin(field="loss", by="default", reason=profile.reason(f"loss.{task}"))
+    smoothing, origin = _pick(given.label_smoothing, profile, "loss", "loss.label_smoothing")
+    if not 0 <= smoothing < 1:
+        raise PlanError(f"label_smoothing={smoothing!r}: give a number of at least 0 and below 1.")
+    return Part(name=name, settings=(("label_smoothing", smoothing),)), origin
 
 
 def _trains_from(draft: Draft, situation: Situation) -> tuple[int, Origin]:

@@ -92,9 +92,14 @@ class ModelPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class DataPlan:
-    """What is learned from. Counts are items; `listing_sha256` covers relative names and sizes in bytes."""
+    """What is learned from. `classes` are names of classes, labels or numbers, in the order of the model's outputs.
+
+    Counts are items of each class or label, () for numbers; `listing_sha256` covers relative names and
+    sizes in bytes; `notes` are sentences about what is odd in the data.
+    """
 
     source: str
+    task: Part
     classes: tuple[str, ...]
     train_items: int
     valid_items: int
@@ -102,6 +107,7 @@ class DataPlan:
     valid_counts: tuple[int, ...]
     split: Part
     listing_sha256: str
+    notes: tuple[str, ...]
     origins: tuple[Origin, ...]
 
 
@@ -175,6 +181,7 @@ class Plan:
 
     profile: str
     seed: int
+    metrics: tuple[str, ...]
     model: ModelPlan
     data: DataPlan
     numerics: Numerics
@@ -212,5 +219,5 @@ def origin_of(holder: ModelPlan | DataPlan | Numerics | Phase | Plan, field: str
 
 def decisions(holder: ModelPlan | DataPlan | Numerics | Phase | Plan) -> tuple[str, ...]:
     """The names of the fields that are decisions: all but those that hold other plan objects."""
-    inside = ("origins", "groups", "model", "data", "numerics", "phases", "surgery")
+    inside = ("origins", "groups", "model", "data", "numerics", "phases", "surgery", "notes")
     return tuple(field.name for field in fields(holder) if field.name not in inside)

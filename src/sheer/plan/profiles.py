@@ -66,6 +66,12 @@ _SHARED = {
     "head.hidden": Setting(value=(512,), reason="one hidden layer of 512"),
     "head.dropout": Setting(value=0.5, reason="half of it before the hidden layer, all of it after"),
     "valid": Setting(value=0.2, reason="a fifth is held out"),
+    "loss.classify": Setting(value="cross_entropy", reason="one class an item"),
+    "loss.tag": Setting(value="binary_cross_entropy", reason="each label by itself"),
+    "loss.regress": Setting(value="squared_error", reason="the mean is what is predicted"),
+    "metrics.classify": Setting(value=("accuracy", "balanced_accuracy"), reason="what is right, and what is right a class"),
+    "metrics.tag": Setting(value=("f1", "average_precision"), reason="at a threshold of 0.5, and over all thresholds"),
+    "metrics.regress": Setting(value=("mean_absolute_error", "r2"), reason="in the unit of the target, and as a share of its variance"),
     "loss.label_smoothing": Setting(value=0.0, reason="plain cross-entropy"),
 }
 

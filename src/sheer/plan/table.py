@@ -111,16 +111,19 @@ def _model(plan: Plan) -> str:
 
 def _data(plan: Plan) -> str:
     data = plan.data
-    counts = [(name, str(train), str(valid)) for name, train, valid in zip(data.classes, data.train_counts, data.valid_counts, strict=True)]
+    pairs = zip(data.train_counts, data.valid_counts, strict=True) if data.train_counts else (("-", "-") for _ in data.classes)
+    counts = [(name, str(train), str(valid)) for name, (train, valid) in zip(data.classes, pairs, strict=True)]
     shown = counts if len(counts) <= 12 else [*counts[:10], (f"... {len(counts) - 10} more", "", "")]
     rows = [
         ("source", data.source, "source"),
+        ("task", str(data.task), "task"),
         ("items", f"{data.train_items} to train on, {data.valid_items} to validate on", "train_items"),
         ("split", str(data.split), "split"),
         ("listing", f"sha256 {data.listing_sha256[:8]}", "listing_sha256"),
     ]
-    table = columns(("class", "train", "valid"), shown, right=(1, 2))
-    return f"Data\n{_decisions(data, rows)}\n{table}"
+    table = columns(({"regress": "number", "tag": "label"}.get(data.task.name, "class"), "train", "valid"), shown, right=(1, 2))
+    notes = "".join("\n" + textwrap.fill(f"  note: {note}", WIDTH, subsequent_indent="    ") for note in data.notes)
+    return f"Data\n{_decisions(data, rows)}\n{table}{notes}"
 
 
 def _machine(plan: Plan) -> str:
@@ -137,7 +140,8 @@ def _machine(plan: Plan) -> str:
 
 def render(plan: Plan) -> str:
     """The whole plan as text, at most about 150 columns wide."""
-    general = _decisions(plan, [("profile", plan.profile, "profile"), ("seed", str(plan.seed), "seed")])
+    rows = [("profile", plan.profile, "profile"), ("seed", str(plan.seed), "seed"), ("metrics", ", ".join(plan.metrics), "metrics")]
+    general = _decisions(plan, rows)
     parts = [f"Plan {plan.short_hash()}\n{general}", _model(plan), _data(plan)]
     parts += [_phase(phase, number, len(plan.phases)) for number, phase in enumerate(plan.phases, 1)]
     return "\n\n".join([*parts, _machine(plan)])

@@ -34,7 +34,7 @@ FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One epoch: losses are means an item, metrics over the held-out items, `seconds` with validation.
+    """One epoch: losses are means an item, metrics by name over the held-out items, `seconds` with validation.
 
     `epoch` counts from 1 over the whole plan; `weights_sha256` covers the model's tensors after it.
     """
@@ -43,13 +43,15 @@ class Row:
     epoch: int
     train_loss: float
     valid_loss: float
-    accuracy: float
-    balanced_accuracy: float
+    metrics: dict[str, float]
     seconds: float
     weights_sha256: str
 
 
-COLUMNS = tuple(field.name for field in fields(Row))
+
+def history_columns(metrics: Sequence[str]) -> tuple[str, ...]:
+    """The header of history.csv: a row's fields, with a column for each metric in the place of `metrics`."""
+    return tuple(name for field in fields(Row) for name in (metrics if field.name == "metrics" else (field.name,)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +120,9 @@ def make_record(
 
 def row_cells(row: Row) -> list[str]:
     """The row as text; floats in the shortest form that reads back to the same bits."""
-    return [repr(value) if isinstance(value, float) else str(value) for value in asdict(row).values()]
+    pairs = (asdict(row) | {"metrics": row.metrics.values()}).items()
+    values = [cell for name, value in pairs for cell in (value if name == "metrics" else (value,))]
+    return [repr(value) if isinstance(value, float) else str(value) for value in values]
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -131,8 +135,8 @@ def write_atomically(path: Path, content: bytes) -> None:
     temporary.replace(path)
 
 
-def _history_text(rows: Sequence[Row]) -> str:
-    lines = [",".join(COLUMNS), *(",".join(row_cells(row)) for row in rows)]
+def _history_text(plan: Plan, rows: Sequence[Row]) -> str:
+    lines = [",".join(history_columns(plan.metrics)), *(",".join(row_cells(row)) for row in rows)]
     return "\n".join(lines) + "\n"
 
 
@@ -146,7 +150,7 @@ def begin(folder: Path, plan: Plan, rows: Sequence[Row]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "record.json").unlink(missing_ok=True)
         write_atomically(folder / "plan.json", plan.to_json().encode())
-        write_atomically(folder / "history.csv", _history_text(rows).encode())
+        write_atomically(folder / "history.csv", _history_text(plan, rows).encode())
     except OSError as error:
         raise RunError(f"The run folder {folder} cannot be written: {error}. Give another one.") from error
 
@@ -222,7 +226,7 @@ def read_run(folder: str | Path) -> Run:
         if isinstance(written, dict) and written.get("format") != FORMAT:
             raise RunError(f"{root} is of format {written.get('format')}; this sheer reads {FORMAT}. Use sheer {written.get('sheer')}.")
         record = decode(Record, written, "record")
-        rows = _read_rows(root / "history.csv")
+        rows = _read_rows(root / "history.csv", plan.metrics)
     except (ValueError, UnicodeDecodeError) as error:
         raise RunError(f"{root} is damaged: {error}") from error
     if plan.short_hash() != record.plan_hash:
@@ -230,17 +234,25 @@ def read_run(folder: str | Path) -> Run:
     return Run(folder=root, plan=plan, record=record, rows=rows)
 
 
-def _read_rows(path: Path) -> tuple[Row, ...]:
+def _read_rows(path: Path, metrics: tuple[str, ...]) -> tuple[Row, ...]:
     with path.open(newline="") as file:
         reader = csv.reader(file)
         header = tuple(next(reader, ()))
-        if header != COLUMNS:
+        if header != history_columns(metrics):
             raise ValueError(f"history.csv has the columns {header}")
-        kinds = {"phase": str, "epoch": int, "weights_sha256": str}
-        return tuple(
-            Row(**{name: kinds.get(name, float)(cell) for name, cell in zip(COLUMNS, cells, strict=True)})  # type: ignore[arg-type]
-            for cells in reader
-        )
+        return tuple(_row_from(dict(zip(header, cells, strict=True)), metrics) for cells in reader)
+
+
+def _row_from(cells: dict[str, str], metrics: tuple[str, ...]) -> Row:
+    return Row(
+        phase=cells["phase"],
+        epoch=int(cells["epoch"]),
+        train_loss=float(cells["train_loss"]),
+        valid_loss=float(cells["valid_loss"]),
+        metrics={name: float(cells[name]) for name in metrics},
+        seconds=float(cells["seconds"]),
+        weights_sha256=cells["weights_sha256"],
+    )
 
 
 def load_weights(run: Run, model: nn.Module) -> None:
