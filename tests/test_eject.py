@@ -12,6 +12,7 @@ import sheer
 from conftest import Small, make_photos
 from sheer.errors import EjectError
 from sheer.export.eject import LEAVES, definitions
+from sheer.plan.plan import Part
 
 BLOCK = "import sys; sys.modules['sheer'] = None; import runpy; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
 
@@ -50,6 +51,7 @@ CASES = {
     "torchvision": {"model": "torchvision:resnet18", "weights": "none"},
     "fastai profile": {"model": "torchvision:resnet18", "weights": "none", "profile": "fastai-2.8"},
     "own function": {"model": tiny_net, "augmentation": ("flip", "dihedral"), "label_smoothing": 0.1, "resize": "squish"},
+    "pad": {"model": tiny_net, "resize": Part(name="pad", settings=(("padding", "zeros"),))},
     "linear head": {"model": "resnet18", "weights": "none", "head": "linear", "norm": "adapt"},
 }
 
@@ -64,7 +66,7 @@ def test_script_and_library_give_the_same_weights_after_every_epoch(case, photos
     learn.fine_tune(1)
     if case == "timm":
         learn.freeze_to(1).fit_one_cycle(1, slice(1e-5, 1e-3))
-    objects = {"tiny_net": tiny_net} if case == "own function" else {}
+    objects = {"tiny_net": tiny_net} if options["model"] is tiny_net else {}
     script = sheer.eject(out, tmp_path / "train.py", objects=objects)
     done = run_script(script, photos, "--out", tmp_path / "again", "--predict", photos / "red")
     assert done.returncode == 0, done.stderr

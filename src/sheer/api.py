@@ -39,7 +39,7 @@ def learner(
     norm: str | tuple[str, ...] | None = None,
     weight_decay: float | None = None,
     augmentation: tuple[str, ...] | None = None,
-    resize: str | None = None,
+    resize: str | Part | None = None,
     label_smoothing: float | None = None,
     metrics: Sequence[str | Metric] | None = None,
 ) -> Learner:
@@ -220,5 +220,5 @@ def _given_before(kept: Run) -> Given:
         batch_size=last.batch_size,
         weight_decay=last.weight_decay,
         augmentation=tuple(part.name for part in last.augmentation),
-        resize=last.resize.name,
+        resize=last.resize,
     )

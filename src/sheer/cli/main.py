@@ -19,6 +19,7 @@ from sheer.interpret.predictions import Predictions
 from sheer.learner import Learner
 from sheer.loop.engine import DEVICES
 from sheer.loop.estimate import estimate, peak_memory
+from sheer.plan.defaults import RESIZE_SETTINGS
 from sheer.plan.plan import Plan
 from sheer.plan.profiles import PROFILES
 from sheer.plan.recipes import RECIPES, Draft
@@ -38,6 +39,7 @@ def _add_plan_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, help="items a step")
     parser.add_argument("--device", choices=DEVICES, help="the fastest there where not given")
     parser.add_argument("--norm", choices=("train", "adapt", "frozen"), help="norm policy of the frozen stages")
+    parser.add_argument("--resize", choices=sorted(RESIZE_SETTINGS), help="how a picture becomes a square")
     parser.add_argument("--out", help="the run folder (default: runs/FOLDER-PLAN)")
 
 
@@ -84,6 +86,7 @@ def _prepare(args: argparse.Namespace) -> tuple[Learner, tuple[Draft, ...], Plan
         size=args.size,
         batch_size=args.batch_size,
         norm=args.norm,
+        resize=args.resize,
     )
     recipe = RECIPES[args.recipe](args.epochs, profile=args.profile)
     return learn, recipe, learn.plan(recipe)

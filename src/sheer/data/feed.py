@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from sheer.data.augment import AUGMENTATIONS, Dihedral, Flip
+from sheer.data.formats import unread_format
 from sheer.data.photos import Photos, augment, chunks, to_network
-from sheer.data.pixels import RESIZES, Crop, Squish, decode
+from sheer.data.pixels import RESIZES, Crop, Pad, Squish, decode
 from sheer.data.sources import Data
 from sheer.errors import DataError, PlanError, first_line, nearest
 from sheer.plan.plan import Phase
@@ -99,12 +100,14 @@ class Feed:
         source = self.source
 
         def attempt(item: int) -> tuple[str, str]:
+            content = b"?"
             try:
-                source.read(item)
                 with open(source.paths[item], "rb") as file:
-                    return hashlib.sha256(file.read()).hexdigest(), ""
+                    content = file.read()
+                source.read(item)
+                return hashlib.sha256(content).hexdigest(), ""
             except Exception as error:  # Pillow raises many kinds for bad bytes; each becomes a named line below
-                return "", f"{data_path(self.data, item)} ({first_line(error)})"
+                return "", f"{data_path(self.data, item)} ({unread_format(content) or first_line(error)})"
 
         with ThreadPoolExecutor(source.readers) as pool:
             seen = list(pool.map(attempt, range(len(source.paths))))
@@ -127,9 +130,9 @@ def data_path(data: Data, item: int) -> str:
     return data.paths[item] if data.paths else f"item {item}"
 
 
-def resize_of(phase: Phase) -> Crop | Squish:
+def resize_of(phase: Phase) -> Crop | Pad | Squish:
     """The phase's resize rule as the object that carries it out."""
-    return cast(Crop | Squish, RESIZES[phase.resize.name](**phase.resize.options()))
+    return cast(Crop | Pad | Squish, RESIZES[phase.resize.name](**phase.resize.options()))
 
 
 def augmentations_of(phase: Phase) -> list[Flip | Dihedral]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -12,28 +13,30 @@ FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 FILTERS = {name: Image.Resampling[name.upper()] for name in ("nearest", "bilinear", "bicubic", "lanczos")}
 
 
-def decode(path: str) -> Image.Image:
-    """The picture in `path` as upright 8-bit RGB; of several frames the first.
+def decode(file: str | BinaryIO) -> Image.Image:
+    """The picture in `file` (a path, or the opened file) as upright 8-bit RGB; of several frames the first.
 
-    The EXIF orientation is applied; 16-bit grey is scaled from 0 .. 65535, floats from their own
-    range; transparency is laid over white; CMYK is converted by Pillow without a profile.
+    The EXIF orientation is applied. 16-bit grey is scaled from 0 .. 65535; of 16-bit colours the upper 8
+    bits are taken; 32-bit numbers (TIFF, PFM) are scaled from their own lowest and highest value. What is
+    transparent is laid over white; CMYK is converted by Pillow without a profile.
 
-    Raises OSError or ValueError where the file is no picture, is cut short or has over 100 million pixels.
+    Raises OSError, ValueError or one of Pillow's own where the file is no picture, is cut short, has over
+    100 million pixels, is over 200 times as long as wide, or holds NaN or infinity.
     """
-    with Image.open(path, formats=FORMATS) as picture:
-        if picture.width * picture.height > MAX_PIXELS:
-            raise ValueError(f"{picture.width} x {picture.height} pixels; at most {MAX_PIXELS:,} are read")
+    with Image.open(file, formats=FORMATS) as picture:
+        if picture.width * picture.height > MAX_PIXELS or max(picture.size) > 200 * min(picture.size):
+            raise ValueError(f"{picture.width} x {picture.height} pixels; read are at most {MAX_PIXELS:,}, and no side 200 times the other")
         picture.load()
         upright = ImageOps.exif_transpose(picture)
     if upright.mode.startswith("I") or upright.mode == "F":
         values = np.asarray(upright).astype(np.float64)
-        low, high = (float(values.min()), float(values.max())) if upright.mode == "F" else (0.0, 65535.0)
-        scaled = (values - low) * (255.0 / max(high - low, 1e-12))
-        upright = Image.fromarray(np.clip(scaled + 0.5, 0, 255).astype(np.uint8))
-    if upright.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in upright.info:
-        upright = upright.convert("RGBA")
-        white = Image.new("RGBA", upright.size, (255, 255, 255, 255))
-        upright = Image.alpha_composite(white, upright)
+        if not np.isfinite(values).all():
+            raise ValueError("it holds NaN or infinity: write finite numbers in their place")
+        own_range = upright.mode == "F" or (upright.mode == "I" and picture.format == "TIFF")
+        low, high = (values.min(), values.max()) if own_range else (0.0, 65535.0)
+        upright = Image.fromarray(((values - low) * (255 / max(high - low, 1e-12)) + 0.5).astype(np.uint8))
+    if upright.has_transparency_data:
+        upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright.convert("RGBA"))
     return upright.convert("RGB")
 
 
@@ -73,4 +76,29 @@ class Squish:
         return pixels
 
 
-RESIZES = {"crop": Crop, "squish": Squish}
+@dataclass(frozen=True, kw_only=True)
+class Pad:
+    """Bring the long side to `size`, keeping the shape; then fill up the smallest square around it.
+
+    `padding` is "reflection", which goes on with the picture's own mirror image, or "zeros", which is black.
+
+    >>> Pad(padding="zeros", interpolation="bilinear").cut(np.ones((1, 3, 3), np.uint8), 3, (0.5, 0.5))[..., 0].tolist()
+    [[0, 0, 0], [1, 1, 1], [0, 0, 0]]
+    """
+
+    padding: str
+    interpolation: str
+
+    def presize(self, picture: Image.Image, size: int) -> np.ndarray:
+        """The whole picture with its long side at `size`, uint8 (H, W, 3), anti-aliased."""
+        wide, high = (max(round(side * size / max(picture.size)), 1) for side in picture.size)
+        return np.asarray(picture.resize((wide, high), FILTERS[self.interpolation]))
+
+    def cut(self, pixels: np.ndarray, size: int, place: tuple[float, float]) -> np.ndarray:
+        """The square of `size` around the picture, which lies at the share `place` (x, y) of the room there is."""
+        left, top = (min(int(share * (size - side + 1)), size - side) for share, side in zip(place, pixels.shape[1::-1], strict=True))
+        around = ((top, size - pixels.shape[0] - top), (left, size - pixels.shape[1] - left), (0, 0))
+        return np.pad(pixels, around, mode="constant" if self.padding == "zeros" else "reflect")
+
+
+RESIZES = {"crop": Crop, "pad": Pad, "squish": Squish}

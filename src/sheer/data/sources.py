@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from sheer.data.folders import SUFFIXES, listing_hash, photo_files
+from sheer.data.formats import UNKNOWN_FORMATS
 from sheer.data.splits import SPLITS
 from sheer.errors import DataError, nearest
 from sheer.plan.plan import DataPlan, Origin, Part, Value
@@ -21,11 +22,6 @@ TRAIN_NAMES = ("train", "training")
 VALID_NAMES = ("valid", "validation", "val")
 TEST_NAMES = ("test", "testing")
 ONE_CLASS = Origin(field="task", by="data", reason="each item has one class")
-UNKNOWN_FORMATS = {
-    ".heic": "save it as JPEG or PNG (for instance with pillow-heif or your photo program)",
-    ".heif": "save it as JPEG or PNG (for instance with pillow-heif or your photo program)",
-    ".avif": "save it as JPEG or PNG",
-}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -7,13 +7,15 @@ from dataclasses import dataclass, replace
 
 from sheer.errors import PlanError, nearest
 from sheer.plan.facts import InputFacts, TensorFact, joint_hash
-from sheer.plan.plan import Group, Origin, Part, Phase, Stage
+from sheer.plan.plan import Group, Origin, Part, Phase, Stage, Value
 from sheer.plan.profiles import Profile
 from sheer.plan.rates import spread
 from sheer.plan.recipes import Draft, Given
 from sheer.plan.schedules import SCHEDULES
 
 NORM_POLICIES = ("train", "adapt", "frozen")
+RESIZE_SETTINGS = {"crop": ("fraction", "interpolation"), "pad": ("padding", "interpolation"), "squish": ("interpolation",)}
+RESIZE_VALUES = {"padding": ("reflection", "zeros"), "interpolation": ("nearest", "bilinear", "bicubic", "lanczos")}
 KINDS = ("decay", "no decay", "fixed")
 
 
@@ -50,21 +52,31 @@ def image_size(given: int | None, profile: Profile, inputs: InputFacts, device: 
 
 
 def resize_rule(given: Given, profile: Profile, inputs: InputFacts) -> tuple[Part, Origin]:
-    """How a picture becomes a square: the method with its crop fraction and interpolation."""
-    fraction = profile.value("resize.fraction")
-    interpolation = profile.value("resize.interpolation")
-    by = "weights" if fraction is None else "default"
-    reason = profile.reason("resize.fraction") + "; " + profile.reason("resize.interpolation")
-    method = given.resize or "crop"
-    if method not in ("crop", "squish"):
-        raise PlanError(f"resize={method!r} is no resize method. {nearest(method, ('crop', 'squish'))}")
-    settings: list[tuple[str, str | float]] = []
-    if method == "crop":
-        settings.append(("fraction", inputs.crop_fraction if not isinstance(fraction, int | float) else float(fraction)))
-    settings.append(("interpolation", inputs.interpolation if not isinstance(interpolation, str) else interpolation))
+    """How a picture becomes a square: the method with its settings, from the caller, the profile or the weights.
+
+    Raises:
+        PlanError: the method, or one of its settings, is not known or out of range.
+    """
+    method = given.resize if isinstance(given.resize, Part) else Part(name=given.resize or str(profile.value("resize.method")))
+    if method.name not in RESIZE_SETTINGS:
+        raise PlanError(f"resize={method.name!r} is no resize method. {nearest(method.name, RESIZE_SETTINGS)}")
+    names, yours = RESIZE_SETTINGS[method.name], method.options()
+    for name, value in yours.items():
+        if name not in names:
+            raise PlanError(f"resize {method.name!r} has no setting {name!r}. {nearest(name, names)}")
+        allowed = RESIZE_VALUES.get(name)
+        if allowed is not None and value not in allowed:
+            raise PlanError(f"resize {method.name!r}: {name}={value!r}. {nearest(str(value), allowed)}")
+        if name == "fraction" and not (isinstance(value, int | float) and 0 < value <= 1):
+            raise PlanError(f"resize {method.name!r}: fraction={value!r}: give a number above 0 and at most 1.")
+    from_weights: dict[str, Value] = {"fraction": inputs.crop_fraction, "interpolation": inputs.interpolation}
+    constants = {name: profile.value(f"resize.{name}") for name in names}
+    picked = {name: from_weights[name] if value is None else value for name, value in constants.items()} | yours
+    by = "weights" if any(constants[name] is None and name not in yours for name in names) else "default"
+    reason = "; ".join(profile.reason(f"resize.{name}") for name in names if name not in yours)
     if given.resize:
-        by, reason = "you", "you gave the method; " + reason
-    return Part(name=method, settings=tuple(settings)), Origin(field="resize", by=by, reason=reason)
+        by, reason = "you", "you gave the method" + (f"; {reason}" if reason else "")
+    return Part(name=method.name, settings=tuple(picked.items())), Origin(field="resize", by=by, reason=reason)
 
 
 def norm_policies(given: str | tuple[str, ...] | None, profile: Profile, stages: int, trains_from: int) -> tuple[tuple[str, ...], Origin]:

@@ -72,6 +72,8 @@ _SHARED = {
     "metrics.classify": Setting(value=("accuracy", "balanced_accuracy"), reason="what is right, and what is right a class"),
     "metrics.tag": Setting(value=("f1", "average_precision"), reason="at a threshold of 0.5, and over all thresholds"),
     "metrics.regress": Setting(value=("mean_absolute_error", "r2"), reason="in the unit of the target, and as a share of its variance"),
+    "resize.method": Setting(value="crop", reason="keeps shapes, fills the square"),
+    "resize.padding": Setting(value="reflection", reason="goes on with the picture's own texture, without the edge of a black bar"),
     "loss.label_smoothing": Setting(value=0.0, reason="plain cross-entropy"),
 }
 

@@ -20,7 +20,7 @@ class Given:
     """What the caller decided beyond the recipe; None: nobody did.
 
     `norm` is a policy for the frozen stages (`train`, `adapt`, `frozen`), or one policy a stage;
-    `augmentation` is a tuple of names from AUGMENTATIONS.
+    `augmentation` is a tuple of names from AUGMENTATIONS; `resize` a name from RESIZES, or a Part with settings.
     """
 
     size: int | None = None
@@ -28,7 +28,7 @@ class Given:
     norm: str | tuple[str, ...] | None = None
     weight_decay: float | None = None
     augmentation: tuple[str, ...] | None = None
-    resize: str | None = None
+    resize: str | Part | None = None
     label_smoothing: float | None = None
 
 
