@@ -16,7 +16,7 @@ from sheer.model import backbones
 from sheer.model.hashing import tensors_sha256, weights_sha256
 from sheer.model.heads import HEADS
 from sheer.model.pretrained import IMAGENET, check_reachable, choose_weights, input_facts, qualify
-from sheer.model.stages import EARLY, exempt_from_decay, is_norm, staged_parameters
+from sheer.model.stages import early_prefixes, exempt_from_decay, is_norm, staged_parameters
 from sheer.model.surgery import Cut, cut_timm, cut_torchvision
 from sheer.plan.facts import InputFacts, TensorFact
 from sheer.plan.plan import ModelPlan, Origin, Part, Stage
@@ -38,9 +38,9 @@ class Built:
     made_by: Callable[[], nn.Module] | None
 
 
-def stage_rules(library_name: str, network: nn.Module, rule: str, prefix: str) -> tuple[Stage, ...]:
-    """early | late | head where the network's class is in the table of the rule, else body | head."""
-    early = EARLY.get(f"{rule} {library_name}", {}).get(type(network).__name__)
+def stage_rules(library_name: str, name: str, network: nn.Module, rule: str, prefix: str) -> tuple[Stage, ...]:
+    """early | late | head where the network is in the table of the rule, else body | head."""
+    early = early_prefixes(rule, library_name, name, network)
     head = Stage(name="head", prefixes=("head",))
     if early is None:
         return Stage(name="body", prefixes=("body",)), head
@@ -97,7 +97,7 @@ def build_named(name: str, *, weights: str, classes: int, profile: Profile, head
         new_head = HEADS[head_part.name](**head_part.options()).build(cut.features, classes, cut.kind)  # type: ignore[arg-type]
     model = nn.Sequential(OrderedDict(body=body, head=new_head))
     prefix = "body." if library_name == "timm" else "body.net."
-    stages = stage_rules(library_name, whole, str(profile.value("stages")), prefix)
+    stages = stage_rules(library_name, bare, whole, str(profile.value("stages")), prefix)
     own_list: Any = getattr(whole, "no_weight_decay", tuple)
     listed = own_list()
     plan = ModelPlan(

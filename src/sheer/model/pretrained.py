@@ -204,12 +204,14 @@ def input_facts(library_name: str, name: str) -> InputFacts:
     versions = library("torchvision").models.get_model_weights(name)
     recipe = versions.DEFAULT.transforms()
     fixed = name.startswith(("vit", "maxvit"))
+    # with weights torchvision has these two change ImageNet's statistics to halves in forward; here the halves are used at once
+    halves = name in ("googlenet", "inception_v3")
     return InputFacts(
-        mean=tuple(recipe.mean),
-        std=tuple(recipe.std),
+        mean=(0.5, 0.5, 0.5) if halves else tuple(recipe.mean),
+        std=(0.5, 0.5, 0.5) if halves else tuple(recipe.std),
         interpolation=recipe.interpolation.value,
         crop_fraction=recipe.crop_size[0] / recipe.resize_size[0],
         size=int(recipe.crop_size[0]),
         fixed_size=fixed,
-        source="torchvision's transforms of the weights",
+        source="torchvision's transforms of the weights" + (" and its transform_input" if halves else ""),
     )

@@ -12,7 +12,8 @@ used, do the running statistics move.
     adapt    fixed             of the batch      move
     frozen   fixed             running           stand still
 
-Layers without running statistics (LayerNorm, GroupNorm, RMSNorm) know only the first switch.
+Layers without running statistics (LayerNorm, GroupNorm, RMSNorm) know only the first switch: where a
+stage has no others, `adapt` is `frozen`, resting dropout included.
 """
 
 from __future__ import annotations
@@ -74,13 +75,15 @@ def set_trainable(model: nn.Module, stages: Stages, trains_from: int, norm: Sequ
 def set_modes(model: nn.Module, stages: Stages, trains_from: int, norm: Sequence[str]) -> None:
     """Training mode, but for stages in which nothing may move (their dropout rests too) and frozen norm layers."""
     model.train()
+    adapts = {stage_of(path, stages) for path, module in model.named_modules() if is_norm(module) and list(module.buffers(False))}
     for path, module in model.named_modules():
         inside = {stage_of(f"{path}.{name}" if path else name, stages) for name, _ in module.named_parameters()}
         inside = inside or {stage_of(path, stages)}
         known = [stage for stage in inside if stage is not None]
         if not known:
             continue
-        rests = all(stage < trains_from and norm[stage] == "frozen" for stage in known)
+        still = [norm[stage] == "frozen" or (norm[stage] == "adapt" and stage not in adapts) for stage in known]
+        rests = all(still) and max(known) < trains_from
         if rests or (is_norm(module) and norm[known[0]] == "frozen"):
             module.eval()
 
@@ -111,44 +114,93 @@ def parameter_groups(
     ]
 
 
-_VIT_HALF = tuple(f"blocks.{number}" for number in range(6))
+def early_prefixes(rule: str, library: str, name: str, network: nn.Module) -> tuple[str, ...] | None:
+    """The rule's early stage of a network: by its name in EARLY, else by its class; None where neither is listed.
+
+    An entry that ends in `.*` stands for the first half of that module's children.
+    """
+    table = EARLY.get(f"{rule} {library}", {})
+    listed = table.get(name.partition(".")[0], table.get(type(network).__name__))
+    if listed is None:
+        return None
+    found: list[str] = []
+    for entry in listed:
+        if not entry.endswith(".*"):
+            found.append(entry)
+            continue
+        path = entry.removesuffix(".*")
+        children = [child for child, _ in network.get_submodule(path).named_children()]
+        found += [f"{path}.{child}" for child in children[: len(children) // 2]]
+    return tuple(found)
+
+
+def _numbered(path: str, count: int) -> tuple[str, ...]:
+    return tuple(f"{path}.{number}" for number in range(count))
+
+
+_DENSENET = ("features.conv0", "features.norm0", "features.denseblock1", "features.transition1", "features.denseblock2")
+_INCEPTION_3 = (
+    *("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "Conv2d_3b_1x1", "Conv2d_4a_3x3"),
+    *("Mixed_5b", "Mixed_5c", "Mixed_5d"),
+)
+_VGG = {  # up to the fourth pooling, whose place depends on the depth
+    "vgg11": _numbered("features", 15),
+    "vgg11_bn": _numbered("features", 21),
+    "vgg13": _numbered("features", 19),
+    "vgg13_bn": _numbered("features", 27),
+    "vgg16": _numbered("features", 23),
+    "vgg16_bn": _numbered("features", 33),
+    "vgg19": _numbered("features", 27),
+    "vgg19_bn": _numbered("features", 39),
+}
 EARLY: dict[str, dict[str, tuple[str, ...]]] = {
     "stride timm": {
         "ResNet": ("conv1", "bn1", "layer1", "layer2"),
+        "ResNetV2": ("stem", "stages.0", "stages.1"),
         "EfficientNet": ("conv_stem", "bn1", "blocks.0", "blocks.1", "blocks.2"),
         "MobileNetV3": ("conv_stem", "bn1", "blocks.0", "blocks.1", "blocks.2"),
         "ConvNeXt": ("stem", "stages.0", "stages.1"),
         "RegNet": ("stem", "s1", "s2"),
         "SwinTransformer": ("patch_embed", "layers.0", "layers.1"),
-        "VisionTransformer": ("cls_token", "reg_token", "pos_embed", "patch_embed", "norm_pre", *_VIT_HALF),
-        "DenseNet": ("features.conv0", "features.norm0", "features.denseblock1", "features.transition1", "features.denseblock2"),
+        "SwinTransformerV2": ("patch_embed", "layers.0", "layers.1"),
+        "MaxxVit": ("stem", "stages.0", "stages.1"),
+        "VisionTransformer": ("cls_token", "reg_token", "pos_embed", "patch_embed", "norm_pre", "blocks.*"),
+        "DenseNet": _DENSENET,
+        "InceptionV3": _INCEPTION_3,
+        **_VGG,
     },
     "stride torchvision": {
         "ResNet": ("conv1", "bn1", "layer1", "layer2"),
-        "EfficientNet": ("features.0", "features.1", "features.2", "features.3"),
-        "MobileNetV2": tuple(f"features.{number}" for number in range(7)),
-        "ConvNeXt": ("features.0", "features.1", "features.2", "features.3"),
+        "EfficientNet": _numbered("features", 4),
+        "MobileNetV2": _numbered("features", 7),
+        "mobilenet_v3_small": _numbered("features", 4),
+        "mobilenet_v3_large": _numbered("features", 7),
+        "MNASNet": _numbered("layers", 10),
+        "ConvNeXt": _numbered("features", 4),
         "RegNet": ("stem", "trunk_output.block1", "trunk_output.block2"),
         "ShuffleNetV2": ("conv1", "stage2"),
-        "SwinTransformer": ("features.0", "features.1", "features.2", "features.3"),
-        "VisionTransformer": (
-            "class_token",
-            "conv_proj",
-            "encoder.pos_embedding",
-            *(f"encoder.layers.encoder_layer_{number}" for number in range(6)),
-        ),
-        "DenseNet": ("features.conv0", "features.norm0", "features.denseblock1", "features.transition1", "features.denseblock2"),
+        "GoogLeNet": ("conv1", "conv2", "conv3", "inception3a", "inception3b"),
+        "Inception3": _INCEPTION_3,
+        "squeezenet1_0": _numbered("features", 11),
+        "squeezenet1_1": _numbered("features", 8),
+        "AlexNet": _numbered("features", 5),
+        "SwinTransformer": _numbered("features", 4),
+        "MaxVit": ("stem", "blocks.0", "blocks.1"),
+        "VisionTransformer": ("class_token", "conv_proj", "encoder.pos_embedding", "encoder.layers.*"),
+        "DenseNet": _DENSENET,
+        **_VGG,
     },
     "fastai torchvision": {
         "ResNet": ("conv1", "bn1", "layer1", "layer2"),
-        "DenseNet": ("features.conv0", "features.norm0", "features.denseblock1", "features.transition1", "features.denseblock2"),
-        "VGG": tuple(f"features.{number}" for number in range(22)),
-        "AlexNet": tuple(f"features.{number}" for number in range(6)),
-        "SqueezeNet": tuple(f"features.{number}" for number in range(5)),
+        "DenseNet": _DENSENET,
+        "VGG": _numbered("features", 22),
+        "AlexNet": _numbered("features", 6),
+        "SqueezeNet": _numbered("features", 5),
     },
 }
-"""Where a body's early stage ends, by rule and library, then by the class of the network.
+"""Where a body's early stage ends, by rule and library, then by the network's name without its tag, or by its class.
 
-`stride`: everything computed at stride 8 or finer, or the first half of a transformer. `fastai`: the
-boundaries of fastai 2.8 `vision/learner.py`. A class that is not listed has one stage, `body`.
+`stride`: everything computed at stride 8 or finer, so up to the layer that makes the fourth halving; of a plain
+transformer, whose stride never changes, the first half of its blocks with patches and positions. `fastai`: the
+boundaries of fastai 2.8 `vision/learner.py`. A network that is not listed has one stage, `body`.
 """

@@ -14,12 +14,14 @@ from sheer.model.backbones import TorchvisionBody
 from sheer.plan.plan import Surgery
 
 Removed = (nn.Linear, nn.Conv2d, nn.Dropout)
+Passing = (nn.Dropout, nn.AdaptiveAvgPool2d)  # these belong to the classifier, though they have no parameters
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
     """Where a network is cut: what the body gives, its width and total stride, and the proof.
 
+    `stride` is by how many pixels the picture's side grows for one more cell of the map; 1 for a vector.
     `node` is the torch.fx node whose value the body returns (torchvision), "" for timm.
     """
 
@@ -42,11 +44,25 @@ def _proof(whole: nn.Module, kept: set[str], method: str, difference: float) -> 
     )
 
 
-def probe_images(size: int) -> torch.Tensor:
-    """Two pictures (2, 3, size, size) of waves, the same on every machine, without any random draw."""
+def probe_images(size: int, channels: int = 3) -> torch.Tensor:
+    """Two pictures (2, channels, size, size) of waves, the same on every machine, without any random draw."""
     grid = torch.arange(size, dtype=torch.float32) / size
-    waves = [torch.sin(6.0 * (number + 1) * grid)[:, None] * torch.cos(4.0 * (number + 2) * grid) for number in range(6)]
-    return torch.stack(waves).reshape(2, 3, size, size)
+    waves = [torch.sin(6.0 * (number + 1) * grid)[:, None] * torch.cos(4.0 * (number + 2) * grid) for number in range(2 * channels)]
+    return torch.stack(waves).reshape(2, channels, size, size)
+
+
+def measured_stride(body: nn.Module, size: int, cells: int, channels: int = 3) -> int:
+    """By how many pixels the picture's side grows for one more cell of the map, which has `cells` a side at `size`.
+
+    Measured between two sizes, since borders take cells away: Inception gives 8 cells at 299 px, but one for each 32.
+    Where the network takes one size only: side of the picture over side of the map.
+    """
+    step = 64 if size >= 128 else size // 2
+    try:
+        fewer = cells - body(probe_images(size - step, channels)).shape[2]
+    except (RuntimeError, AssertionError, ValueError):
+        fewer = 0
+    return max(round(step / fewer if fewer > 0 else size / cells), 1)
 
 
 @torch.no_grad()
@@ -67,10 +83,14 @@ def cut_timm(whole: Any, name: str, size: int) -> Cut:
         else:
             body.reset_classifier(0)
         features = body(images)
-        if kind == "map" and (features.ndim != 4 or features.shape[2] * features.shape[3] == 1):
+        if kind == "map" and (features.ndim != 4 or not features.shape[2] == features.shape[3] > 1):
+            continue  # no map, or one with its channels last, which the heads do not take: after the pooling then
+        classifier = whole.get_classifier()
+        if not isinstance(classifier, nn.Module):
+            seen.append(f"{kind}: it has {len(classifier)} classifiers, whose scores are averaged")
             continue
         try:
-            again = whole.forward_head(features) if kind == "map" else whole.get_classifier()(features)
+            again = whole.forward_head(features) if kind == "map" else classifier(features)
         except (RuntimeError, ValueError, IndexError) as error:
             seen.append(f"{kind}: {str(error).splitlines()[0]}")
             continue
@@ -78,7 +98,7 @@ def cut_timm(whole: Any, name: str, size: int) -> Cut:
         if again.shape == logits.shape and torch.equal(again, logits):
             kept = {key for key, _ in body.named_parameters()}
             method = "forward_head(body(x)) == model(x)" if kind == "map" else "classifier(body(x)) == model(x)"
-            stride = round(size / features.shape[2]) if kind == "map" else 1
+            stride = measured_stride(body, size, features.shape[2]) if kind == "map" else 1
             return Cut(
                 kind=kind,
                 node="",
@@ -118,6 +138,8 @@ def cut_torchvision(whole: nn.Module, name: str, size: int) -> Cut:
         for short, _ in module.named_parameters(recurse=False)
     }
     last_layer = list(owners)[-1].rpartition(".")[0]
+    modules = dict(whole.named_modules())
+    values = {node: value for node, value in values.items() if not isinstance(modules.get(node), Passing)}
     maps = [node for node, value in values.items() if value.ndim == 4 and value.shape[2] == value.shape[3] > 1]
     vectors = [node for node, value in values.items() if value.ndim == 2]
     for kind, nodes in (("map", maps), ("vector", vectors)):
@@ -132,8 +154,8 @@ def cut_torchvision(whole: nn.Module, name: str, size: int) -> Cut:
             if not (linear_only if kind == "map" else last_only):
                 break
             features = body(images)
-            if torch.equal(_tail(whole, node, features, images), logits):
-                stride = round(size / features.shape[2]) if kind == "map" else 1
+            if torch.equal(_tail(whole, node, features, images), logits) and torch.equal(_as_trained(body, images), features):
+                stride = measured_stride(body, size, features.shape[2]) if kind == "map" else 1
                 method = f"rest of the graph({node}) == model(x)"
                 return Cut(
                     kind=kind,
@@ -146,6 +168,17 @@ def cut_torchvision(whole: nn.Module, name: str, size: int) -> Cut:
         f"torchvision:{name} cannot be cut: no node of its graph is followed by its classifier alone and reproduces "
         "its logits. Nothing was changed. Choose another model, for instance the timm one of the same family."
     )
+
+
+def _as_trained(body: TorchvisionBody, images: torch.Tensor) -> torch.Tensor:
+    """What the graph for training gives with every layer in eval mode: torch.fx traces both, and a name might mean two nodes."""
+    body.net.train()
+    for module in body.net.modules():
+        if module is not body.net:
+            module.eval()
+    features = body(images)
+    body.eval()
+    return features
 
 
 def _tail(whole: nn.Module, node: str, features: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
