@@ -63,7 +63,8 @@ def test_the_cut_is_proved_or_refused_as_recorded(row):
     coarse = hooked_strides(made)
     with torch.no_grad():
         assert made.model.eval()(probe_images(made.inputs.size)).shape == (2, 2)
-    assert not [cell for cell in coarse if cell > 9], "the early stage reaches beyond stride 8"
+    plain_transformer = "VisionTransformer" in type(whole_of(name)).__name__
+    assert plain_transformer or not [cell for cell in coarse if cell > 9], "the early stage reaches beyond stride 8"
 
 
 def hooked_strides(made: Built) -> list[float]:
@@ -77,9 +78,9 @@ def hooked_strides(made: Built) -> list[float]:
     modules = dict(made.model.named_modules())
     for prefix in made.plan.stages[0].prefixes:
         for path, module in modules.items():
-            if (path == prefix or path.startswith(prefix + ".")) and "attn" not in path and "fc" not in path.rpartition(".")[2]:
-                if not path.rpartition(".")[2].startswith(("avgpool", "se", "fc1", "fc2")) and ".se." not in path:
-                    module.register_forward_hook(note)
+            squeezes = {"se", "attn", "avgpool", "fc1", "fc2", "conv_reduce", "conv_expand"} & set(path.split("."))
+            if (path == prefix or path.startswith(prefix + ".")) and not squeezes:
+                module.register_forward_hook(note)
     return seen
 
 

@@ -143,6 +143,10 @@ _INCEPTION_3 = (
     *("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "Conv2d_3b_1x1", "Conv2d_4a_3x3"),
     *("Mixed_5b", "Mixed_5c", "Mixed_5d"),
 )
+_SMALL_MOBILENETS = (  # their first block halves already
+    *("mobilenetv3_small_050", "mobilenetv3_small_075", "mobilenetv3_small_100"),
+    *("tf_mobilenetv3_small_075", "tf_mobilenetv3_small_100", "tf_mobilenetv3_small_minimal_100"),
+)
 _VGG = {  # up to the fourth pooling, whose place depends on the depth
     "vgg11": _numbered("features", 15),
     "vgg11_bn": _numbered("features", 21),
@@ -159,6 +163,7 @@ EARLY: dict[str, dict[str, tuple[str, ...]]] = {
         "ResNetV2": ("stem", "stages.0", "stages.1"),
         "EfficientNet": ("conv_stem", "bn1", "blocks.0", "blocks.1", "blocks.2"),
         "MobileNetV3": ("conv_stem", "bn1", "blocks.0", "blocks.1", "blocks.2"),
+        **dict.fromkeys(_SMALL_MOBILENETS, ("conv_stem", "bn1", "blocks.0", "blocks.1")),
         "ConvNeXt": ("stem", "stages.0", "stages.1"),
         "RegNet": ("stem", "s1", "s2"),
         "SwinTransformer": ("patch_embed", "layers.0", "layers.1"),
