@@ -1,7 +1,8 @@
 """sheer: fine-tune pretrained PyTorch models with nothing hidden."""
 
 from sheer.api import learner, load
-from sheer.data.sources import Data, arrays, images
+from sheer.data.block import DataBlock, images
+from sheer.data.sources import Data, arrays
 from sheer.errors import SheerError
 from sheer.export.eject import eject
 from sheer.interpret.predictions import Predictions
@@ -11,4 +12,4 @@ from sheer.plan.plan import Plan
 
 __version__ = "0.1.0"
 
-__all__ = ["Data", "Learner", "Plan", "Predictions", "SheerError", "arrays", "eject", "images", "learner", "load", "recipes"]
+__all__ = ["Data", "DataBlock", "Learner", "Plan", "Predictions", "SheerError", "arrays", "eject", "images", "learner", "load", "recipes"]

@@ -16,8 +16,9 @@ from torch import nn
 
 from sheer.data.feed import Feed, augmentations_of, data_path
 from sheer.data.folders import photo_files
+from sheer.data.listing import photo_paths
 from sheer.data.photos import Photos
-from sheer.data.sources import Data, photo_paths
+from sheer.data.sources import Data
 from sheer.errors import DataError, OwnershipError, PlanError
 from sheer.interpret.predictions import Predictions, prior_outputs
 from sheer.loop.callbacks import Callback, HistoryFile, Progress
@@ -173,7 +174,7 @@ class Learner:
         started = time.perf_counter()
         feeds = prepared_feeds(self.data, plan, first)
         if self._out is not None:
-            begin(self._out, plan, self.history)
+            begin(self._out, plan, self.history, self._listing())
         observers: list[Callback] = [] if self._quiet else [Progress()]
         if self._out is not None:
             observers.append(HistoryFile(self._out / "history.csv"))
@@ -197,6 +198,9 @@ class Learner:
                 "Training it would make the plan and the ejected script untrue. For another model make another learner: "
                 "sheer.learner(data, your_module)."
             )
+
+    def _listing(self) -> str:
+        return self.data.listing if self.data else ""
 
     def _record(self) -> Record:
         own = own_module(self._made_by) if self._made_by is not None else None
@@ -222,7 +226,7 @@ class Learner:
         """
         root = Path(folder).expanduser()
         check_free(root)
-        begin(root, self._plan, self.history)
+        begin(root, self._plan, self.history, self._listing())
         finish(root, self.model, self._record())
         return root
 

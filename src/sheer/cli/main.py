@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sheer.api import learner, load
 from sheer.cli import demo
-from sheer.data.sources import images
+from sheer.data.block import images
 from sheer.errors import SheerError
 from sheer.export.eject import eject
 from sheer.interpret.predictions import Predictions

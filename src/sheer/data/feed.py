@@ -65,8 +65,8 @@ class Feed:
         if data.arrays is not None:
             self.source = Arrays(data.arrays)
         else:
-            paths = [os.path.join(data.root, path) for path in data.paths]
-            self.source = Photos(paths, decode, resize_of(phase), phase.size, readers)
+            paths = [path if data.opened else os.path.join(data.root, path) for path in data.paths]
+            self.source = Photos(paths, data.opened or decode, resize_of(phase), phase.size, readers)
 
     def _batches(self, rows: list[np.ndarray], draws: list[np.ndarray], augmented: bool) -> Iterator[Batch]:
         for row, draw, images in zip(rows, draws, self.source.batches(rows, draws), strict=True):
@@ -102,6 +102,9 @@ class Feed:
         def attempt(item: int) -> tuple[str, str]:
             content = b"?"
             try:
+                if self.data.opened:
+                    source.read(item)
+                    return "", ""
                 with open(source.paths[item], "rb") as file:
                     content = file.read()
                 source.read(item)
@@ -118,7 +121,7 @@ class Feed:
                 f"{len(bad)} of {len(source.paths)} files cannot be read as photographs: {'; '.join(bad[:5])}{more}. "
                 "Remove or replace them, then run the same command again; nothing has been trained or written."
             )
-        self._contents = [content for content, _ in seen]
+        self._contents = [content for content, _ in seen if content]
 
     def contents(self) -> list[str]:
         """The SHA-256 of each file, in item order; empty for arrays."""

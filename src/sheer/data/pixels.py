@@ -27,7 +27,12 @@ def decode(file: str | BinaryIO) -> Image.Image:
         if picture.width * picture.height > MAX_PIXELS or max(picture.size) > 200 * min(picture.size):
             raise ValueError(f"{picture.width} x {picture.height} pixels; read are at most {MAX_PIXELS:,}, and no side 200 times the other")
         picture.load()
-        upright = ImageOps.exif_transpose(picture)
+        return to_rgb(picture)
+
+
+def to_rgb(picture: Image.Image) -> Image.Image:
+    """A loaded picture of any mode as upright 8-bit RGB, by the rules of `decode`."""
+    upright = ImageOps.exif_transpose(picture)
     if upright.mode.startswith("I") or upright.mode == "F":
         values = np.asarray(upright).astype(np.float64)
         if not np.isfinite(values).all():

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
+from sheer.data.check import copies_across, imbalance
 from sheer.data.folders import SUFFIXES, listing_hash, photo_files
 from sheer.data.formats import UNKNOWN_FORMATS
 from sheer.data.splits import SPLITS
@@ -30,7 +32,9 @@ class Data:
 
     `targets` int64 (items,) class numbers, or float32 (items, labels) of 0 and 1, or float32 (items,
     numbers); `train` and `valid` int64 positions of items; `paths` relative to `root`
-    for photographs; `arrays` (items, ...) for data in memory, uint8 (N, 3, S, S) if they are pictures.
+    for photographs; `arrays` (items, ...) for data in memory, uint8 (N, 3, S, S) if they are pictures;
+    `opened` gives the picture of a path where it is no file; `listing` is the CSV text that lists the items
+    where class folders do not.
     """
 
     root: str
@@ -41,13 +45,15 @@ class Data:
     train: np.ndarray
     valid: np.ndarray
     plan: DataPlan
+    opened: Callable[[str], Image.Image] | None = None
+    listing: str = ""
 
     def __repr__(self) -> str:
         where = self.plan.source
         return f"<Data {where}: {len(self.train)} to train on, {len(self.valid)} to validate on, {len(self.classes)} classes>"
 
 
-def images(
+def class_folders(
     folder: str | Path,
     *,
     valid: float | str | None = None,
@@ -105,7 +111,7 @@ def _photo_data(
 ) -> Data:
     where = root / train_part if train_part else root
     classes = tuple(sorted({label for _, label in listed}))
-    _check_classes(where, Counter(label for _, label in listed), where_is_split=bool(held))
+    check_classes(where, Counter(label for _, label in listed), where_is_split=bool(held))
     unseen = sorted({label for _, label in held} - set(classes))
     if unseen:
         raise DataError(
@@ -119,11 +125,11 @@ def _photo_data(
         part = Part(name="folders", settings=(("train", train_part or ""), ("valid", valid_part or "")))
         origin = Origin(field="split", by="data", reason="the folder has its own parts")
     else:
-        part, origin = _split_part(valid, split, seed, profile)
-        held_out = _held_out(labels, part)
+        part, origin = split_part(valid, split, seed, profile)
+        held_out = held_out_by(labels, part)
         part = Part(name=part.name, settings=(*part.settings, ("part", train_part or "")))
     paths = [path for path, _ in everything]
-    return _assemble(
+    return assemble(
         root=str(root),
         paths=tuple(paths),
         arrays=None,
@@ -134,6 +140,10 @@ def _photo_data(
         split_origin=origin,
         source=f"folder {root.resolve().name}",
         listing=listing_hash(str(root), paths),
+        notes=[
+            *imbalance(Counter(classes[number] for number in labels[~held_out].tolist())),
+            *copies_across(str(root), paths, held_out),
+        ],
     )
 
 
@@ -154,7 +164,8 @@ def _listed(root: Path, part: str | None) -> list[tuple[str, str]]:
     return found
 
 
-def _check_classes(where: Path, counts: Counter[str], where_is_split: bool) -> None:
+def check_classes(where: Path, counts: Counter[str], where_is_split: bool) -> None:
+    """DataError for fewer than two classes, or a class with one item."""
     if len(counts) < 2:
         raise DataError(
             f"{where} has one class only, {next(iter(counts))!r}: to tell things apart takes two. "
@@ -166,7 +177,8 @@ def _check_classes(where: Path, counts: Counter[str], where_is_split: bool) -> N
         raise DataError(f"{where} has one photo only of {', '.join(single[:5])}, {why}. Add photos, or take the folder out.")
 
 
-def _split_part(valid: float | str | None, split: str | None, seed: int, profile: str) -> tuple[Part, Origin]:
+def split_part(valid: float | str | None, split: str | None, seed: int, profile: str) -> tuple[Part, Origin]:
+    """The split by share that was given, or the profile's; DataError for a share or name that is none."""
     constants = profile_named(profile)
     share = constants.number("valid") if valid is None else valid
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < 1:
@@ -180,7 +192,8 @@ def _split_part(valid: float | str | None, split: str | None, seed: int, profile
     return part, Origin(field="split", by="you" if given else "default", reason=reason)
 
 
-def _held_out(labels: np.ndarray, part: Part) -> np.ndarray:
+def held_out_by(labels: np.ndarray, part: Part) -> np.ndarray:
+    """True for the items that the split by share holds out."""
     options = part.options()
     seed, share = options["seed"], options["share"]
     assert isinstance(seed, int) and isinstance(share, float)
@@ -216,16 +229,16 @@ def arrays(
         raise DataError(f"{len(classes)} class names, but a label is {int(numbers.max())}: labels count from 0.")
     names = tuple(classes) if classes is not None else tuple(str(number) for number in range(int(numbers.max()) + 1))
     counts = Counter(names[number] for number in numbers.tolist())
-    _check_classes(Path("arrays"), counts, where_is_split=False)
-    part, origin = _split_part(valid, split, seed, profile)
+    check_classes(Path("arrays"), counts, where_is_split=False)
+    part, origin = split_part(valid, split, seed, profile)
     labels64 = numbers.astype(np.int64)
-    return _assemble(
+    return assemble(
         root="",
         paths=(),
         arrays=inputs,
         targets=labels64,
         classes=names,
-        held_out=_held_out(labels64, part),
+        held_out=held_out_by(labels64, part),
         part=part,
         split_origin=origin,
         source=f"arrays {tuple(inputs.shape)}",
@@ -241,7 +254,7 @@ def _counts(targets: np.ndarray, task: str, classes: int) -> tuple[int, ...]:
     return tuple(int(count) for count in found)
 
 
-def _assemble(
+def assemble(
     *,
     root: str,
     paths: tuple[str, ...],
@@ -256,7 +269,10 @@ def _assemble(
     task: str = "classify",
     task_origin: Origin = ONE_CLASS,
     notes: Sequence[str] = (),
+    opened: Callable[[str], Image.Image] | None = None,
+    listing_text: str = "",
 ) -> Data:
+    """The data with its plan: counts, scale of numbers, origins; DataError where a side of the split is empty."""
     train, valid = np.flatnonzero(~held_out), np.flatnonzero(held_out)
     if len(valid) == 0 or len(train) == 0:
         raise DataError(f"The split leaves {len(train)} items to train on and {len(valid)} to validate on: give another share.")
@@ -288,27 +304,15 @@ def _assemble(
             Origin(field="listing_sha256", by="data", reason="over relative names and sizes of the files"),
         ),
     )
-    return Data(root=root, paths=paths, arrays=arrays, targets=targets, classes=classes, train=train, valid=valid, plan=plan)
-
-
-def photo_paths(given: Sequence[str | Path]) -> list[str]:
-    """Files as they are given, and every photograph below the folders among them, sorted.
-
-    Raises:
-        DataError: a path is missing, a folder holds no photographs, or nothing is given.
-    """
-    paths: list[str] = []
-    for item in given:
-        path = Path(item).expanduser()
-        if path.is_dir():
-            inside = sorted(str(file) for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-            if not inside:
-                raise DataError(f"The folder {str(item)!r} holds no photographs ({', '.join(SUFFIXES)}).")
-            paths += inside
-        elif path.is_file():
-            paths.append(str(path))
-        else:
-            raise DataError(f"There is no file or folder {str(item)!r}.")
-    if not paths:
-        raise DataError("Nothing to predict: give files or folders.")
-    return paths
+    return Data(
+        root=root,
+        paths=paths,
+        arrays=arrays,
+        targets=targets,
+        classes=classes,
+        train=train,
+        valid=valid,
+        plan=plan,
+        opened=opened,
+        listing=listing_text,
+    )

@@ -12,8 +12,8 @@ from sheer.plan.plan import Phase, Plan
 from sheer.task import losses, metrics, tasks
 
 
-def render_constants(plan: Plan) -> str:
-    """The plan's values as Python, one assignment each."""
+def render_constants(plan: Plan, items: str) -> str:
+    """The plan's values as Python, one assignment each; `items` is the name of the CSV file beside the script, or ""."""
     split, model = plan.data.split.options(), plan.model
     parted = plan.data.split.name == "folders"
     rows: dict[str, str] = {}
@@ -35,11 +35,18 @@ def render_constants(plan: Plan) -> str:
         "CLASSES": repr(plan.data.classes),
         "TASK": repr(tasks.TASKS[plan.data.task.name](**plan.data.task.options())),  # type: ignore[arg-type]
         "MEASURES": "{" + ", ".join(f"{name!r}: {_metric_name(plan, name)}" for name in plan.metrics) + "}",
-        "TRAIN_PART": repr(split["train"] if parted else split.get("part", "")),
-        "VALID_PART": repr(split["valid"] if parted else ""),
-        "SPLIT": "stratified_split" if parted else splits.SPLITS[plan.data.split.name].__name__,
-        "SHARE": repr(0.0 if parted else split["share"]),
-        "SPLIT_SEED": repr(0 if parted else split["seed"]),
+    }
+    if items:
+        rows |= {"ITEMS": repr(items)}
+    else:
+        rows |= {
+            "TRAIN_PART": repr(split["train"] if parted else split.get("part", "")),
+            "VALID_PART": repr(split["valid"] if parted else ""),
+            "SPLIT": "stratified_split" if parted else splits.SPLITS[plan.data.split.name].__name__,
+            "SHARE": repr(0.0 if parted else split["share"]),
+            "SPLIT_SEED": repr(0 if parted else split["seed"]),
+        }
+    rows |= {
         "LISTING_SHA256": repr(plan.data.listing_sha256),
         "SEED": repr(plan.seed),
         "DEVICE": repr(plan.numerics.device),

@@ -6,12 +6,10 @@ import ast
 import inspect
 import sys
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-
-from torch import nn
 
 from sheer import streams
 from sheer.data import augment, folders, photos, pixels, splits
@@ -120,15 +118,16 @@ def import_block(used: Iterable[Definition]) -> str:
     return "\n".join([*standard, "", *other])
 
 
-def eject(run: str | Path, script: str | Path, *, objects: dict[str, Callable[[], nn.Module]] | None = None) -> Path:
+def eject(run: str | Path, script: str | Path, *, objects: Mapping[str, Callable[..., object]] | None = None) -> Path:
     """Write a finished run as one plain PyTorch script that gives the same weights bit for bit.
 
-    Run it as `python SCRIPT FOLDER --out DIR`. It imports torch, timm or torchvision, numpy and pillow, never sheer.
+    Run it as `python SCRIPT FOLDER --out DIR`. Where the run's items came from a table or a list, they are written
+    beside it as SCRIPT_items.csv. It imports torch, timm or torchvision, numpy and pillow, never sheer.
 
     Args:
         run: The run folder.
         script: The file to write.
-        objects: Your own module's function or class under its name, for runs that used one; its source is copied.
+        objects: Your own module's function or class, and your own metrics, under their names; their source is copied.
 
     Raises:
         EjectError: the script exists, the run has no phases or no folder of photographs, or your own
@@ -140,29 +139,36 @@ def eject(run: str | Path, script: str | Path, *, objects: dict[str, Callable[[]
         raise EjectError(f"{target} exists. Nothing was overwritten: give another name, or remove it.")
     if kept.record.stop_reason != "plan completed":
         raise EjectError(f"{run} did not complete its plan ({kept.record.stop_reason}), so a script would do more than it did.")
-    text = script_text(kept, objects or {})
+    listed = kept.folder / "items.csv"
+    beside = target.with_name(f"{target.stem}_items.csv")
+    if listed.is_file() and beside.exists():
+        raise EjectError(f"{beside} exists, where the script's list of items would lie. Nothing was overwritten: give another name.")
+    text = script_text(kept, objects or {}, beside.name if listed.is_file() else "")
     try:
         target.write_text(text)
+        if listed.is_file():
+            beside.write_bytes(listed.read_bytes())
     except OSError as error:
         raise EjectError(f"{target} cannot be written: {error}") from error
     return target
 
 
-def script_text(kept: Run, objects: dict[str, Callable[[], nn.Module]]) -> str:
-    """The whole script as text."""
+def script_text(kept: Run, objects: Mapping[str, Callable[..., object]], items: str) -> str:
+    """The whole script as text; `items` is the name of the CSV file beside it that lists the items, or ""."""
     plan, record = kept.plan, kept.record
     if not plan.phases:
         raise EjectError(f"{kept.folder} has no phases: there is nothing to train.")
-    if not plan.data.source.startswith("folder "):
+    if not plan.data.source.startswith("folder ") and not items:
         raise EjectError(
-            f"{kept.folder} was trained on {plan.data.source}, which a script cannot read. Save the pictures in class "
-            "folders and train with sheer.images to eject."
+            f"{kept.folder} was trained on {plan.data.source}, which a script cannot read. Save the pictures as "
+            "files, in class folders or with a table, and train with sheer.images to eject."
         )
     own = own_definitions(plan, objects)
     before, _, rest = inspect.getsource(main_template).partition(BEGIN)
     _, _, after = rest.partition(END)
     after = after.replace("model = make_timm_model()", f"model = {_maker(plan)}()")
-    constants = render_constants(plan)
+    after = after.replace(" = find_photos(root)", " = find_listed(root)") if items else after
+    constants = render_constants(plan, items)
     parts = definitions(before + after)
     wanted = _names(ast.parse(constants)) | {"main"}
     leaves = [item for leaf in LEAVES for item in definitions(inspect.getsource(leaf))]
@@ -219,13 +225,22 @@ def _maker(plan: Plan) -> str:
     return "make_timm_model" if library == "timm" else "make_torchvision_model"
 
 
-def own_definitions(plan: Plan, objects: dict[str, Callable[[], nn.Module]]) -> list[Definition]:
-    """The user's own function or class with what it reaches in its file; refused where it imports what a script may not."""
-    if plan.model.head is not None:
-        return []
-    kind, _, name = plan.model.name.partition(":")
-    if kind == "module":
-        raise EjectError(f"The run used an instance of {name}; how it was made is not known. Pass sheer.learner a function that makes it.")
+def own_definitions(plan: Plan, objects: Mapping[str, Callable[..., object]]) -> list[Definition]:
+    """The user's own module and metrics, functions or classes, with what they reach in their files, each once."""
+    wanted = [name for name in plan.metrics if name not in metrics.METRICS[plan.data.task.name]]
+    if plan.model.head is None:
+        kind, _, name = plan.model.name.partition(":")
+        if kind == "module":
+            raise EjectError(
+                f"The run used an instance of {name}; how it was made is not known. Pass sheer.learner a function that makes it."
+            )
+        wanted.append(name)
+    found = [definition for name in wanted for definition in _copied(name, objects)]
+    return list({(definition.name, definition.text): definition for definition in found}.values())
+
+
+def _copied(name: str, objects: Mapping[str, Callable[..., object]]) -> list[Definition]:
+    """A function or class of the user's with what it reaches in its file; refused where it imports what a script may not."""
     if name not in objects:
         raise EjectError(f"The run used your own {name!r}; give it: sheer.eject(run, script, objects={{{name!r}: {name}}}).")
     try:

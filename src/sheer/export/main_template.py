@@ -85,6 +85,7 @@ SPLIT = stratified_split
 SHARE = 0.2
 SPLIT_SEED = 0
 LISTING_SHA256 = ""
+ITEMS = ""
 SEED = 0
 DEVICE = "cpu"
 THREADS = 2
@@ -161,6 +162,18 @@ def find_photos(root: str) -> tuple[list[str], np.ndarray, np.ndarray]:
         return full, labels, np.arange(len(paths)) >= len(listed)
     order = permutation(stream_key(SPLIT_SEED, "split"), len(paths))
     return full, labels, SPLIT(labels, SHARE, order)
+
+
+def find_listed(root: str) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Paths, targets, and which items are held out, as the CSV file beside this script lists them."""
+    beside = os.path.join(os.path.dirname(os.path.abspath(__file__)), ITEMS)
+    with open(beside, newline="", encoding="utf-8", errors="surrogateescape") as file:
+        rows = list(csv.DictReader(file))
+    paths = [row["file"] for row in rows]
+    if listing_hash(root, paths) != LISTING_SHA256:
+        sys.exit(f"{root} does not hold the {len(paths)} files of the run: names or sizes differ.")
+    held_out = np.array([row["part"] == "valid" for row in rows])
+    return [os.path.join(root, path) for path in paths], TASK.parse(rows, CLASSES), held_out
 
 
 def network_batches(photos: Photos, phase: Phase, rows: Any, draws: Any, augmented: bool) -> Iterator[torch.Tensor]:

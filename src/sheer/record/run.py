@@ -1,5 +1,6 @@
 """What happened: rows of history, the record, and the run folder that holds them.
 
+items.csv             the items, where class folders do not list them
 plan.json             what was done, every decision with its origin
 history.csv           a row an epoch
 weights.safetensors   the model's tensors
@@ -140,7 +141,7 @@ def _history_text(plan: Plan, rows: Sequence[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def begin(folder: Path, plan: Plan, rows: Sequence[Row]) -> None:
+def begin(folder: Path, plan: Plan, rows: Sequence[Row], listing: str) -> None:
     """Make a run folder, or take a plan further in the folder of its own learner: plan and rows so far, no record.
 
     Raises:
@@ -149,6 +150,8 @@ def begin(folder: Path, plan: Plan, rows: Sequence[Row]) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "record.json").unlink(missing_ok=True)
+        if listing:
+            write_atomically(folder / "items.csv", listing.encode("utf-8", "surrogateescape"))
         write_atomically(folder / "plan.json", plan.to_json().encode())
         write_atomically(folder / "history.csv", _history_text(plan, rows).encode())
     except OSError as error:

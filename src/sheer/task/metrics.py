@@ -177,8 +177,10 @@ def r2(outputs: np.ndarray, target: np.ndarray) -> float:
     >>> r2(np.array([[1.0], [3.0]]), np.array([[1.0], [3.0]]))
     1.0
     """
+    if len(target) == 0:
+        return math.nan
     spread = ((target - target.mean(axis=0)) ** 2).sum(axis=0)
-    if len(target) == 0 or (spread == 0).any():
+    if (spread == 0).any():
         return math.nan
     return float(np.mean(1 - ((outputs - target) ** 2).sum(axis=0) / spread))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,10 @@ class Classify:
     >>> Classify().outputs(torch.zeros(1, 2)).tolist()
     [[0.5, 0.5]]
     """
+
+    def parse(self, rows: Sequence[Mapping[str, str]], names: Sequence[str]) -> np.ndarray:
+        """The targets in rows of items.csv, from its column `class`."""
+        return np.array([names.index(row["class"]) for row in rows], dtype=np.int64)
 
     def wanted(self, targets: np.ndarray) -> torch.Tensor:
         """The targets as the loss takes them, int64 (N,)."""
@@ -37,6 +41,10 @@ class Tag:
     >>> Tag().outputs(torch.zeros(1, 2)).tolist()
     [[0.5, 0.5]]
     """
+
+    def parse(self, rows: Sequence[Mapping[str, str]], names: Sequence[str]) -> np.ndarray:
+        """The targets in rows of items.csv, from a column `target NAME` each."""
+        return np.array([[float(row[f"target {name}"]) for name in names] for row in rows], dtype=np.float32)
 
     def wanted(self, targets: np.ndarray) -> torch.Tensor:
         """The targets as the loss takes them, float32 (N, labels)."""
@@ -61,6 +69,10 @@ class Regress:
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    def parse(self, rows: Sequence[Mapping[str, str]], names: Sequence[str]) -> np.ndarray:
+        """The targets in rows of items.csv, from a column `target NAME` each."""
+        return np.array([[float(row[f"target {name}"]) for name in names] for row in rows], dtype=np.float32)
 
     def wanted(self, targets: np.ndarray) -> torch.Tensor:
         """The targets in standard deviations from the mean, float32 (N, numbers)."""

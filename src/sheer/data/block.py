@@ -1,0 +1,302 @@
+"""`DataBlock`: a description of data (targets, split) that is carried out on a source, whatever kind of source it is."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sheer.data.check import copies_across, imbalance
+from sheer.data.folders import listing_hash
+from sheer.data.listing import Listing, is_empty, labels_by, read_listing
+from sheer.data.sources import Data, assemble, check_classes, class_folders, split_part
+from sheer.data.splits import SPLITS, fold_split, group_fold_split, grouped_split
+from sheer.errors import DataError, nearest
+from sheer.plan.plan import Origin, Part
+from sheer.plan.profiles import profile_named
+from sheer.streams import permutation, stream_key
+
+VALID_WORDS = {"valid": True, "validation": True, "val": True, "train": False, "training": False, "true": True, "false": False}
+VALID_WORDS |= {"1": True, "0": False}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataBlock:
+    """What the items' targets are and which items are held out; `build(source)` carries it out.
+
+    Args:
+        label: For tables and data sets a column, or several columns; for folders and lists of files a
+            regular expression with one group, or a function of the relative path. Without one the first
+            column after the path, or class folders.
+        path: The column of file names; the first one by default.
+        root: The folder that file names start from; by default that of the CSV file.
+        separator: What separates several labels in one cell, such as " " or ";".
+        task: `classify` (one class an item), `tag` (several labels) or `regress` (numbers); seen from the targets by default.
+        valid: A share, a column of 0 and 1 (or "train" and "valid"), positions of items, or the name of a class folder's part.
+        split: `stratified` or `random`, for shares.
+        group: A column, or a function of the relative path; no group is on both sides of the split.
+        folds, fold: Hold out fold number `fold` of `folds`.
+        seed: Of the stream `split`.
+        profile: Whose share and split are used where none is given.
+    """
+
+    label: str | Sequence[str] | Callable[[str], Any] | None = None
+    path: str | None = None
+    root: str | Path | None = None
+    separator: str | None = None
+    task: str | None = None
+    valid: float | str | Sequence[int] | None = None
+    split: str | None = None
+    group: str | Callable[[str], Any] | None = None
+    folds: int | None = None
+    fold: int = 0
+    seed: int = 0
+    profile: str = "default"
+
+    def build(self, source: Any) -> Data:
+        """The data that this block makes of a source: see `sheer.data.listing.read_listing`.
+
+        Raises:
+            DataError: the source, its targets or the split cannot be used; nothing was read but names and cells.
+        """
+        if self.task is not None and self.task not in TASK_NAMES:
+            raise DataError(f"task={self.task!r} is no task. {nearest(self.task, TASK_NAMES)}")
+        folder = isinstance(source, str | Path) and not str(source).lower().endswith(".csv")
+        if folder and self.label is None and self.group is None and self.folds is None and not _positions(self.valid):
+            valid = self.valid if isinstance(self.valid, str | float | int) else None
+            data = class_folders(source, valid=valid, split=self.split, seed=self.seed, profile=self.profile)
+        else:
+            data = self._listed(read_listing(source, path=self.path, root=self.root), folder)
+        return data
+
+    def _listed(self, listing: Listing, folder: bool) -> Data:
+        raw, names = self._raw_targets(listing, folder)
+        task, origin = self._task(raw, names)
+        targets, classes = {"classify": one_class, "tag": several_labels, "regress": numbers}[task](raw, names, self.separator)
+        held_out, part, split_origin = self._split(listing, targets, task)
+        notes: list[str] = []
+        if task == "classify":
+            _check_sides(listing.source, targets, held_out, classes)
+            notes += imbalance(Counter(classes[number] for number in targets[~held_out].tolist()))
+        fingerprint = ""
+        if listing.opened is None:
+            fingerprint = listing_hash(listing.root, list(listing.files))
+            notes += copies_across(listing.root, listing.files, held_out)
+        return assemble(
+            root=listing.root,
+            paths=listing.files,
+            arrays=None,
+            targets=targets,
+            classes=classes,
+            held_out=held_out,
+            part=part,
+            split_origin=split_origin,
+            source=listing.source,
+            listing=fingerprint,
+            task=task,
+            task_origin=origin,
+            notes=notes,
+            opened=listing.opened,
+            listing_text=items_csv(listing.files, held_out, targets, task, classes) if listing.opened is None else "",
+        )
+
+    def _raw_targets(self, listing: Listing, folder: bool) -> tuple[list[Any], tuple[str, ...]]:
+        """Each item's target as the source has it, and the names of its columns (of one, but for several columns)."""
+        if not listing.columns:
+            if self.label is None and folder:
+                return [name.partition("/")[0] for name in listing.files], ("class",)
+            if self.label is None or not (isinstance(self.label, str) or callable(self.label)):
+                raise DataError("A list of files needs label=: a regular expression with one group, or a function of the path.")
+            return self._filled(listing, labels_by(self.label, listing.files)), ("target",)
+        if callable(self.label):
+            return self._filled(listing, labels_by(self.label, listing.files)), ("target",)
+        wanted = self.label
+        if wanted is None:
+            others = [name for name in listing.columns if listing.opened is not None or name != (self.path or next(iter(listing.columns)))]
+            if not others:
+                raise DataError(f"{listing.source} has no column but the files: give label=.")
+            wanted = others[0]
+        if isinstance(wanted, str):
+            return self._filled(listing, listing.column(wanted, "label")), (wanted,)
+        columns = [self._filled(listing, listing.column(name, "label")) for name in wanted]
+        return list(zip(*columns, strict=True)), tuple(wanted)
+
+    def _filled(self, listing: Listing, values: list[Any]) -> list[Any]:
+        """The values, none of them empty; where labels are separated an empty cell means no label."""
+        empty = [number for number, value in enumerate(values) if is_empty(value)]
+        if empty and self.separator is None:
+            shown = ", ".join(str(number + 1) for number in empty[:5])
+            raise DataError(f"{listing.source}: {len(empty)} items have an empty target (rows {shown}). Fill them in, or take them out.")
+        return ["" if is_empty(value) else value for value in values] if empty else values
+
+    def _task(self, raw: list[Any], names: tuple[str, ...]) -> tuple[str, Origin]:
+        if self.task is not None:
+            return self.task, Origin(field="task", by="you", reason="you gave it")
+        if self.separator is not None:
+            return "tag", Origin(field="task", by="you", reason=f"labels are separated by {self.separator!r}")
+        if len(names) > 1:
+            flags = all(value in (0, 1) for row in raw for value in row)
+            reason = "several columns of 0 and 1" if flags else "several columns of numbers"
+            return "tag" if flags else "regress", Origin(field="task", by="data", reason=reason)
+        if all(isinstance(value, list | tuple | set | frozenset) for value in raw):
+            return "tag", Origin(field="task", by="data", reason="each target is a collection of labels")
+        if all(isinstance(value, float) for value in raw):
+            return "regress", Origin(field="task", by="data", reason="the targets are numbers with fractions")
+        return "classify", Origin(field="task", by="data", reason="each item has one class")
+
+    def _split(self, listing: Listing, targets: np.ndarray, task: str) -> tuple[np.ndarray, Part, Origin]:
+        count = len(listing.files)
+        order = permutation(stream_key(self.seed, "split"), count)
+        given = Origin(field="split", by="you", reason="you gave it")
+        positions = _positions(self.valid)
+        asked = [self.group is not None or self.folds is not None, isinstance(self.valid, str), positions is not None]
+        if sum(asked) > 1:
+            raise DataError("Give one of: group or folds (with a share), a column for valid, or positions for valid.")
+        if positions is not None:
+            if not positions or min(positions) < 0 or max(positions) >= count:
+                raise DataError(f"valid={positions[:5]!r}...: give positions of items, from 0 to {count - 1}.")
+            return np.isin(np.arange(count), positions), Part(name="positions", settings=(("count", len(set(positions))),)), given
+        if isinstance(self.valid, str):
+            flags = [VALID_WORDS.get(str(value).strip().lower()) for value in listing.column(self.valid, "valid")]
+            if None in flags:
+                raise DataError(f"valid={self.valid!r}: row {flags.index(None) + 1} says neither train nor valid (0 or 1).")
+            return np.array(flags, dtype=bool), Part(name="column", settings=(("column", self.valid),)), given
+        group = self.group
+        groups: np.ndarray | None = None
+        if group is not None:
+            values = listing.column(group, "group") if isinstance(group, str) else labels_by(group, listing.files)
+            groups = np.unique([str(value) for value in values], return_inverse=True)[1]
+            if groups.max() == 0:
+                raise DataError("All items are in one group, so none can be held out without the others.")
+        named = () if not isinstance(group, str) else (("group", group),)
+        if self.folds is not None:
+            if not 2 <= self.folds <= count or not 0 <= self.fold < self.folds:
+                raise DataError(f"folds={self.folds}, fold={self.fold}: give at least 2 folds, and a fold from 0 to folds - 1.")
+            labels = targets if task == "classify" else np.zeros(count, dtype=np.int64)
+            if groups is None:
+                held_out = fold_split(labels, self.folds, self.fold, order)
+            else:
+                held_out = group_fold_split(groups, self.folds, self.fold, order)
+            return held_out, Part(name="fold", settings=(("folds", self.folds), ("fold", self.fold), ("seed", self.seed), *named)), given
+        assert not isinstance(self.valid, Sequence)
+        part, origin = split_part(self.valid, self.split, self.seed, self.profile)
+        share = part.options()["share"]
+        assert isinstance(share, float)
+        if groups is not None:
+            return grouped_split(groups, share, order), Part(name="grouped", settings=(*part.settings, *named)), given
+        if part.name == "stratified" and task != "classify":
+            if self.split == "stratified":
+                raise DataError(f"split='stratified' needs one class an item; the task is {task!r}. Use 'random', or a group.")
+            why = f"{profile_named(self.profile).reason('valid')}; at random: there is not one class an item"
+            part, origin = Part(name="random", settings=part.settings), Origin(field="split", by="default", reason=why)
+        return SPLITS[part.name](targets, share, order), part, origin
+
+
+TASK_NAMES = ("classify", "tag", "regress")
+
+
+def _positions(valid: object) -> list[int] | None:
+    if valid is None or isinstance(valid, str | int | float):
+        return None
+    return [int(position) for position in np.asarray(valid).tolist()]
+
+
+def _check_sides(source: str, targets: np.ndarray, held_out: np.ndarray, classes: tuple[str, ...]) -> None:
+    check_classes(Path(source), Counter(classes[number] for number in targets.tolist()), where_is_split=False)
+    unseen = sorted(set(targets[held_out].tolist()) - set(targets[~held_out].tolist()))
+    if unseen:
+        names = ", ".join(classes[number] for number in unseen[:5])
+        raise DataError(f"{source}: {names} occurs among the held-out items only, so it cannot be learned. Split otherwise.")
+
+
+def one_class(raw: list[Any], names: tuple[str, ...], separator: str | None) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Class numbers int64 (items,) and the classes, sorted as numbers where they are, else by code point."""
+    if len(names) > 1:
+        raise DataError(f"task='classify' takes one column; label has {len(names)}.")
+    found = sorted(set(raw)) if all(isinstance(value, int) for value in raw) else sorted({str(value) for value in raw})
+    classes = tuple(str(value) for value in found)
+    place = {name: number for number, name in enumerate(classes)}
+    return np.array([place[str(value)] for value in raw], dtype=np.int64), classes
+
+
+def several_labels(raw: list[Any], names: tuple[str, ...], separator: str | None) -> tuple[np.ndarray, tuple[str, ...]]:
+    """0 and 1, float32 (items, labels), and the labels: the columns' names, or what the cells name, by code point."""
+    if len(names) > 1:
+        if any(value not in (0, 1) for row in raw for value in row):
+            raise DataError("Several columns of labels hold 0 and 1; give separator= for one column that names them.")
+        return np.array(raw, dtype=np.float32), names
+    sets = [set(map(str, v)) if isinstance(v, list | tuple | set | frozenset) else set(str(v).split(separator)) for v in raw]
+    sets = [{part.strip() for part in found if part.strip()} for found in sets]
+    labels = tuple(sorted(set().union(*sets)))
+    if len(labels) < 1:
+        raise DataError("No item has any label, so there is nothing to learn.")
+    return np.array([[name in found for name in labels] for found in sets], dtype=np.float32), labels
+
+
+def numbers(raw: list[Any], names: tuple[str, ...], separator: str | None) -> tuple[np.ndarray, tuple[str, ...]]:
+    """float32 (items, numbers), and the columns' names."""
+    try:
+        values = np.array(raw, dtype=np.float64).reshape(len(raw), -1)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"task='regress' needs numbers: {error}.") from error
+    if not np.isfinite(values).all():
+        raise DataError("A target is infinite or no number: numbers that can be learned are finite.")
+    wide = names if len(names) == values.shape[1] else tuple(f"{names[0]}{number}" for number in range(values.shape[1]))
+    return values.astype(np.float32), wide
+
+
+def items_csv(files: Sequence[str], held_out: np.ndarray, targets: np.ndarray, task: str, classes: tuple[str, ...]) -> str:
+    """The items as CSV text: file, part, and the class, or a column for each label or number."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["file", "part", *(["class"] if task == "classify" else [f"target {name}" for name in classes])])
+    for name, held, target in zip(files, held_out.tolist(), targets.tolist(), strict=True):
+        writer.writerow([name, "valid" if held else "train", *([classes[target]] if task == "classify" else map(repr, target))])
+    return text.getvalue()
+
+
+def images(
+    source: Any,
+    *,
+    label: str | Sequence[str] | Callable[[str], Any] | None = None,
+    path: str | None = None,
+    root: str | Path | None = None,
+    separator: str | None = None,
+    task: str | None = None,
+    valid: float | str | Sequence[int] | None = None,
+    split: str | None = None,
+    group: str | Callable[[str], Any] | None = None,
+    folds: int | None = None,
+    fold: int = 0,
+    seed: int = 0,
+    profile: str = "default",
+) -> Data:
+    """Photographs from class folders, a table, a list of files or a data set: `DataBlock(...).build(source)`.
+
+    `folder/<class>/...`, or `folder/train/<class>/...` and `folder/valid/<class>/...`, need nothing but the
+    folder; a CSV file or data frame names files in its first column and targets in the next. No photograph is
+    opened. The arguments are those of `DataBlock`.
+
+    Raises:
+        DataError: the source, its targets or the split cannot be used.
+    """
+    return DataBlock(
+        label=label,
+        path=path,
+        root=root,
+        separator=separator,
+        task=task,
+        valid=valid,
+        split=split,
+        group=group,
+        folds=folds,
+        fold=fold,
+        seed=seed,
+        profile=profile,
+    ).build(source)

@@ -1,0 +1,43 @@
+"""What is odd in the data, as sentences for the plan: classes out of balance, the same picture on both sides of the split."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+UNEVEN = 10
+
+
+def imbalance(counts: Counter[str]) -> list[str]:
+    """A note where the most frequent class has at least 10 times the items of the rarest."""
+    (most, high), *_, (least, low) = [*counts.most_common(), *counts.most_common()[-1:]]
+    if high < UNEVEN * low:
+        return []
+    return [
+        f"classes are out of balance: {most!r} has {high} items to train on, {least!r} {low}. Read balanced accuracy; class weights or "
+        "balanced sampling may help the rare ones."
+    ]
+
+
+def copies_across(root: str, files: Sequence[str], held_out: np.ndarray) -> list[str]:
+    """A note where a held-out file has the same bytes as one to train on; only files of equal size are read."""
+    by_size: dict[int, list[int]] = defaultdict(list)
+    for number, name in enumerate(files):
+        by_size[(Path(root) / name).stat().st_size].append(number)
+    pairs: list[tuple[str, str]] = []
+    for numbers in by_size.values():
+        sides = {bool(held_out[number]) for number in numbers}
+        if len(sides) < 2:
+            continue
+        learned: dict[str, str] = {}
+        digests = {number: hashlib.sha256((Path(root) / files[number]).read_bytes()).hexdigest() for number in numbers}
+        learned = {digests[number]: files[number] for number in numbers if not held_out[number]}
+        pairs += [(files[n], learned[digests[n]]) for n in numbers if held_out[n] and digests[n] in learned]
+    if not pairs:
+        return []
+    held, seen = pairs[0]
+    return [f"{len(pairs)} held-out files are copies of files to train on, so the metrics flatter: {held} = {seen}, for instance."]

@@ -1,0 +1,221 @@
+"""Listings: what a source says of its items before anything is decided: names, columns, and how a picture is opened."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import narwhals
+import numpy as np
+import torch
+from PIL import Image
+
+from sheer.data.folders import SUFFIXES
+from sheer.data.pixels import to_rgb
+from sheer.errors import DataError, nearest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """Items in order: `files` relative to `root`, `columns` by name with a value an item, `opened` where a name is no file."""
+
+    source: str
+    root: str
+    files: tuple[str, ...]
+    columns: dict[str, list[Any]]
+    opened: Callable[[str], Image.Image] | None = None
+
+    def column(self, name: str, what: str) -> list[Any]:
+        """The column's values; DataError with the nearest names where there is none."""
+        if name not in self.columns:
+            raise DataError(f"{what}={name!r}: {self.source} has no such column. {nearest(name, self.columns)}")
+        return self.columns[name]
+
+
+def read_listing(source: Any, *, path: str | None, root: str | Path | None) -> Listing:
+    """The listing of a folder, a CSV file, a data frame (pandas, polars), a sequence of paths, or a data set.
+
+    A data set is anything with a length and items `(picture, target)`, such as torch.utils.data.Dataset,
+    or a Hugging Face data set with an image column. The column of paths is `path`, by default the first.
+
+    Raises:
+        DataError: it is none of these, a file is missing or is no photograph by its name.
+    """
+    if isinstance(source, str | Path):
+        where = Path(source).expanduser()
+        if where.is_dir():
+            found = sorted(p.relative_to(where).as_posix() for p in where.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+            return _checked(Listing(source=f"files of {where.resolve().name}", root=str(where), files=tuple(found), columns={}))
+        if where.suffix.lower() != ".csv" or not where.is_file():
+            raise DataError(f"{str(source)!r} is neither a folder nor a CSV file. Give one, a data frame, a list of paths, or a data set.")
+        with where.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, strict=True)
+            rows = list(reader)
+        columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in reader.fieldnames or ()}
+        return _table(f"table {where.name}", columns, path, Path(root).expanduser() if root is not None else where.parent)
+    if isinstance(source, Sequence) and all(isinstance(item, str | Path) for item in source):
+        base = Path(root).expanduser() if root is not None else Path()
+        return _checked(Listing(source="list of files", root=str(base), files=tuple(str(item) for item in source), columns={}))
+    if hasattr(source, "column_names") and hasattr(source, "features"):
+        return _hugging_face(source)
+    frame = narwhals.from_native(source, eager_only=True, pass_through=True)
+    if isinstance(frame, narwhals.DataFrame):
+        columns = {name: frame[name].to_list() for name in frame.columns}
+        return _table("data frame", columns, path, Path(root).expanduser() if root is not None else Path())
+    if hasattr(source, "__getitem__") and hasattr(source, "__len__"):
+        return _data_set(source)
+    raise DataError(
+        f"{type(source).__name__} is no source. Give a folder, a CSV file, a data frame of pandas or polars, a list of paths, "
+        "or a data set with a length and items (picture, target)."
+    )
+
+
+def _table(source: str, columns: dict[str, list[Any]], path: str | None, root: Path) -> Listing:
+    if not columns:
+        raise DataError(f"{source} has no columns: its first line names them, one of them the files.")
+    listing = Listing(source=source, root=str(root), files=(), columns={name: _typed(values) for name, values in columns.items()})
+    names = listing.column(path, "path") if path is not None else next(iter(listing.columns.values()))
+    empty = [number for number, name in enumerate(names) if is_empty(name)]
+    if empty:
+        raise DataError(f"{source}: row {empty[0] + 1} names no file ({len(empty)} such rows). Fill them in, or take the rows out.")
+    return _checked(Listing(source=source, root=str(root), files=tuple(str(name) for name in names), columns=listing.columns))
+
+
+def _typed(values: list[Any]) -> list[Any]:
+    """Text that is numbers throughout as numbers: what a CSV file cannot say by itself."""
+    if not all(isinstance(value, str) for value in values):
+        return values
+    filled = [value for value in values if value.strip()]
+    for kind in (int, float):
+        try:
+            known = [kind(value) for value in filled]
+        except ValueError:
+            continue
+        numbers = iter(known)
+        return [next(numbers) if value.strip() else None for value in values]
+    return values
+
+
+def _checked(listing: Listing) -> Listing:
+    if not listing.files:
+        raise DataError(f"{listing.source} names no photographs (read are {', '.join(SUFFIXES)}).")
+    strangers = [name for name in listing.files if not name.lower().endswith(SUFFIXES)]
+    if strangers:
+        raise DataError(f"{listing.source}: {strangers[0]!r} is no photograph by its name ({len(strangers)} such items).")
+    missing = [name for name in listing.files if not (Path(listing.root) / name).is_file()]
+    if missing:
+        raise DataError(
+            f"{listing.source}: there is no file {str(Path(listing.root) / missing[0])!r} ({len(missing)} of {len(listing.files)} are "
+            "missing). Paths are relative to root; give root=FOLDER."
+        )
+    return listing
+
+
+def _hugging_face(source: Any) -> Listing:
+    """A Hugging Face data set: its first image column, the others as columns, class numbers by their names."""
+    pictures = [name for name, feature in source.features.items() if type(feature).__name__ == "Image"]
+    if not pictures:
+        raise DataError(f"The data set has no image column; its columns are {', '.join(source.column_names)}.")
+    columns: dict[str, list[Any]] = {}
+    for name, feature in source.features.items():
+        if name not in pictures:
+            values = list(source[name])
+            names = getattr(feature, "names", None)
+            columns[name] = [names[value] for value in values] if names else values
+    return Listing(
+        source=f"data set of {len(source)} items",
+        root="",
+        files=tuple(str(number) for number in range(len(source))),
+        columns=columns,
+        opened=lambda name: as_picture(source[int(name)][pictures[0]]),
+    )
+
+
+def _data_set(source: Any) -> Listing:
+    """Anything with items (picture, target); targets are its `targets` where it has them, else each item is made once."""
+    targets = source.targets if hasattr(source, "targets") else [source[number][1] for number in range(len(source))]
+    values = targets.tolist() if isinstance(targets, torch.Tensor | np.ndarray) else list(targets)
+    names = getattr(source, "classes", None)
+    if names is not None and all(isinstance(value, int) for value in values):
+        values = [str(names[value]) for value in values]
+    return Listing(
+        source=f"data set {type(source).__name__}",
+        root="",
+        files=tuple(str(number) for number in range(len(source))),
+        columns={"target": values},
+        opened=lambda name: as_picture(source[int(name)][0]),
+    )
+
+
+def as_picture(value: Any) -> Image.Image:
+    """A Pillow picture, a tensor (C, H, W), or an array (H, W) or (H, W, C), as upright RGB; floats are in 0 .. 1.
+
+    Raises ValueError for anything else.
+    """
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu().numpy()
+        value = value.transpose(1, 2, 0) if value.ndim == 3 else value
+    if isinstance(value, np.ndarray):
+        if value.dtype.kind == "f":
+            if value.min() < 0 or value.max() > 1:
+                raise ValueError(f"float pixels from {value.min():g} to {value.max():g}; 0 to 1 is needed, before any normalisation")
+            value = (value * 255 + 0.5).astype(np.uint8)
+        if value.dtype != np.uint8 or value.ndim not in (2, 3):
+            raise ValueError(f"an array of {value.dtype} of shape {value.shape} is no picture")
+        value = Image.fromarray(value[..., 0] if value.ndim == 3 and value.shape[2] == 1 else value)
+    if not isinstance(value, Image.Image):
+        raise ValueError(f"{type(value).__name__} is no picture: give Pillow pictures, tensors or arrays")
+    return to_rgb(value)
+
+
+def is_empty(value: Any) -> bool:
+    """Whether a cell holds nothing: None, nan or blank text."""
+    return value is None or (isinstance(value, float) and value != value) or (isinstance(value, str) and not value.strip())
+
+
+def labels_by(rule: str | Callable[[str], Any], files: Sequence[str]) -> list[Any]:
+    """The label of each file by a function of its path, or by a regular expression with one group that is searched in it.
+
+    Raises:
+        DataError: the expression is none, has not one group, or does not match a file.
+    """
+    if not isinstance(rule, str):
+        return [rule(name) for name in files]
+    try:
+        pattern = re.compile(rule)
+    except re.error as error:
+        raise DataError(f"label={rule!r} is no regular expression: {error}.") from error
+    if pattern.groups != 1:
+        raise DataError(f"label={rule!r} has {pattern.groups} groups; put the part that is the label in one pair of brackets.")
+    found = [pattern.search(name) for name in files]
+    missed = [name for name, hit in zip(files, found, strict=True) if hit is None]
+    if missed:
+        raise DataError(f"label={rule!r} does not match {missed[0]!r} ({len(missed)} of {len(files)} files).")
+    return [hit.group(1) for hit in found if hit]
+
+
+def photo_paths(given: Sequence[str | Path]) -> list[str]:
+    """Files as they are given, and every photograph below the folders among them, sorted.
+
+    Raises:
+        DataError: a path is missing, a folder holds no photographs, or nothing is given.
+    """
+    paths: list[str] = []
+    for item in given:
+        path = Path(item).expanduser()
+        if path.is_dir():
+            inside = sorted(str(file) for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+            if not inside:
+                raise DataError(f"The folder {str(item)!r} holds no photographs ({', '.join(SUFFIXES)}).")
+            paths += inside
+        elif path.is_file():
+            paths.append(str(path))
+        else:
+            raise DataError(f"There is no file or folder {str(item)!r}.")
+    if not paths:
+        raise DataError("Nothing to predict: give files or folders.")
+    return paths
