@@ -23,8 +23,9 @@ from sheer.errors import DataError, OwnershipError, PlanError
 from sheer.interpret.predictions import Predictions, prior_outputs
 from sheer.loop.callbacks import Callback, HistoryFile, Progress
 from sheer.loop.engine import switched
+from sheer.loop.preview import Preview, preview
 from sheer.loop.step import scores_of
-from sheer.loop.train import READERS, prepared_feeds, task_of, train
+from sheer.loop.train import READERS, loss_of, prepared_feeds, task_of, train
 from sheer.model.build import check_inputs
 from sheer.model.hashing import tensors_sha256
 from sheer.model.surgery import probe_images
@@ -248,6 +249,21 @@ class Learner:
         numerics = self._plan.numerics
         target = task_of(self._plan).wanted(data.targets)
         return Feed(data, target, self._last_phase(), self._plan.seed, self._device(), numerics.memory_format, READERS)
+
+    def preview(self, item: int = 0) -> Preview:
+        """One item, then the first training batch, step by step to the loss; `print` it. Nothing is trained.
+
+        Raises:
+            DataError: naming the step that fails, and on what.
+        """
+        if self.data is None:
+            raise DataError("This learner was loaded without its data: sheer.load(run, data=sheer.images(folder)).")
+        if not 0 <= item < len(self.data.targets):
+            raise DataError(f"item={item}: there are {len(self.data.targets)} items, from 0.")
+        plan = self._plan if self._plan.phases else self.plan(recipes.constant(1, profile=self._plan.profile))
+        with switched(plan.numerics):
+            self.model.to(self._device())
+            return preview(self.model, plan, self._feed(self.data), loss_of(plan.phases[-1]), item)
 
     def predict(self, files: str | Path | Sequence[str | Path]) -> Predictions:
         """Predictions for photographs: a file, a folder (with all folders in it), or several of them.

@@ -231,3 +231,23 @@ def test_a_metric_of_your_own(photos, tmp_path):
     assert rows(tmp_path / "run" / "history.csv") == rows(tmp_path / "again" / "history.csv")
     with pytest.raises(PlanError, match="Did you mean 'accuracy'"):
         sheer.learner(sheer.images(photos), "resnet18", metrics=("acuracy",), **TINY)
+
+
+def test_summary_and_preview(table, tmp_path):
+    data = sheer.images(table / "items.csv", label="colour")
+    assert "median 32 x 32" in data.summary() and "24 PNG RGB" in data.summary()
+    learn = sheer.learner(data, "resnet18", **TINY)
+    before = [tensor.clone() for tensor in learn.model.state_dict().values()]
+    names = [step.name for step in learn.preview(3).steps]
+    assert names == ["decode", "presize crop", "cut at the centre", "target", "batch", "inputs", "model", "loss cross_entropy"]
+    assert all(torch.equal(one, other) for one, other in zip(before, learn.model.state_dict().values(), strict=True))
+    with pytest.raises(DataError, match="there are 24 items"):
+        learn.preview(24)
+
+
+def test_preview_names_the_step_that_fails(photos, tmp_path):
+    folder = make_photos(tmp_path / "photos", {"a": 8, "b": 8})
+    learn = sheer.learner(sheer.images(folder), "resnet18", **TINY)
+    (folder / "a" / "002.jpg").write_text("no picture")
+    with pytest.raises(DataError, match=r"The step .decode. fails on a/002\.jpg"):
+        learn.preview(2)

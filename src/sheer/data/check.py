@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 UNEVEN = 10
 
@@ -41,3 +42,26 @@ def copies_across(root: str, files: Sequence[str], held_out: np.ndarray) -> list
         return []
     held, seen = pairs[0]
     return [f"{len(pairs)} held-out files are copies of files to train on, so the metrics flatter: {held} = {seen}, for instance."]
+
+
+def picture_sizes(root: str, files: Sequence[str]) -> str:
+    """Sides in pixels (smallest, median, largest), formats and modes, from the headers of the files; those that have none are counted."""
+    sides: list[tuple[int, int]] = []
+    kinds: Counter[str] = Counter()
+    for name in files:
+        try:
+            with Image.open(Path(root) / name) as picture:
+                sides.append(picture.size)
+                kinds[f"{picture.format} {picture.mode}"] += 1
+        except OSError:
+            kinds["unreadable"] += 1
+    if not sides:
+        return "no file has a header that can be read"
+    array = np.array(sides)
+    low, middle, high = array.min(0).tolist(), np.median(array, 0).astype(int).tolist(), array.max(0).tolist()
+    shapes = " to ".join(f"{ratio:.2f}" for ratio in ((array[:, 0] / array[:, 1]).min(), (array[:, 0] / array[:, 1]).max()))
+    listed = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+    return (
+        f"width x height: smallest {low[0]} x {low[1]}, median {middle[0]} x {middle[1]}, largest {high[0]} x {high[1]}; "
+        f"width over height {shapes}; {listed}"
+    )

@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from sheer.data.check import copies_across, imbalance
+from sheer.data.check import copies_across, imbalance, picture_sizes
 from sheer.data.folders import SUFFIXES, listing_hash, photo_files
 from sheer.data.formats import UNKNOWN_FORMATS
 from sheer.data.splits import SPLITS
 from sheer.errors import DataError, nearest
 from sheer.plan.plan import DataPlan, Origin, Part, Value
 from sheer.plan.profiles import profile_named
+from sheer.plan.table import columns
 from sheer.streams import permutation, stream_key
 
 TRAIN_NAMES = ("train", "training")
@@ -51,6 +52,17 @@ class Data:
     def __repr__(self) -> str:
         where = self.plan.source
         return f"<Data {where}: {len(self.train)} to train on, {len(self.valid)} to validate on, {len(self.classes)} classes>"
+
+    def summary(self) -> str:
+        """Task, split, items of each class or label on both sides, notes, and the pictures' sizes (headers are read)."""
+        plan = self.plan
+        counts = zip(self.classes, plan.train_counts, plan.valid_counts, strict=True) if plan.train_counts else ()
+        rows = [(name, str(train), str(valid)) for name, train, valid in counts]
+        lines = [f"{plan.source}: task {plan.task.name}, split {plan.split}, {len(self.train)} + {len(self.valid)} items"]
+        lines += [columns(("class" if plan.task.name == "classify" else "label", "train", "valid"), rows, right=(1, 2))] if rows else []
+        lines += [f"note: {note}" for note in plan.notes]
+        lines += [picture_sizes(self.root, self.paths)] if self.paths and self.opened is None else []
+        return "\n".join(lines)
 
 
 def class_folders(

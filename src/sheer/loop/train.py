@@ -64,7 +64,7 @@ def train(
             stages = [stage.prefixes for stage in plan.model.stages]
             set_trainable(model, stages, phase.trains_from, phase.norm)
             schedule = SCHEDULES[phase.schedule.name](**phase.schedule.options())  # type: ignore[arg-type]
-            loss = cast(Loss, LOSSES[phase.loss.name](**phase.loss.options()))  # type: ignore[arg-type]
+            loss = loss_of(phase)
             groups = parameter_groups(model, stages, phase.rates, phase.weight_decay, phase.no_decay, plan.model.undecayed)
             optimizer = OPTIMIZERS[phase.optimizer.name](**phase.optimizer.options()).build(groups)  # type: ignore[arg-type]
             check_ownership(model, optimizer)
@@ -156,6 +156,11 @@ def validated(
 def task_of(plan: Plan) -> Task:
     """The plan's kind of task as the object that carries it out."""
     return TASKS[plan.data.task.name](**plan.data.task.options())  # type: ignore[arg-type]
+
+
+def loss_of(phase: Phase) -> Loss:
+    """The phase's loss as the function that carries it out."""
+    return cast(Loss, LOSSES[phase.loss.name](**phase.loss.options()))  # type: ignore[arg-type]
 
 
 def check_ownership(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
