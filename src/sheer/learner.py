@@ -14,18 +14,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from sheer.data.feed import Feed, augmentations_of, data_path
-from sheer.data.folders import photo_files
+from sheer.data.feed import augmentations_of
 from sheer.data.listing import photo_paths
-from sheer.data.photos import Photos
 from sheer.data.sources import Data
 from sheer.errors import DataError, OwnershipError, PlanError
-from sheer.interpret.predictions import Predictions, prior_outputs
+from sheer.interpret.interpretation import Interpretation
+from sheer.interpret.looking import Averaging, Heat, View
+from sheer.interpret.neighbours import Pair
+from sheer.interpret.predictions import Predictions
 from sheer.loop.callbacks import Callback, HistoryFile, Progress
-from sheer.loop.engine import switched
 from sheer.loop.preview import Preview, preview
-from sheer.loop.step import scores_of
-from sheer.loop.train import READERS, loss_of, prepared_feeds, task_of, train
+from sheer.loop.train import loss_of, prepared_feeds, train
 from sheer.model.build import check_inputs
 from sheer.model.hashing import tensors_sha256
 from sheer.model.surgery import probe_images
@@ -237,18 +236,21 @@ class Learner:
 
     def predictions(self, part: str = "valid") -> Predictions:
         """Predictions for the items of `train` or `valid`, in item order, cut at the centre and not augmented."""
-        if self.data is None:
-            raise DataError("This learner was loaded without its data: sheer.load(run, data=sheer.images(folder)).")
-        if part not in ("train", "valid"):
-            raise DataError(f"part={part!r}: give 'train' or 'valid'.")
-        items = self.data.train if part == "train" else self.data.valid
-        names = tuple(data_path(self.data, item) for item in items.tolist())
-        return self._predict(self._feed(self.data), items, names, self.data.targets[items])
+        return self._view().predictions(part)
 
-    def _feed(self, data: Data) -> Feed:
-        numerics = self._plan.numerics
-        target = task_of(self._plan).wanted(data.targets)
-        return Feed(data, target, self._last_phase(), self._plan.seed, self._device(), numerics.memory_format, READERS)
+    def tta(self, part: str = "valid", n: int = 4, beta: float = 0.25) -> Predictions:
+        """Test-time augmentation: (1 - beta) times the mean of `n` augmented passes, plus beta times the plain one, in item order.
+
+        The passes cut and augment as training does, by draws of their own stream, so they are the same each time.
+
+        Raises:
+            PlanError: `n` is below 1, or beta is no share.
+        """
+        return self._view().predictions(part, Averaging(passes=n, beta=beta))
+
+    def interpret(self, part: str = "valid") -> Interpretation:
+        """Predictions of `train` or `valid` made once, and what they say about mistakes and calibration."""
+        return Interpretation(table=self.predictions(part))
 
     def preview(self, item: int = 0) -> Preview:
         """One item, then the first training batch, step by step to the loss; `print` it. Nothing is trained.
@@ -261,18 +263,21 @@ class Learner:
         if not 0 <= item < len(self.data.targets):
             raise DataError(f"item={item}: there are {len(self.data.targets)} items, from 0.")
         plan = self._plan if self._plan.phases else self.plan(recipes.constant(1, profile=self._plan.profile))
-        with switched(plan.numerics):
-            self.model.to(self._device())
-            return preview(self.model, plan, self._feed(self.data), loss_of(plan.phases[-1]), item)
+        view = self._view()
+        with view.ready():
+            return preview(self.model, plan, view.feed(self.data), loss_of(plan.phases[-1]), item)
 
-    def predict(self, files: str | Path | Sequence[str | Path]) -> Predictions:
+    def predict(self, files: str | Path | Sequence[str | Path], *, tta: int = 0) -> Predictions:
         """Predictions for photographs: a file, a folder (with all folders in it), or several of them.
+
+        `tta` is a number of augmented passes to average with the plain one as `tta()` does; every file gets the same
+        draws, so what is said of it does not depend on the other files.
 
         Raises:
             DataError: a file is missing, or is no photograph.
         """
         given = [files] if isinstance(files, str | Path) else list(files)
-        return self._predict_paths(photo_paths(given), None)
+        return self._view().predict(photo_paths(given), None, Averaging(passes=tta) if tta else None)
 
     def evaluate(self, folder: str | Path) -> Predictions:
         """Predictions for a folder of class folders, with the true classes.
@@ -280,53 +285,35 @@ class Learner:
         Raises:
             DataError: a class folder is not one of the model's classes, or there are no photographs.
         """
-        root = Path(folder).expanduser()
-        if not root.is_dir():
-            raise DataError(f"There is no folder {str(folder)!r}.")
-        found = photo_files(str(root))
-        unknown = sorted({label for _, label in found} - set(self.classes))
-        if not found or unknown:
-            wrong = f"the class {unknown[0]!r}, which the model does not know" if unknown else "no photographs in class folders"
-            raise DataError(f"{folder} has {wrong}. It needs folders named after {', '.join(self.classes[:8])}.")
-        target = np.array([self.classes.index(label) for _, label in found], dtype=np.int64)
-        return self._predict_paths([str(root / path) for path, _ in found], target)
+        return self._view().evaluate(folder)
 
-    def _predict_paths(self, paths: Sequence[str], target: np.ndarray | None) -> Predictions:
-        shape = (len(paths),) if self._plan.data.task.name == "classify" else (len(paths), len(self.classes))
-        data = Data(
-            root="",
-            paths=tuple(paths),
-            arrays=None,
-            targets=np.zeros(shape, dtype=np.int64 if len(shape) == 1 else np.float32),
-            classes=self.classes,
-            train=np.arange(0),
-            valid=np.arange(len(paths)),
-            plan=self._plan.data,
-        )
-        feed = self._feed(data)
-        cast(Photos, feed.source).keep_bytes = 0
-        try:
-            return self._predict(feed, np.arange(len(paths)), tuple(paths), target)
-        except (OSError, ValueError) as error:
-            feed.preflight()
-            raise DataError(f"A file could not be read: {error}") from error
+    def features(self, part: str = "valid") -> np.ndarray:
+        """What the body gives the head, maps averaged over places: float32 (items, width), in item order, no augmentation.
 
-    def _predict(self, feed: Feed, items: np.ndarray, names: tuple[str, ...], target: np.ndarray | None) -> Predictions:
-        with switched(self._plan.numerics):
-            self.model.to(self._device())
-            scores = scores_of(self.model, (batch.inputs for batch in feed.plain(items)))
-        return Predictions(
-            items=names,
-            classes=self.classes,
-            task=self._plan.data.task.name,
-            metric_functions=self._metrics,
-            outputs=task_of(self._plan).outputs(scores),
-            target=target,
-            prior=prior_outputs(self._plan.data),
-        )
+        Raises:
+            ModelError: the model is a module of your own, which has no body.
+        """
+        return self._view().features(part)
 
-    def _device(self) -> torch.device:
-        return torch.device(self._plan.numerics.device)
+    def duplicates(self, threshold: float = 0.97) -> list[Pair]:
+        """Pairs of items, held out or not, with equal bytes, or with a cosine similarity of features of at least `threshold`.
+
+        Raises:
+            PlanError: the threshold is not above 0 and at most 1.
+        """
+        return self._view().duplicates(threshold)
+
+    def grad_cam(self, file_or_item: str | Path | int, class_: str | None = None) -> Heat:
+        """Where the score of `class_` (the highest one where not given) rests in one file, or in item number i of the data.
+
+        Raises:
+            DataError: no such file, item or class, or no picture.
+            ModelError: no layer of the model gives a map.
+        """
+        return self._view().heat(file_or_item if isinstance(file_or_item, int) else photo_paths([file_or_item])[0], class_)
+
+    def _view(self) -> View:
+        return View(model=self.model, plan=self._plan, phase=self._last_phase(), metrics=self._metrics, data=self.data)
 
     def _last_phase(self) -> Phase:
         if self._plan.phases:

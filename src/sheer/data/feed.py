@@ -84,6 +84,12 @@ class Feed:
         rows, draws_of_rows = (chunks(values, self.phase.batch_size, self.phase.last_batch) for values in (items, draws))
         return self._batches(rows, draws_of_rows, augmented=True)
 
+    def augmented(self, items: np.ndarray, counters: np.ndarray, number: int) -> Iterator[Batch]:
+        """The items in the order given, every one once, cut and augmented by draw `number` of the stream `tta` for `counters`."""
+        draws = uniform_draws(stream_key(self.seed, "tta", number), counters, 2 + sum(a.draws for a in self.augmentations))
+        rows, draws_of_rows = (chunks(values, self.phase.batch_size, "keep") for values in (items, draws))
+        return self._batches(rows, draws_of_rows, augmented=True)
+
     def plain(self, items: np.ndarray) -> Iterator[Batch]:
         """The items in the order given, cut at the centre, not augmented, every one once."""
         rows = chunks(items, self.phase.batch_size, "keep")

@@ -16,6 +16,7 @@ from sheer.data import augment, folders, photos, pixels, splits
 from sheer.errors import EjectError
 from sheer.export import main_template
 from sheer.export.constants import render_constants
+from sheer.interpret import attribution
 from sheer.loop import optimizers, step
 from sheer.model import backbones, hashing, heads, stages
 from sheer.plan import schedules
@@ -40,6 +41,7 @@ LEAVES: tuple[ModuleType, ...] = (
     tasks,
     optimizers,
     step,
+    attribution,
 )
 ALLOWED = ("torch", "torchvision", "timm", "numpy", "PIL", "safetensors")
 BEGIN, END = "# constants: begin\n", "# constants: end\n"

@@ -22,7 +22,8 @@ class Predictions:
     Outputs are probabilities that sum to 1 (task `classify`), probabilities each by itself (`tag`), or values in
     the targets' unit (`regress`). `target` has the true class numbers int64 (items,), or labels or numbers float32
     (items, classes), None where they are not known. `prior` is the outputs of knowing nothing, float64 (classes,):
-    the shares of the classes or labels in training, or the mean of the numbers.
+    the shares of the classes or labels in training, or the mean of the numbers. `losses` are the plan's own loss of
+    each item, float64 (items,), where the target is known.
     """
 
     items: tuple[str, ...]
@@ -32,6 +33,7 @@ class Predictions:
     outputs: np.ndarray
     target: np.ndarray | None
     prior: np.ndarray
+    losses: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.items)

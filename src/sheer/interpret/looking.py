@@ -1,0 +1,251 @@
+"""Looking at a model without a trace in it: predictions, averages over augmented passes, features, duplicates, attribution."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from sheer.data.feed import Batch, Feed, data_path
+from sheer.data.folders import photo_files
+from sheer.data.photos import Photos
+from sheer.data.sources import Data
+from sheer.errors import DataError, ModelError, PlanError
+from sheer.interpret.attribution import class_activation, overlay
+from sheer.interpret.neighbours import Pair, duplicate_pairs
+from sheer.interpret.predictions import Predictions, prior_outputs
+from sheer.loop.engine import switched
+from sheer.loop.step import scores_of
+from sheer.loop.train import READERS, loss_of, task_of
+from sheer.model.heads import AvgPool
+from sheer.plan.plan import Phase, Plan
+from sheer.streams import borrowed_generators
+from sheer.task.metrics import Metric
+from sheer.task.tasks import Classify, Regress, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Averaging:
+    """Test-time augmentation: (1 - `beta`) times the mean of `passes` augmented passes, plus `beta` times the plain one."""
+
+    passes: int = 4
+    beta: float = 0.25
+
+    def __post_init__(self) -> None:
+        if isinstance(self.passes, bool) or not isinstance(self.passes, int) or self.passes < 1:
+            raise PlanError(f"tta with n={self.passes!r} passes: give a whole number of at least 1.")
+        if not 0 <= self.beta <= 1:
+            raise PlanError(f"tta with beta={self.beta!r}: give the plain pass's share, from 0 to 1.")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Heat:
+    """Where a class's score rests: `heat` float32 (S, S) in [0, 1] over `pixels` uint8 (S, S, 3), the picture as the network saw it.
+
+    `name` is the class, label or number asked for, `output` its probability or value.
+    """
+
+    name: str
+    output: float
+    heat: np.ndarray
+    pixels: np.ndarray
+
+    def overlay(self, strength: float = 0.6) -> np.ndarray:
+        """The picture with the heat over it, uint8 (S, S, 3); see `sheer.interpret.attribution.overlay`."""
+        return overlay(self.pixels, self.heat, strength)
+
+
+def averaged(plain: np.ndarray, augmented: list[np.ndarray], beta: float) -> np.ndarray:
+    """(1 - beta) * mean of the augmented passes + beta * the plain one, over outputs, not scores (fastai 2.8, `Learner.tta`).
+
+    >>> averaged(np.array([1.0]), [np.array([0.2]), np.array([0.6])], 0.25).tolist()
+    [0.55]
+    """
+    return (1 - beta) * np.mean(augmented, axis=0) + beta * plain
+
+
+def scores_for(outputs: np.ndarray, task: Task) -> torch.Tensor:
+    """Raw scores (N, classes) for which `task.outputs` gives these outputs; probabilities of 0 and 1 are kept finite."""
+    if isinstance(task, Regress):
+        return task.wanted(outputs)
+    tiny = float(np.finfo(np.float64).tiny)
+    logs = torch.from_numpy(np.log(np.maximum(outputs, tiny)))
+    return logs if isinstance(task, Classify) else logs - torch.from_numpy(np.log(np.maximum(1 - outputs, tiny)))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class View:
+    """A model as its plan left it, with the phase whose pictures it sees; each method says what it says, and changes nothing."""
+
+    model: nn.Module
+    plan: Plan
+    phase: Phase
+    metrics: Mapping[str, Metric]
+    data: Data | None
+
+    @contextlib.contextmanager
+    def ready(self) -> Iterator[None]:
+        """The model on the plan's device, PyTorch's switches as the plan says."""
+        with switched(self.plan.numerics):
+            self.model.to(self.plan.numerics.device)
+            yield
+
+    def _items(self, part: str) -> tuple[Data, np.ndarray]:
+        if self.data is None:
+            raise DataError("This learner was loaded without its data: sheer.load(run, data=sheer.images(folder)).")
+        if part not in ("train", "valid"):
+            raise DataError(f"part={part!r}: give 'train' or 'valid'.")
+        return self.data, self.data.train if part == "train" else self.data.valid
+
+    def feed(self, data: Data) -> Feed:
+        """The data as the phase's batches."""
+        numerics, target = self.plan.numerics, task_of(self.plan).wanted(data.targets)
+        return Feed(data, target, self.phase, self.plan.seed, torch.device(numerics.device), numerics.memory_format, READERS)
+
+    def predictions(self, part: str, averaging: Averaging | None = None) -> Predictions:
+        """The table of one part's items, in item order."""
+        data, items = self._items(part)
+        return self._table(self.feed(data), items, data.targets[items], items, averaging)
+
+    def predict(self, paths: Sequence[str], target: np.ndarray | None, averaging: Averaging | None = None) -> Predictions:
+        """The table of files, in the order given; every file gets the same draws.
+
+        Raises:
+            DataError: a file is no photograph.
+        """
+        feed = self.feed(self._files(paths))
+        cast(Photos, feed.source).keep_bytes = 0
+        try:
+            return self._table(feed, np.arange(len(paths)), target, np.zeros(len(paths), dtype=np.int64), averaging)
+        except (OSError, ValueError) as error:
+            feed.preflight()
+            raise DataError(f"A file could not be read: {error}") from error
+
+    def evaluate(self, folder: str | Path) -> Predictions:
+        """The table of a folder of class folders, with the true classes.
+
+        Raises:
+            DataError: a class folder is not one of the model's classes, or there are no photographs.
+        """
+        root, classes = Path(folder).expanduser(), self.plan.data.classes
+        if not root.is_dir():
+            raise DataError(f"There is no folder {str(folder)!r}.")
+        found = photo_files(str(root))
+        unknown = sorted({label for _, label in found} - set(classes))
+        if not found or unknown:
+            wrong = f"the class {unknown[0]!r}, which the model does not know" if unknown else "no photographs in class folders"
+            raise DataError(f"{folder} has {wrong}. It needs folders named after {', '.join(classes[:8])}.")
+        target = np.array([classes.index(label) for _, label in found], dtype=np.int64)
+        return self.predict([str(root / path) for path, _ in found], target)
+
+    def _files(self, paths: Sequence[str]) -> Data:
+        names = self.plan.data.classes
+        shape = (len(paths),) if self.plan.data.task.name == "classify" else (len(paths), len(names))
+        return Data(
+            root="",
+            paths=tuple(paths),
+            arrays=None,
+            targets=np.zeros(shape, dtype=np.int64 if len(shape) == 1 else np.float32),
+            classes=names,
+            train=np.arange(0),
+            valid=np.arange(len(paths)),
+            plan=self.plan.data,
+        )
+
+    def _table(
+        self, feed: Feed, items: np.ndarray, target: np.ndarray | None, counters: np.ndarray, averaging: Averaging | None
+    ) -> Predictions:
+        """The table of the feed's `items`, in the order given; augmented passes draw by `counters` (items,)."""
+        task, losses = task_of(self.plan), None
+        with self.ready():
+            scores = self._scores(feed.plain(items))
+            outputs = task.outputs(scores)
+            if averaging is not None:
+                passes = [task.outputs(self._scores(feed.augmented(items, counters, number))) for number in range(averaging.passes)]
+                outputs = averaged(outputs, passes, averaging.beta)
+                scores = scores_for(outputs, task)
+        if target is not None:
+            losses = loss_of(self.phase)(scores, task.wanted(target)).double().numpy()
+        return Predictions(
+            items=tuple(data_path(feed.data, item) for item in items.tolist()),
+            classes=self.plan.data.classes,
+            task=self.plan.data.task.name,
+            metric_functions=self.metrics,
+            outputs=outputs,
+            target=target,
+            prior=prior_outputs(self.plan.data),
+            losses=losses,
+        )
+
+    def _scores(self, batches: Iterable[Batch]) -> torch.Tensor:
+        return scores_of(self.model, (batch.inputs for batch in batches))
+
+    def features(self, part: str) -> np.ndarray:
+        """What the body gives the head for each item of a part, in item order; see `Learner.features`."""
+        data, items = self._items(part)
+        return self._features(self.feed(data), items)
+
+    def _features(self, feed: Feed, items: np.ndarray) -> np.ndarray:
+        if self.plan.model.head is None:
+            name = self.plan.model.name
+            raise ModelError(f"{name} is taken whole, so it has no body with features. Name a timm or torchvision model instead.")
+        parts = [self.model.get_submodule("body")] + ([AvgPool()] if self.plan.model.kind == "map" else [])
+        with self.ready():
+            return scores_of(nn.Sequential(*parts), (batch.inputs for batch in feed.plain(items))).numpy()
+
+    def duplicates(self, threshold: float) -> list[Pair]:
+        """Pairs of equal or nearly equal items, over both parts; see `Learner.duplicates`.
+
+        Raises:
+            PlanError: the threshold is not above 0 and at most 1.
+        """
+        if not 0 < threshold <= 1:
+            raise PlanError(f"threshold={threshold!r}: give a cosine similarity above 0 and at most 1.")
+        data, _ = self._items("valid")
+        items = np.arange(len(data.targets))
+        features = self._features(self.feed(data), items)
+        if data.arrays is not None:
+            contents = [hashlib.sha256(array.contiguous().numpy().tobytes()).hexdigest() for array in data.arrays]
+        else:
+            contents = [hashlib.sha256(Path(data.root, path).read_bytes()).hexdigest() for path in data.paths]
+        names = [data_path(data, item) for item in items.tolist()]
+        return duplicate_pairs(names, data.targets, np.isin(items, data.valid), contents, features, threshold)
+
+    def heat(self, file_or_item: str | int, class_: str | None) -> Heat:
+        """Grad-CAM of one file or item for `class_`; see `Learner.grad_cam`.
+
+        Raises:
+            DataError: there is no such item or class, or it is no picture.
+            ModelError: no layer of the model gives a map.
+        """
+        item, classes = file_or_item if isinstance(file_or_item, int) else 0, self.plan.data.classes
+        data = self._items("valid")[0] if isinstance(file_or_item, int) else self._files([file_or_item])
+        if not 0 <= item < len(data.targets):
+            raise DataError(f"There is no item {item}: the data has items 0 to {len(data.targets) - 1}.")
+        if class_ is not None and class_ not in classes:
+            raise DataError(f"class_={class_!r} is not a class of the model: {', '.join(classes[:12])}.")
+        feed = self.feed(data)
+        with self.ready():
+            inputs = next(iter(feed.plain(np.array([item])))).inputs
+            if inputs.ndim != 4 or inputs.shape[1] != len(feed.mean):
+                raise DataError(f"Item {item} is no picture: the model gets it as {tuple(inputs.shape[1:])}. Grad-CAM needs (C, S, S).")
+            number = classes.index(class_) if class_ is not None else int(scores_of(self.model, [inputs]).argmax())
+            try:
+                with borrowed_generators(inputs.device):
+                    heat, scores = class_activation(self.model, inputs, torch.tensor([number], device=inputs.device))
+            except ValueError as error:
+                raise ModelError(f"Grad-CAM: {error}.") from error
+        pixels = ((inputs[0] * feed.std + feed.mean) * 255).round().clamp(0, 255).to(torch.uint8)
+        return Heat(
+            name=classes[number],
+            output=float(task_of(self.plan).outputs(scores.cpu())[0, number]),
+            heat=heat[0].cpu().numpy(),
+            pixels=np.ascontiguousarray(pixels.permute(1, 2, 0).cpu().numpy()),
+        )
