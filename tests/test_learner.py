@@ -8,10 +8,11 @@ import torch
 from torch import nn
 
 import sheer
-from conftest import Small
+from conftest import Small, make_photos
 from sheer.errors import FrozenError, ModelError, OwnershipError, PlanError, RunError
 from sheer.loop.train import check_ownership
 from sheer.model.hashing import weights_sha256
+from test_eject import rows, run_script
 
 
 def test_twice_the_same_bits_and_the_callers_generators_are_left_alone(small_learner):
@@ -183,8 +184,6 @@ def test_a_damaged_run_is_named(random_resnet_run, tmp_path, name, harm):
 
 
 def test_classes_in_another_order_are_refused(random_resnet_run, tmp_path):
-    from conftest import make_photos
-
     data = sheer.images(make_photos(tmp_path / "other", {"red": 4, "zebra": 4}))
     with pytest.raises(RunError, match="classes"):
         sheer.load(random_resnet_run, data=data)
@@ -194,3 +193,28 @@ def test_training_leaves_no_threads_behind(small_learner):
     before = threading.active_count()
     small_learner().fit(1)
     assert threading.active_count() == before
+
+
+def test_more_data_and_new_classes_start_a_plan_from_the_runs_weights(random_resnet_run, photos, tmp_path):
+    folder = make_photos(tmp_path / "more", {"amber": 9, "blue": 12, "red": 14})
+    learn = sheer.load(random_resnet_run, data=sheer.images(folder))
+    before = sheer.load(random_resnet_run).predict(photos / "red")
+    after = learn.predict(photos / "red")
+    old = np.log(before.outputs)
+    new = np.log(after.outputs[:, [learn.classes.index(name) for name in before.classes]])
+    assert np.allclose(old[:, 0] - old[:, 1], new[:, 0] - new[:, 1], atol=1e-4)
+    assert learn.plan().phases == () and learn.plan().model.weights.name == "run" and learn.history == []
+    learn.write_to(tmp_path / "run").fit_one_cycle(1)
+    kept = sheer.load(tmp_path / "run", data=sheer.images(folder))
+    assert kept.classes == ("amber", "blue", "red") and kept.plan() == learn.plan()
+    script = sheer.eject(tmp_path / "run", tmp_path / "train.py")
+    done = run_script(script, folder, "--out", tmp_path / "again")
+    assert done.returncode == 0, done.stderr
+    assert rows(tmp_path / "run" / "history.csv") == rows(tmp_path / "again" / "history.csv")
+
+
+def test_another_split_of_the_runs_files_is_refused(random_resnet_run, photos, tmp_path):
+    with pytest.raises(RunError, match="split of the run"):
+        sheer.load(random_resnet_run, data=sheer.images(photos, seed=7))
+    with pytest.raises(RunError, match="all the classes"):
+        sheer.load(random_resnet_run, data=sheer.images(make_photos(tmp_path / "other", {"blue": 9, "zebra": 9})))

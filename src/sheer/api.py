@@ -13,13 +13,15 @@ from sheer.data.sources import Data
 from sheer.errors import ModelError, PlanError, RunError, nearest
 from sheer.learner import Learner, Source, own_module
 from sheer.loop.engine import choose_numerics
-from sheer.model.build import Built, build_named, build_own
+from sheer.model.build import Built, build_named, build_own, tensor_facts
+from sheer.model.growing import grow_head
+from sheer.model.hashing import weights_sha256
 from sheer.model.heads import HEADS
 from sheer.model.rebuild import rebuild
 from sheer.plan.plan import Origin, Part, Plan
 from sheer.plan.profiles import profile_named
 from sheer.plan.recipes import Given
-from sheer.record.run import Row, Run, check_free, load_weights, read_run
+from sheer.record.run import Row, Run, check_free, load_weights, read_run, read_start
 from sheer.task.metrics import METRICS, Metric
 
 
@@ -171,20 +173,18 @@ def load(
 
     Args:
         run: The run folder.
-        data: To train on or validate with; its classes must be the run's.
+        data: To train on or validate with. Where it is not the run's own, a new plan starts from the run's weights;
+            it must have all classes of the run, and may have new ones: the old ones' rows of the head are kept.
         objects: Your own module's class or function, and your own metrics, under their names, for runs that used them.
         device: Another device than the run's to predict on.
 
     Raises:
-        RunError: the folder is no finished run, is damaged, or the data's classes are not the run's.
+        RunError: the folder is no finished run, is damaged, or the data lacks a class of the run.
         ModelError: the run used a module of your own that `objects` does not give.
     """
     kept = read_run(run)
-    if data is not None and data.classes != kept.plan.data.classes:
-        raise RunError(
-            f"{run} knows the classes {', '.join(kept.plan.data.classes)}; the data has {', '.join(data.classes)}. "
-            "Predictions would be given the wrong names, so they are not mixed."
-        )
+    if data is not None:
+        _check_data(kept, data)
     name = kept.plan.model.name.partition(":")[2]
     made_by = cast(Source | None, (objects or {}).get(name))
     if made_by is not None and kept.record.own_module is not None and own_module(made_by) != kept.record.own_module:
@@ -197,9 +197,46 @@ def load(
         plan = replace(plan, numerics=choose_numerics(device, profile, pictures=plan.numerics.memory_format == "channels_last"))
     known = METRICS[plan.data.task.name] | {name: cast(Metric, item) for name, item in (objects or {}).items()}
     metrics = {name: known[name] for name in plan.metrics if name in known}
-    loaded = _assemble(built, plan, data, _given_before(kept), None, kept.rows, False, metrics)
-    loaded._trains_from = plan.phases[-1].trains_from if plan.phases else loaded._trains_from
+    trains_from = plan.phases[-1].trains_from if plan.phases else None
+    rows, start = kept.rows, read_start(kept)
+    if data is not None and data.plan != kept.plan.data:
+        data = replace(data, plan=replace(data.plan, task=kept.plan.data.task))
+        built, plan, rows = _taken_further(kept, built, plan, data)
+        start = {name: tensor.clone() for name, tensor in built.model.state_dict().items()}
+    loaded = _assemble(built, plan, data, _given_before(kept), None, rows, False, metrics)
+    loaded._start = start
+    loaded._trains_from = loaded._trains_from if trains_from is None else trains_from
     return loaded
+
+
+def _check_data(kept: Run, data: Data) -> None:
+    old, missing = kept.plan.data, [name for name in kept.plan.data.classes if name not in data.classes]
+    if data.plan.listing_sha256 and data.plan.listing_sha256 == old.listing_sha256 and data.plan.split != old.split:
+        raise RunError(
+            f"{kept.folder} was trained on the same files under the split {old.split}; the data has {data.plan.split}. Items that it learned "
+            "would be held out now, and its metrics flatter. Give sheer.images the split of the run."
+        )
+    if data.plan.task.name != old.task.name or missing or (old.task.name == "regress" and data.classes != old.classes):
+        raise RunError(
+            f"{kept.folder} knows {', '.join(old.classes)} (task {old.task.name!r}); the data has {', '.join(data.classes)} "
+            f"(task {data.plan.task.name!r}). Data for a trained model has all the classes that it knows, and may have new ones."
+        )
+
+
+def _taken_further(kept: Run, built: Built, plan: Plan, data: Data) -> tuple[Built, Plan, tuple[Row, ...]]:
+    """A new plan that starts from the run's weights, for other data than the run's; classes may have been added."""
+    grow_head(built.model, plan, data.classes)
+    tensors = tensor_facts(built.model, plan.model.stages, plan.model.undecayed)
+    start = weights_sha256(built.model)
+    part = Part(name="run", settings=(("plan", kept.record.plan_hash), ("weights_sha256", kept.record.weights_sha256)))
+    reasons = {
+        "weights": Origin(field="weights", by="you", reason="the weights of a run, taken further on other data"),
+        "weights_sha256": Origin(field="weights_sha256", by="measured", reason="over all tensors before training"),
+    }
+    origins = tuple(reasons.get(origin.field, origin) for origin in plan.model.origins)
+    model = replace(plan.model, weights=part, weights_sha256=start, origins=origins)
+    label = f"run {kept.record.plan_hash}"
+    return replace(built, plan=model, tensors=tensors, weights_label=label), replace(plan, model=model, data=data.plan, phases=()), ()
 
 
 def _there(device: str) -> bool:

@@ -70,6 +70,7 @@ class Learner:
         self.model, self.data, self.history = model, data, list(rows)
         self._metrics = dict(metrics)
         self._plan, self._tensors, self._inputs, self._label = plan, tensors, inputs, weights_label
+        self._start: dict[str, torch.Tensor] | None = None
         self._given, self._made_by, self._out, self._quiet = given, made_by, out, quiet
         self._trains_from = len(plan.model.stages) - 1 if plan.model.head else 0
         self._seconds, self._contents, self._stop = 0.0, list[str](), "nothing was trained"
@@ -174,7 +175,7 @@ class Learner:
         started = time.perf_counter()
         feeds = prepared_feeds(self.data, plan, first)
         if self._out is not None:
-            begin(self._out, plan, self.history, self._listing())
+            begin(self._out, plan, self.history, self._listing(), self._start)
         observers: list[Callback] = [] if self._quiet else [Progress()]
         if self._out is not None:
             observers.append(HistoryFile(self._out / "history.csv"))
@@ -226,7 +227,7 @@ class Learner:
         """
         root = Path(folder).expanduser()
         check_free(root)
-        begin(root, self._plan, self.history, self._listing())
+        begin(root, self._plan, self.history, self._listing(), self._start)
         finish(root, self.model, self._record())
         return root
 

@@ -12,22 +12,29 @@ from sheer.plan.plan import Phase, Plan
 from sheer.task import losses, metrics, tasks
 
 
-def render_constants(plan: Plan, items: str) -> str:
-    """The plan's values as Python, one assignment each; `items` is the name of the CSV file beside the script, or ""."""
+def render_constants(plan: Plan, items: str, start: str) -> str:
+    """The plan's values as Python, one assignment each; `items` and `start` are names of files beside the script, or ""."""
     split, model = plan.data.split.options(), plan.model
     parted = plan.data.split.name == "folders"
     rows: dict[str, str] = {}
     if model.head is None:
-        rows |= {"MAKE": model.name.partition(":")[2], "INITIAL_SHA256": repr(model.weights_sha256)}
+        rows |= {"MAKE": model.name.partition(":")[2]}
+    if model.head is None or start:
+        rows |= {"INITIAL_SHA256": repr(model.weights_sha256)}
+    if start:
+        rows |= {"START": repr(start)}
     if model.head is not None:
         rows |= {
             "NAME": repr(model.name.partition(":")[2]),
             "KIND": repr(model.kind),
             "NODE": repr(model.node),
             "FEATURES": repr(model.features),
+            "HEAD": repr(heads.HEADS[model.head.name](**model.head.options())),  # type: ignore[arg-type]
+        }
+    if model.head is not None and not start:
+        rows |= {
             "BODY_SHA256": repr(model.weights_sha256),
             "BODY_WEIGHTS": repr(backbones.WEIGHTS[model.weights.name](**model.weights.options())),
-            "HEAD": repr(heads.HEADS[model.head.name](**model.head.options())),  # type: ignore[arg-type]
         }
     rows |= {
         "STAGES": repr(tuple(stage.prefixes for stage in model.stages)),

@@ -124,7 +124,7 @@ def eject(run: str | Path, script: str | Path, *, objects: Mapping[str, Callable
     """Write a finished run as one plain PyTorch script that gives the same weights bit for bit.
 
     Run it as `python SCRIPT FOLDER --out DIR`. Where the run's items came from a table or a list, they are written
-    beside it as SCRIPT_items.csv. It imports torch, timm or torchvision, numpy and pillow, never sheer.
+    beside it as SCRIPT_items.csv; where it started from another run's weights, those as SCRIPT_start.safetensors. It imports torch, timm or torchvision, numpy and pillow, never sheer.
 
     Args:
         run: The run folder.
@@ -141,25 +141,28 @@ def eject(run: str | Path, script: str | Path, *, objects: Mapping[str, Callable
         raise EjectError(f"{target} exists. Nothing was overwritten: give another name, or remove it.")
     if kept.record.stop_reason != "plan completed":
         raise EjectError(f"{run} did not complete its plan ({kept.record.stop_reason}), so a script would do more than it did.")
-    listed = kept.folder / "items.csv"
-    beside = target.with_name(f"{target.stem}_items.csv")
-    if listed.is_file() and beside.exists():
-        raise EjectError(f"{beside} exists, where the script's list of items would lie. Nothing was overwritten: give another name.")
-    text = script_text(kept, objects or {}, beside.name if listed.is_file() else "")
+    beside = {
+        name: target.with_name(f"{target.stem}_{name}") for name in ("items.csv", "start.safetensors") if (kept.folder / name).is_file()
+    }
+    for path in beside.values():
+        if path.exists():
+            raise EjectError(f"{path} exists, where a file of the script would lie. Nothing was overwritten: give another name.")
+    text = script_text(kept, objects or {}, {name: path.name for name, path in beside.items()})
     try:
         target.write_text(text)
-        if listed.is_file():
-            beside.write_bytes(listed.read_bytes())
+        for name, path in beside.items():
+            path.write_bytes((kept.folder / name).read_bytes())
     except OSError as error:
         raise EjectError(f"{target} cannot be written: {error}") from error
     return target
 
 
-def script_text(kept: Run, objects: Mapping[str, Callable[..., object]], items: str) -> str:
-    """The whole script as text; `items` is the name of the CSV file beside it that lists the items, or ""."""
+def script_text(kept: Run, objects: Mapping[str, Callable[..., object]], beside: Mapping[str, str]) -> str:
+    """The whole script as text; `beside` has the names of the files beside it, by their names in the run folder."""
     plan, record = kept.plan, kept.record
     if not plan.phases:
         raise EjectError(f"{kept.folder} has no phases: there is nothing to train.")
+    items, start = beside.get("items.csv", ""), beside.get("start.safetensors", "")
     if not plan.data.source.startswith("folder ") and not items:
         raise EjectError(
             f"{kept.folder} was trained on {plan.data.source}, which a script cannot read. Save the pictures as "
@@ -168,9 +171,9 @@ def script_text(kept: Run, objects: Mapping[str, Callable[..., object]], items: 
     own = own_definitions(plan, objects)
     before, _, rest = inspect.getsource(main_template).partition(BEGIN)
     _, _, after = rest.partition(END)
-    after = after.replace("model = make_timm_model()", f"model = {_maker(plan)}()")
+    after = after.replace("model = make_timm_model()", f"model = {_maker(plan)}{'_of_run' if start else ''}()")
     after = after.replace(" = find_photos(root)", " = find_listed(root)") if items else after
-    constants = render_constants(plan, items)
+    constants = render_constants(plan, items, start)
     parts = definitions(before + after)
     wanted = _names(ast.parse(constants)) | {"main"}
     leaves = [item for leaf in LEAVES for item in definitions(inspect.getsource(leaf))]

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from sheer.data.augment import Flip
@@ -86,6 +87,7 @@ SHARE = 0.2
 SPLIT_SEED = 0
 LISTING_SHA256 = ""
 ITEMS = ""
+START = ""
 SEED = 0
 DEVICE = "cpu"
 THREADS = 2
@@ -137,6 +139,30 @@ def make_own_model() -> nn.Module:
     model = MAKE()
     if weights_sha256(model) != INITIAL_SHA256:
         sys.exit("Your module does not start from the weights of the run: their SHA-256 is another.")
+    return model
+
+
+def make_timm_model_of_run() -> nn.Module:
+    """timm's body and the head with the weights of the run that was taken further."""
+    return load_start(nn.Sequential(OrderedDict(body=timm_body(NAME, KIND), head=HEAD.build(FEATURES, len(CLASSES), KIND))))
+
+
+def make_torchvision_model_of_run() -> nn.Module:
+    """torchvision's body and the head with the weights of the run that was taken further."""
+    body = TorchvisionBody(torchvision_whole(NAME), NODE)
+    return load_start(nn.Sequential(OrderedDict(body=body, head=HEAD.build(FEATURES, len(CLASSES), KIND))))
+
+
+def make_own_model_of_run() -> nn.Module:
+    """Your own module with the weights of the run that was taken further."""
+    return load_start(MAKE())
+
+
+def load_start(model: nn.Module) -> nn.Module:
+    """The model with the weights in the file beside this script, proved to be those that the run started from."""
+    model.load_state_dict(load_file(os.path.join(os.path.dirname(os.path.abspath(__file__)), START)))
+    if weights_sha256(model) != INITIAL_SHA256:
+        sys.exit(f"{START} does not hold the weights that the run started from: their SHA-256 is another.")
     return model
 
 

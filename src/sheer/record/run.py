@@ -1,5 +1,6 @@
 """What happened: rows of history, the record, and the run folder that holds them.
 
+start.safetensors     the weights that the plan starts from, where they are those of another run
 items.csv             the items, where class folders do not list them
 plan.json             what was done, every decision with its origin
 history.csv           a row an epoch
@@ -141,7 +142,7 @@ def _history_text(plan: Plan, rows: Sequence[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def begin(folder: Path, plan: Plan, rows: Sequence[Row], listing: str) -> None:
+def begin(folder: Path, plan: Plan, rows: Sequence[Row], listing: str, start: dict[str, torch.Tensor] | None) -> None:
     """Make a run folder, or take a plan further in the folder of its own learner: plan and rows so far, no record.
 
     Raises:
@@ -150,6 +151,8 @@ def begin(folder: Path, plan: Plan, rows: Sequence[Row], listing: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "record.json").unlink(missing_ok=True)
+        if start is not None:
+            save_file(_unshared(start), folder / "start.safetensors")
         if listing:
             write_atomically(folder / "items.csv", listing.encode("utf-8", "surrogateescape"))
         write_atomically(folder / "plan.json", plan.to_json().encode())
@@ -256,6 +259,12 @@ def _row_from(cells: dict[str, str], metrics: tuple[str, ...]) -> Row:
         seconds=float(cells["seconds"]),
         weights_sha256=cells["weights_sha256"],
     )
+
+
+def read_start(run: Run) -> dict[str, torch.Tensor] | None:
+    """The weights that the plan starts from, where they are those of another run; else None."""
+    path = run.folder / "start.safetensors"
+    return dict(load_file(path)) if path.is_file() else None
 
 
 def load_weights(run: Run, model: nn.Module) -> None:
