@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sheer.api import learner, load
 from sheer.cli import demo
+from sheer.cli.report import report
 from sheer.data.block import images
 from sheer.errors import SheerError
 from sheer.export.eject import eject
@@ -64,6 +65,10 @@ def _parser() -> argparse.ArgumentParser:
     judged.add_argument("folder", help="class folders")
     judged.add_argument("--json", action="store_true", help="print the metrics as JSON")
     judged.add_argument("--device", choices=DEVICES)
+    reported = commands.add_parser("report", help="what a finished run gets right, wrong and how surely")
+    reported.add_argument("run", help="the run folder")
+    reported.add_argument("--data", metavar="FOLDER", help="the folder learned from, or other class folders to judge it on")
+    reported.add_argument("--device", choices=DEVICES)
     ejected = commands.add_parser("eject", help="write a finished run as one plain PyTorch script")
     ejected.add_argument("run", help="the run folder")
     ejected.add_argument("script", help="the file to write")
@@ -178,6 +183,12 @@ def run_evaluate(args: argparse.Namespace) -> int:
     return 0
 
 
+def run_report(args: argparse.Namespace) -> int:
+    """`sheer report RUN`."""
+    print(report(args.run, args.data, args.device))
+    return 0
+
+
 def run_eject(args: argparse.Namespace) -> int:
     """`sheer eject RUN SCRIPT`."""
     script = eject(args.run, args.script)
@@ -191,6 +202,7 @@ COMMANDS = {
     "plan": run_plan,
     "predict": run_predict,
     "evaluate": run_evaluate,
+    "report": run_report,
     "eject": run_eject,
 }
 

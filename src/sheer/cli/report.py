@@ -1,0 +1,70 @@
+"""The text of `sheer report`: what a finished run says of the items it was not trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sheer.api import load
+from sheer.data.block import images
+from sheer.data.folders import listing_hash, photo_files
+from sheer.data.sources import Data
+from sheer.errors import DataError
+from sheer.interpret.interpretation import Interpretation
+from sheer.plan.plan import Plan
+from sheer.plan.table import columns
+from sheer.record.run import read_run
+from sheer.task.metrics import wilson_interval
+
+
+def report(run: str, data: str | None, device: str | None) -> str:
+    """The last epoch as recorded; with the folder `data`, metrics, classes, confusions, worst items and calibration.
+
+    Where `data` is the very folder that was learned from, the items that the plan held out are judged; any other
+    folder of class folders is judged whole.
+    """
+    if data is None:
+        return _recorded(run)
+    learn = load(run, device=device)
+    if learn.plan().data.task.name != "classify":
+        raise DataError("sheer report --data is for class folders; for other tasks: sheer.load(run, data=...).interpret().report().")
+    again = _held_out_as_before(data, learn.plan())
+    if again is None:
+        head = f"All labelled photographs of {data} (not the folder that the run learned from)"
+        table = learn.evaluate(data)
+    else:
+        learn.data = again
+        head, table = f"The {len(again.valid)} items of {data} that the plan held out", learn.validate()
+    return f"{head}\n\n{Interpretation(table=table).report()}"
+
+
+def _held_out_as_before(folder: str, plan: Plan) -> Data | None:
+    """The folder split as the plan says, where it holds the same files and sizes as then; else None."""
+    split, root = plan.data.split.options(), Path(folder).expanduser()
+    if plan.data.split.name not in ("folders", "stratified", "random") or not root.is_dir():
+        return None
+    parts = [str(part) for part in (split.get("train"), split.get("valid"), split.get("part")) if part] or [""]
+    if not all((root / part).is_dir() for part in parts):
+        return None
+    paths = [path for part in parts for path, _ in photo_files(str(root), part)]
+    if listing_hash(str(root), paths) != plan.data.listing_sha256:
+        return None
+    if plan.data.split.name == "folders":
+        return images(folder, profile=plan.profile)
+    share, seed = split["share"], split["seed"]
+    assert isinstance(share, float) and isinstance(seed, int)
+    return images(folder, valid=share, split=plan.data.split.name, seed=seed, profile=plan.profile)
+
+
+def _recorded(run: str) -> str:
+    kept = read_run(run)
+    held = kept.plan.data.valid_items
+    if not kept.rows:
+        return f"{run} was never trained, so it has no epochs to report. Its plan: sheer.load({run!r}).plan()."
+    last = kept.rows[-1]
+    rows = [["train_loss", f"{last.train_loss:.4f}", ""], ["valid_loss", f"{last.valid_loss:.4f}", ""]]
+    for name, value in last.metrics.items():
+        interval = "95 % interval {:.4f} to {:.4f}".format(*wilson_interval(round(value * held), held)) if name == "accuracy" else ""
+        rows.append([name, f"{value:.4f}", interval])
+    table = columns((f"epoch {last.epoch}", "value", f"of {held} held-out items"), rows, right=(1,))
+    head = f"{run}: {kept.record.stop_reason}, {len(kept.rows)} epochs"
+    return f"{head}\n{table}\nEverything else needs the items: sheer report {run} --data FOLDER"
