@@ -124,7 +124,8 @@ def eject(run: str | Path, script: str | Path, *, objects: Mapping[str, Callable
     """Write a finished run as one plain PyTorch script that gives the same weights bit for bit.
 
     Run it as `python SCRIPT FOLDER --out DIR`. Where the run's items came from a table or a list, they are written
-    beside it as SCRIPT_items.csv; where it started from another run's weights, those as SCRIPT_start.safetensors. It imports torch, timm or torchvision, numpy and pillow, never sheer.
+    beside it as SCRIPT_items.csv; where it started from another run's weights, those as SCRIPT_start.safetensors.
+    It imports torch, timm or torchvision, numpy and pillow, never sheer.
 
     Args:
         run: The run folder.
