@@ -11,16 +11,20 @@ import torch
 
 from sheer.data.sources import Data
 from sheer.errors import ModelError, PlanError, RunError, nearest
-from sheer.learner import Learner, Source, own_module
+from sheer.learner import Learner
 from sheer.loop.engine import choose_numerics
-from sheer.model.build import Built, build_named, build_own, tensor_facts
+from sheer.model.build import Built, build_named, tensor_facts
 from sheer.model.growing import grow_head
 from sheer.model.hashing import weights_sha256
 from sheer.model.heads import HEADS
+from sheer.model.inputs import choose_channels, extended
+from sheer.model.own import WantedHead, build_own
 from sheer.model.rebuild import rebuild
+from sheer.model.surgery import probe_images
 from sheer.plan.plan import Origin, Part, Plan
 from sheer.plan.profiles import profile_named
 from sheer.plan.recipes import Given
+from sheer.record.own import HeadMaker, Source, own_module
 from sheer.record.run import Row, Run, check_free, load_weights, read_run, read_start
 from sheer.task.metrics import METRICS, Metric
 
@@ -31,7 +35,9 @@ def learner(
     *,
     weights: str = "default",
     profile: str = "default",
-    head: str | None = None,
+    head: str | HeadMaker | None = None,
+    channels: int | None = None,
+    channel_init: str | None = None,
     seed: int = 0,
     device: str | None = None,
     out: str | Path | None = None,
@@ -50,10 +56,15 @@ def learner(
     Args:
         data: From `sheer.images` or `sheer.arrays`.
         model: A timm or torchvision name (a bare one means timm first), an `nn.Module` that ends in one
-            score a class, or a function that makes one (only then can the run be ejected).
+            score a class, or a function that makes one (only then can the run be ejected). With `head` your
+            module is a body: it must give a map (N, C, H, W) or a vector (N, C).
         weights: `default` (the library's own download), `package`, `none`, or a file.
         profile: `default` or `fastai-2.8`.
-        head: A name from HEADS; the profile's where not given.
+        head: A name from HEADS, or your own function of (features, classes) that returns a module for what the
+            body gives; the profile's where not given.
+        channels: Of the pictures; what the data has where not given. Photographs have three.
+        channel_init: The rule of CHANNEL_INITS (`zero`, `tile`, `mean`) that gives a named network's first
+            convolution its weights for other than three channels; the profile's where not given.
         seed: Of every random stream.
         device: `cpu`, `cuda` or `mps`; the fastest there where not given.
         out: The run folder; without one nothing is written until `save`.
@@ -70,28 +81,34 @@ def learner(
     constants = profile_named(profile)
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise PlanError(f"seed={seed!r}: give a whole number of at least 0.")
-    if head is not None and head not in HEADS:
-        raise PlanError(f"head={head!r} is no head. {nearest(head, HEADS)}")
+    wanted_head = _wanted_head(head)
     folder = Path(out).expanduser() if out is not None else None
     if folder is not None:
         check_free(folder)
     pictures = data.arrays is None or data.arrays.dtype == torch.uint8
     numerics = choose_numerics(device, constants, pictures=pictures)
+    planes = choose_channels(data.arrays, channels, channel_init, constants, named=isinstance(model, str))
     if isinstance(model, str):
-        part = Part(name=head) if head else None
         built = build_named(
             model,
             weights=weights,
             classes=len(data.classes),
             profile=constants,
-            head=part,
+            head=wanted_head.part if wanted_head else None,
             seed=seed,
             head_by="you" if head else "default",
+            channels=planes,
+            make_head=wanted_head.make if wanted_head else None,
         )
-    elif head is not None or weights != "default":
-        raise ModelError("head and weights are for models by name; your own module is taken whole, with the weights it has.")
+    elif weights != "default":
+        raise ModelError(f"weights={weights!r} is for models by name; your own module keeps the weights it has.")
     else:
-        built = build_own(model, seed=seed)
+        arrays = data.arrays
+        side = int(arrays.shape[-1]) if arrays is not None else size or 160
+        sample = probe_images(side, planes.count) if arrays is None or arrays.dtype == torch.uint8 else arrays[:2]
+        built = build_own(model, seed=seed, classes=len(data.classes), channels=planes, head=wanted_head, sample=sample)
+    if pictures:
+        built = replace(built, inputs=extended(built.inputs, planes.count, _training_pixels(data)))
     task = data.plan.task.name
     default_metrics = cast(tuple[str, ...], constants.value(f"metrics.{task}"))
     functions = _metric_functions(default_metrics if metrics is None else metrics, task)
@@ -127,6 +144,31 @@ def learner(
     return _assemble(built, plan, data, given, folder, (), quiet, functions)
 
 
+def _wanted_head(head: str | HeadMaker | None) -> WantedHead | None:
+    """The head that was given, by name or as a function.
+
+    Raises:
+        PlanError: a name that is not known, or an object that is no function of (features, classes).
+    """
+    if head is None:
+        return None
+    if isinstance(head, str):
+        if head not in HEADS:
+            raise PlanError(f"head={head!r} is no head. {nearest(head, HEADS)}")
+        return WantedHead(part=Part(name=head), make=None)
+    name = getattr(head, "__name__", "")
+    if not callable(head) or not name:
+        raise PlanError(f"head={head!r}: give a name from HEADS, or a function of (features, classes) that returns a torch.nn.Module.")
+    return WantedHead(part=Part(name=f"function:{name}"), make=head)
+
+
+def _training_pixels(data: Data | None) -> torch.Tensor | None:
+    """The training items of pictures in memory, uint8 (N, C, S, S); None for anything else."""
+    if data is None or data.arrays is None or data.arrays.dtype != torch.uint8:
+        return None
+    return data.arrays[torch.from_numpy(data.train)]
+
+
 def _metric_functions(wanted: Sequence[str | Metric], task: str) -> dict[str, Metric]:
     """The metrics by name, in order; PlanError for a name that is none for the task, or a function that has none."""
     found: dict[str, Metric] = {}
@@ -159,6 +201,7 @@ def _assemble(
         data=data,
         given=given,
         made_by=built.made_by,
+        made_head=built.made_head,
         out=out,
         rows=rows,
         quiet=quiet,
@@ -175,7 +218,7 @@ def load(
         run: The run folder.
         data: To train on or validate with. Where it is not the run's own, a new plan starts from the run's weights;
             it must have all classes of the run, and may have new ones: the old ones' rows of the head are kept.
-        objects: Your own module's class or function, and your own metrics, under their names, for runs that used them.
+        objects: Your own module's class or function, your own head and your own metrics, under their names, for runs that used them.
         device: Another device than the run's to predict on.
 
     Raises:
@@ -187,9 +230,16 @@ def load(
         _check_data(kept, data)
     name = kept.plan.model.name.partition(":")[2]
     made_by = cast(Source | None, (objects or {}).get(name))
-    if made_by is not None and kept.record.own_module is not None and own_module(made_by) != kept.record.own_module:
-        raise RunError(f"{run}: the source of {name!r} is not what the run was made with. Give the module as it was then.")
-    built = rebuild(kept.plan, made_by)
+    head_name = kept.record.own_head.name if kept.record.own_head else ""
+    made_head = cast(HeadMaker | None, (objects or {}).get(head_name))
+    for given, was in ((made_by, kept.record.own_module), (made_head, kept.record.own_head)):
+        if given is not None and was is not None and own_module(given) != was:
+            raise RunError(f"{run}: the source of {was.name!r} is not what the run was made with. Give it as it was then.")
+    built = rebuild(kept.plan, made_by, made_head)
+    inputs = extended(built.inputs, kept.plan.model.channels, _training_pixels(data))
+    if kept.plan.phases:
+        inputs = replace(inputs, mean=kept.plan.phases[-1].mean, std=kept.plan.phases[-1].std)
+    built = replace(built, inputs=inputs)
     load_weights(kept, built.model)
     plan = kept.plan
     if device is not None or not _there(plan.numerics.device):

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
@@ -35,10 +32,9 @@ from sheer.plan.plan import Phase, Plan
 from sheer.plan.profiles import Profile, profile_named
 from sheer.plan.rates import Rate
 from sheer.plan.recipes import Draft, Given
-from sheer.record.run import Module, Record, Row, begin, check_free, finish, make_record
+from sheer.record.own import HeadMaker, Source, own_module
+from sheer.record.run import Record, Row, begin, check_free, finish, make_record
 from sheer.task.metrics import Metric
-
-Source = nn.Module | Callable[[], nn.Module]
 
 
 class Learner:
@@ -62,6 +58,7 @@ class Learner:
         data: Data | None,
         given: Given,
         made_by: Source | None,
+        made_head: HeadMaker | None,
         out: Path | None,
         rows: Sequence[Row],
         quiet: bool,
@@ -71,7 +68,7 @@ class Learner:
         self._metrics = dict(metrics)
         self._plan, self._tensors, self._inputs, self._label = plan, tensors, inputs, weights_label
         self._start: dict[str, torch.Tensor] | None = None
-        self._given, self._made_by, self._out, self._quiet = given, made_by, out, quiet
+        self._given, self._made_by, self._made_head, self._out, self._quiet = given, made_by, made_head, out, quiet
         self._trains_from = len(plan.model.stages) - 1 if plan.model.head else 0
         self._seconds, self._contents, self._stop = 0.0, list[str](), "nothing was trained"
         self._known = _tensor_hashes(model)
@@ -117,10 +114,10 @@ class Learner:
         if phase.steps_per_epoch < 1:
             raise PlanError(f"{self._plan.data.train_items} items make no batch of {phase.batch_size}: give a smaller batch size.")
         augmentations_of(phase)
-        sample = probe_images(phase.size)
+        sample = probe_images(phase.size, self._plan.model.channels or 3)
         if self.data is not None and self.data.arrays is not None:
             arrays = self.data.arrays
-            sample = arrays[:2] if arrays.dtype != torch.uint8 else probe_images(arrays.shape[-1])
+            sample = arrays[:2] if arrays.dtype != torch.uint8 else probe_images(arrays.shape[-1], arrays.shape[1])
         check_inputs(self.model, self._plan.model, sample, len(self.classes))
 
     def fine_tune(
@@ -205,8 +202,15 @@ class Learner:
 
     def _record(self) -> Record:
         own = own_module(self._made_by) if self._made_by is not None else None
+        own_head = own_module(self._made_head) if self._made_head is not None else None
         return make_record(
-            plan=self._plan, model=self.model, contents=self._contents, stop_reason=self._stop, seconds=self._seconds, own_module=own
+            plan=self._plan,
+            model=self.model,
+            contents=self._contents,
+            stop_reason=self._stop,
+            seconds=self._seconds,
+            own_module=own,
+            own_head=own_head,
         )
 
     def write_to(self, folder: str | Path) -> Learner:
@@ -330,13 +334,3 @@ def _merged(first: Given, second: Given) -> Given:
     """What the recipe's caller gave, and where that is silent what the learner's maker gave."""
     values = {name: value for name, value in vars(second).items() if getattr(first, name) is None}
     return replace(first, **values)
-
-
-def own_module(made_by: Source) -> Module:
-    """Name and source hash of a module's class or of the function that makes it; "" where the source is not to be had."""
-    target = type(made_by) if isinstance(made_by, nn.Module) else made_by
-    try:
-        source = inspect.getsource(cast(type, target))
-    except (OSError, TypeError):
-        source = ""
-    return Module(name=getattr(target, "__name__", "?"), source_sha256=hashlib.sha256(source.encode()).hexdigest() if source else "")

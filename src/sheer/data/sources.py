@@ -33,7 +33,7 @@ class Data:
 
     `targets` int64 (items,) class numbers, or float32 (items, labels) of 0 and 1, or float32 (items,
     numbers); `train` and `valid` int64 positions of items; `paths` relative to `root`
-    for photographs; `arrays` (items, ...) for data in memory, uint8 (N, 3, S, S) if they are pictures;
+    for photographs; `arrays` (items, ...) for data in memory, uint8 (N, C, S, S) if they are pictures;
     `opened` gives the picture of a path where it is no file; `listing` is the CSV text that lists the items
     where class folders do not.
     """
@@ -222,7 +222,7 @@ def arrays(
     seed: int = 0,
     profile: str = "default",
 ) -> Data:
-    """Items in memory: `inputs` (items, ...), uint8 (items, 3, S, S) if they are pictures, and class numbers (items,).
+    """Items in memory: `inputs` (items, ...), uint8 (items, channels, S, S) if they are pictures, and class numbers (items,).
 
     Float inputs enter the network as they are; pictures are augmented and normalised like photographs.
     A run on arrays has everything but an ejected script, which reads folders.
@@ -235,8 +235,8 @@ def arrays(
         raise DataError(f"{len(inputs)} inputs and labels of shape {numbers.shape}: give one class number an item.")
     if numbers.dtype.kind not in "iu" or numbers.size == 0 or numbers.min() < 0:
         raise DataError(f"labels of type {numbers.dtype}: give class numbers, whole numbers from 0.")
-    if inputs.dtype == torch.uint8 and (inputs.ndim != 4 or inputs.shape[1] != 3 or inputs.shape[2] != inputs.shape[3]):
-        raise DataError(f"uint8 inputs of shape {tuple(inputs.shape)}: pictures are (items, 3, side, side).")
+    if inputs.dtype == torch.uint8 and (inputs.ndim != 4 or inputs.shape[1] < 1 or inputs.shape[2] != inputs.shape[3]):
+        raise DataError(f"uint8 inputs of shape {tuple(inputs.shape)}: pictures are (items, channels, side, side).")
     if classes is not None and len(classes) <= int(numbers.max()):
         raise DataError(f"{len(classes)} class names, but a label is {int(numbers.max())}: labels count from 0.")
     names = tuple(classes) if classes is not None else tuple(str(number) for number in range(int(numbers.max()) + 1))

@@ -7,8 +7,9 @@ import textwrap
 from sheer.data import augment, pixels, splits
 from sheer.loop import optimizers
 from sheer.model import backbones, heads
+from sheer.model.rebuild import OWN
 from sheer.plan import schedules
-from sheer.plan.plan import Phase, Plan
+from sheer.plan.plan import Part, Phase, Plan
 from sheer.task import losses, metrics, tasks
 
 
@@ -17,25 +18,26 @@ def render_constants(plan: Plan, items: str, start: str) -> str:
     split, model = plan.data.split.options(), plan.model
     parted = plan.data.split.name == "folders"
     rows: dict[str, str] = {}
-    if model.head is None:
-        rows |= {"MAKE": model.name.partition(":")[2]}
+    kind, _, name = model.name.partition(":")
+    if kind in OWN:
+        rows |= {"MAKE": name}
     if model.head is None or start:
         rows |= {"INITIAL_SHA256": repr(model.weights_sha256)}
     if start:
         rows |= {"START": repr(start)}
     if model.head is not None:
         rows |= {
-            "NAME": repr(model.name.partition(":")[2]),
+            "NAME": repr(name),
             "KIND": repr(model.kind),
-            "NODE": repr(model.node),
             "FEATURES": repr(model.features),
-            "HEAD": repr(heads.HEADS[model.head.name](**model.head.options())),  # type: ignore[arg-type]
+            "HEAD": _head_text(model.head),
         }
+    if model.head is not None and kind not in OWN:
+        rows |= {"NODE": repr(model.node)}
     if model.head is not None and not start:
-        rows |= {
-            "BODY_SHA256": repr(model.weights_sha256),
-            "BODY_WEIGHTS": repr(backbones.WEIGHTS[model.weights.name](**model.weights.options())),
-        }
+        rows |= {"BODY_SHA256": repr(model.weights_sha256)}
+    if model.head is not None and kind not in OWN and not start:
+        rows |= {"BODY_WEIGHTS": repr(backbones.WEIGHTS[model.weights.name](**model.weights.options()))}
     rows |= {
         "STAGES": repr(tuple(stage.prefixes for stage in model.stages)),
         "UNDECAYED": repr(model.undecayed),
@@ -63,6 +65,12 @@ def render_constants(plan: Plan, items: str, start: str) -> str:
     }
     phases = "\n".join(_phase_text(phase) for phase in plan.phases)
     return "\n".join(f"{name} = {value}" for name, value in rows.items()) + f"\nPHASES = (\n{phases}\n)"
+
+
+def _head_text(head: Part) -> str:
+    """The head's constructor call: a library's, or around your own function."""
+    kind, _, name = head.name.partition(":")
+    return f"OwnHead(make={name})" if kind == "function" else repr(heads.HEADS[head.name](**head.options()))  # type: ignore[arg-type]
 
 
 def _metric_name(plan: Plan, name: str) -> str:

@@ -18,7 +18,8 @@ from sheer.export import main_template
 from sheer.export.constants import render_constants
 from sheer.interpret import attribution
 from sheer.loop import optimizers, step
-from sheer.model import backbones, hashing, heads, stages
+from sheer.model import backbones, channels, hashing, heads, stages
+from sheer.model.rebuild import OWN
 from sheer.plan import schedules
 from sheer.plan.plan import Plan
 from sheer.record.run import Run, read_run
@@ -32,6 +33,7 @@ LEAVES: tuple[ModuleType, ...] = (
     augment,
     photos,
     backbones,
+    channels,
     hashing,
     heads,
     stages,
@@ -226,16 +228,18 @@ def _names(tree: ast.AST) -> frozenset[str]:
 
 def _maker(plan: Plan) -> str:
     library, _, _name = plan.model.name.partition(":")
-    if plan.model.head is None:
-        return "make_own_model"
+    if library in OWN:
+        return "make_own_model" if plan.model.head is None else "make_own_body"
     return "make_timm_model" if library == "timm" else "make_torchvision_model"
 
 
 def own_definitions(plan: Plan, objects: Mapping[str, Callable[..., object]]) -> list[Definition]:
-    """The user's own module and metrics, functions or classes, with what they reach in their files, each once."""
+    """The user's own module, head and metrics, functions or classes, with what they reach in their files, each once."""
     wanted = [name for name in plan.metrics if name not in metrics.METRICS[plan.data.task.name]]
-    if plan.model.head is None:
-        kind, _, name = plan.model.name.partition(":")
+    kind, _, name = plan.model.name.partition(":")
+    if plan.model.head is not None and plan.model.head.name.startswith("function:"):
+        wanted.append(plan.model.head.name.partition(":")[2])
+    if kind in OWN:
         if kind == "module":
             raise EjectError(
                 f"The run used an instance of {name}; how it was made is not known. Pass sheer.learner a function that makes it."

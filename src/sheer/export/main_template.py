@@ -142,6 +142,12 @@ def make_own_model() -> nn.Module:
     return model
 
 
+def make_own_body() -> nn.Module:
+    """Your own module as the body, and the new head, each from its own random stream."""
+    reseed(stream_key(SEED, "init-body"), torch.device("cpu"))
+    return with_head(MAKE())
+
+
 def make_timm_model_of_run() -> nn.Module:
     """timm's body and the head with the weights of the run that was taken further."""
     return load_start(nn.Sequential(OrderedDict(body=timm_body(NAME, KIND), head=HEAD.build(FEATURES, len(CLASSES), KIND))))
@@ -156,6 +162,11 @@ def make_torchvision_model_of_run() -> nn.Module:
 def make_own_model_of_run() -> nn.Module:
     """Your own module with the weights of the run that was taken further."""
     return load_start(MAKE())
+
+
+def make_own_body_of_run() -> nn.Module:
+    """Your own module as the body and the head with the weights of the run that was taken further."""
+    return load_start(nn.Sequential(OrderedDict(body=MAKE(), head=HEAD.build(FEATURES, len(CLASSES), KIND))))
 
 
 def load_start(model: nn.Module) -> nn.Module:

@@ -57,7 +57,7 @@ def _one_item(
     """(seconds to train an item, seconds to validate one), and the bytes that backward keeps for it."""
     stages = [stage.prefixes for stage in plan.model.stages]
     count = max(2, min(phase.batch_size, 16))
-    inputs = torch.rand(count, 3, phase.size, phase.size, device=device).to(memory_format=picture_format)
+    inputs = torch.rand(count, plan.model.channels, phase.size, phase.size, device=device).to(memory_format=picture_format)
     target = torch.zeros(count, dtype=torch.int64, device=device)
     set_trainable(model, stages, phase.trains_from, phase.norm)
     set_modes(model, stages, phase.trains_from, phase.norm)

@@ -14,7 +14,8 @@ from torch import nn
 from sheer.errors import ModelError, WeightsError, first_line
 from sheer.model import backbones
 from sheer.model.hashing import tensors_sha256, weights_sha256
-from sheer.model.heads import HEADS
+from sheer.model.heads import HEADS, OwnHead
+from sheer.model.inputs import RGB, Channels, widened
 from sheer.model.pretrained import IMAGENET, check_reachable, choose_weights, input_facts, qualify
 from sheer.model.stages import early_prefixes, exempt_from_decay, is_norm, staged_parameters
 from sheer.model.surgery import Cut, cut_timm, cut_torchvision
@@ -24,11 +25,12 @@ from sheer.plan.profiles import Profile
 from sheer.streams import borrowed_generators, reseed, stream_key
 
 CPU = torch.device("cpu")
+HeadMaker = Callable[[int, int], nn.Module]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Built:
-    """A model with what the plan needs to know about it; `made_by` is the function or class you passed, if any."""
+    """A model with what the plan needs to know about it; `made_by` and `made_head` are what you passed, if anything."""
 
     model: nn.Module
     plan: ModelPlan
@@ -36,6 +38,7 @@ class Built:
     inputs: InputFacts
     weights_label: str
     made_by: Callable[[], nn.Module] | None
+    made_head: HeadMaker | None
 
 
 def stage_rules(library_name: str, name: str, network: nn.Module, rule: str, prefix: str) -> tuple[Stage, ...]:
@@ -71,7 +74,31 @@ def tensor_facts(model: nn.Module, stages: tuple[Stage, ...], undecayed: tuple[s
     )
 
 
-def build_named(name: str, *, weights: str, classes: int, profile: Profile, head: Part | None, seed: int, head_by: str) -> Built:
+def new_head(part: Part, make: HeadMaker | None, features: int, classes: int, kind: str) -> nn.Module:
+    """The head that the part names, or that your own function makes.
+
+    Raises:
+        ModelError: your function gives no module.
+    """
+    made: Any = OwnHead(make=make) if make is not None else HEADS[part.name](**part.options())  # type: ignore[arg-type]
+    head = made.build(features, classes, kind)
+    if not isinstance(head, nn.Module):
+        raise ModelError(f"head={part.name}: your function gives {type(head).__name__}; it must return a torch.nn.Module.")
+    return head
+
+
+def build_named(
+    name: str,
+    *,
+    weights: str,
+    classes: int,
+    profile: Profile,
+    head: Part | None,
+    seed: int,
+    head_by: str,
+    channels: Channels = RGB,
+    make_head: HeadMaker | None = None,
+) -> Built:
     """A timm or torchvision network, cut with proof, with a new head, on the CPU; the caller's generators are left alone.
 
     Raises:
@@ -91,11 +118,11 @@ def build_named(name: str, *, weights: str, classes: int, profile: Profile, head
         except Exception as error:  # torch, pickle, safetensors and hub clients raise their own; the cause is kept
             raise WeightsError(f"The weights {part} could not be loaded into {library_name}:{bare}: {first_line(error)}") from error
         cut = (cut_timm if library_name == "timm" else cut_torchvision)(whole, bare, inputs.size)
-        body = load_cut_body(library_name, bare, cut, whole)
+        body = widened(load_cut_body(library_name, bare, cut, whole), f"{library_name}:{bare}", channels.count, channels.rule)
         head_part = head or default_head(profile)
         reseed(stream_key(seed, "init-head"), CPU)
-        new_head = HEADS[head_part.name](**head_part.options()).build(cut.features, classes, cut.kind)  # type: ignore[arg-type]
-    model = nn.Sequential(OrderedDict(body=body, head=new_head))
+        top = new_head(head_part, make_head, cut.features, classes, cut.kind)
+    model = nn.Sequential(OrderedDict(body=body, head=top))
     prefix = "body." if library_name == "timm" else "body.net."
     stages = stage_rules(library_name, bare, whole, str(profile.value("stages")), prefix)
     own_list: Any = getattr(whole, "no_weight_decay", tuple)
@@ -109,6 +136,8 @@ def build_named(name: str, *, weights: str, classes: int, profile: Profile, head
         node=cut.node,
         features=cut.features,
         stride=cut.stride,
+        channels=channels.count,
+        channel_init=channels.rule,
         surgery=cut.surgery,
         head=head_part,
         stages=stages,
@@ -120,7 +149,8 @@ def build_named(name: str, *, weights: str, classes: int, profile: Profile, head
                 by="default" if weights == "default" else "you",
                 reason=f"{library_name}'s own" if weights == "default" else f"you gave weights={weights}",
             ),
-            *_measured_origins(),
+            *measured_origins(),
+            *channels.origins,
             Origin(field="head", by=head_by, reason=profile.reason("head.name") if head_by == "default" else "you gave it"),
             Origin(field="stages", by="default", reason=profile.reason("stages")),
         ),
@@ -133,10 +163,12 @@ def build_named(name: str, *, weights: str, classes: int, profile: Profile, head
         inputs=inputs,
         weights_label=label,
         made_by=None,
+        made_head=make_head,
     )
 
 
-def _measured_origins() -> tuple[Origin, ...]:
+def measured_origins() -> tuple[Origin, ...]:
+    """The origins of what was measured on the module, not decided."""
     return (
         Origin(field="weights_sha256", by="measured", reason="over the body's tensors before training"),
         Origin(field="licence", by="weights", reason="as the weights' source states it"),
@@ -162,50 +194,6 @@ def default_head(profile: Profile) -> Part:
         ("dropout", profile.value("head.dropout")),
     )
     return Part(name=str(profile.value("head.name")), settings=settings)
-
-
-def build_own(module: nn.Module | Callable[[], nn.Module], *, seed: int) -> Built:
-    """Your own module, taken whole: it must end in one score a class. A function or class is called without arguments.
-
-    Raises:
-        ModelError: what was passed does not give a module, or one without parameters.
-    """
-    made_by = None if isinstance(module, nn.Module) else module
-    with borrowed_generators(CPU):
-        reseed(stream_key(seed, "init-body"), CPU)
-        model = module if isinstance(module, nn.Module) else module()
-    if not isinstance(model, nn.Module):
-        raise ModelError(
-            f"model={module!r} gives {type(model).__name__}; pass a timm or torchvision name, a torch.nn.Module, or a "
-            "function without arguments that returns one."
-        )
-    stages = (Stage(name="model", prefixes=("",)),)
-    name = f"function:{getattr(made_by, '__name__', '?')}" if made_by else f"module:{type(model).__name__}"
-    plan = ModelPlan(
-        name=name,
-        weights=Part(name="given"),
-        weights_sha256=weights_sha256(model),
-        licence="yours",
-        kind="scores",
-        node="",
-        features=0,
-        stride=1,
-        surgery=None,
-        head=None,
-        stages=stages,
-        undecayed=(),
-        origins=(
-            Origin(field="name", by="you", reason="you passed it"),
-            Origin(field="weights", by="you", reason="as the module came"),
-            *_measured_origins(),
-            Origin(field="head", by="you", reason="the module ends in its own scores"),
-            Origin(field="stages", by="default", reason="a module of your own is one stage"),
-        ),
-    )
-    facts = tensor_facts(model, stages, ())
-    if not facts:
-        raise ModelError(f"{name} has no parameters, so there is nothing to train.")
-    return Built(model=model, plan=plan, tensors=facts, inputs=IMAGENET, weights_label="given", made_by=made_by)
 
 
 @torch.no_grad()

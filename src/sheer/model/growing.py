@@ -18,13 +18,15 @@ def grow_head(model: nn.Module, plan: Plan, classes: Sequence[str]) -> None:
     """Give the model's head an output a class: those of the plan's classes keep their rows, new ones start as a new head's do.
 
     Raises:
-        ModelError: the model is your own, whose head is not known.
+        ModelError: the model or its head is your own.
     """
     old = plan.data.classes
     if tuple(classes) == old:
         return
     if plan.model.head is None:
         raise ModelError(f"{plan.model.name} is a module of your own: it gives {len(old)} scores, the data has {len(classes)} classes.")
+    if plan.model.head.name not in HEADS:
+        raise ModelError(f"The head {plan.model.head.name} is your own: which of its rows are a class's is not known, so none is added.")
     builder = HEADS[plan.model.head.name](**plan.model.head.options())  # type: ignore[arg-type]
     with borrowed_generators(CPU):
         reseed(stream_key(plan.seed, "init-head"), CPU)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -89,6 +90,21 @@ class Linear:
         head = nn.Sequential(layers)
         init_head(head, 0.0)
         return head
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnHead:
+    """A head that your own function of (features, classes) makes; it gets what the body gives, a map or a vector.
+
+    >>> OwnHead(make=nn.Linear).build(8, 3, "vector").weight.shape
+    torch.Size([3, 8])
+    """
+
+    make: Callable[[int, int], nn.Module]
+
+    def build(self, features: int, classes: int, kind: str) -> nn.Module:
+        """The function's module."""
+        return self.make(features, classes)
 
 
 HEADS = {"concat_pool": ConcatPool, "linear": Linear}

@@ -174,11 +174,16 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
                 by="default" if given.augmentation is None else "you",
                 reason=profile.reason("augmentation") if given.augmentation is None else "you gave it",
             ),
-            Origin(field="mean", by="weights", reason=f"what the weights were trained with ({situation.inputs.source})"),
-            Origin(field="std", by="weights", reason=f"what the weights were trained with ({situation.inputs.source})"),
+            _statistics_origin("mean", situation.inputs),
+            _statistics_origin("std", situation.inputs),
         ),
     )
     return replace(phase, groups=groups_of(phase, situation))
+
+
+def _statistics_origin(field: str, inputs: InputFacts) -> Origin:
+    reason = f"what the weights were trained with ({inputs.source})" if inputs.statistics_by == "weights" else inputs.source
+    return Origin(field=field, by=inputs.statistics_by, reason=reason)
 
 
 def _loss(given: Given, profile: Profile, task: str) -> tuple[Part, Origin]:

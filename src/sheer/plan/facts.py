@@ -27,7 +27,7 @@ class TensorFact:
 @dataclass(frozen=True, kw_only=True)
 class InputFacts:
     """How the weights want their pictures: mean and std per channel for pixels in 0 .. 1, filter, crop
-    fraction, side in pixels, and whether only that side will do."""
+    fraction, side in pixels, and whether only that side will do. `statistics_by` says who decided mean and std."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -36,6 +36,7 @@ class InputFacts:
     size: int
     fixed_size: bool
     source: str
+    statistics_by: str = "weights"
 
 
 def joint_hash(tensors: Sequence[TensorFact]) -> str:

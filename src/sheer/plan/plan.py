@@ -72,7 +72,9 @@ class ModelPlan:
 
     `features` is the width that enters the head, `kind` "map" (N, C, H, W) or "vector" (N, C), or
     "scores" for a module that is taken whole; `node` is where torch.fx cuts ("" elsewhere);
-    `undecayed` are tensors that the network itself exempts from weight decay.
+    `channels` are those of the pictures (0 for inputs that are none), `channel_init` the rule of CHANNEL_INITS
+    that gave the first convolution its weights for them, or "kept"; `undecayed` are tensors that the
+    network itself exempts from weight decay.
     """
 
     name: str
@@ -83,6 +85,8 @@ class ModelPlan:
     node: str
     features: int
     stride: int
+    channels: int
+    channel_init: str
     surgery: Surgery | None
     head: Part | None
     stages: tuple[Stage, ...]

@@ -65,6 +65,7 @@ _SHARED = {
     "head.name": Setting(value="concat_pool", reason="max and average pooling see different things; two small layers"),
     "head.hidden": Setting(value=(512,), reason="one hidden layer of 512"),
     "head.dropout": Setting(value=0.5, reason="half of it before the hidden layer, all of it after"),
+    "channel_init": Setting(value="zero", reason="keeps what the weights know of red, green and blue; further channels start silent"),
     "valid": Setting(value=0.2, reason="a fifth is held out"),
     "loss.classify": Setting(value="cross_entropy", reason="one class an item"),
     "loss.tag": Setting(value="binary_cross_entropy", reason="each label by itself"),

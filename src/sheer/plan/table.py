@@ -95,6 +95,7 @@ def _model(plan: Plan) -> str:
         ("weights", f"{model.weights} sha256 {model.weights_sha256[:8]}", "weights"),
         ("licence", model.licence, "licence"),
         ("features", f"{model.features} ({model.kind})" + (f", stride {model.stride}" if model.kind == "map" else ""), "features"),
+        ("channels", f"{model.channels}, first convolution {model.channel_init}", "channels"),
         ("head", str(model.head) if model.head else "the module's own", "head"),
         ("stages", " | ".join(stage.name for stage in model.stages), "stages"),
     ]

@@ -50,7 +50,6 @@ class Row:
     weights_sha256: str
 
 
-
 def history_columns(metrics: Sequence[str]) -> tuple[str, ...]:
     """The header of history.csv: a row's fields, with a column for each metric in the place of `metrics`."""
     return tuple(name for field in fields(Row) for name in (metrics if field.name == "metrics" else (field.name,)))
@@ -85,6 +84,7 @@ class Record:
     numpy: str
     pillow: str
     own_module: Module | None
+    own_head: Module | None
 
 
 def version_of(package: str) -> str:
@@ -96,7 +96,14 @@ def version_of(package: str) -> str:
 
 
 def make_record(
-    *, plan: Plan, model: nn.Module, contents: Sequence[str], stop_reason: str, seconds: float, own_module: Module | None
+    *,
+    plan: Plan,
+    model: nn.Module,
+    contents: Sequence[str],
+    stop_reason: str,
+    seconds: float,
+    own_module: Module | None,
+    own_head: Module | None,
 ) -> Record:
     """The record of a run that has just ended; `contents` are the SHA-256 of the files in item order."""
     return Record(
@@ -117,6 +124,7 @@ def make_record(
         numpy=version_of("numpy"),
         pillow=version_of("pillow"),
         own_module=own_module,
+        own_head=own_head,
     )
 
 

@@ -1,0 +1,118 @@
+"""Your own module: taken whole with its scores, or as a body that gets a head."""
+
+from __future__ import annotations
+
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from sheer.errors import ModelError
+from sheer.model.build import CPU, Built, HeadMaker, measured_origins, new_head, tensor_facts
+from sheer.model.hashing import weights_sha256
+from sheer.model.inputs import Channels
+from sheer.model.pretrained import IMAGENET
+from sheer.model.surgery import measured_stride
+from sheer.plan.plan import ModelPlan, Origin, Part, Stage
+from sheer.streams import borrowed_generators, reseed, stream_key
+
+Source = nn.Module | Callable[[], nn.Module]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WantedHead:
+    """The head that you gave: its part, and your function where it is one."""
+
+    part: Part
+    make: HeadMaker | None
+
+
+@torch.no_grad()
+def body_facts(body: nn.Module, name: str, sample: torch.Tensor) -> tuple[str, int, int]:
+    """(kind, features, stride) of what the body gives for two items (2, ...) in eval mode.
+
+    Raises:
+        ModelError: it cannot take them, or gives neither a map (2, C, H, W) nor a vector (2, C).
+    """
+    modes = [(module, module.training) for module in body.modules()]
+    try:
+        features = body.eval()(sample)
+        if not isinstance(features, torch.Tensor) or features.ndim not in (2, 4) or len(features) != 2:
+            given = tuple(features.shape) if isinstance(features, torch.Tensor) else type(features).__name__
+            raise ModelError(f"{name} gives {given} for 2 items; a body must give a map (2, C, H, W) or a vector (2, C).")
+        pictures = features.ndim == 4 and sample.ndim == 4
+        stride = measured_stride(body, sample.shape[-1], features.shape[2], sample.shape[1]) if pictures else 1
+    except (RuntimeError, AssertionError, ValueError, TypeError) as error:
+        raise ModelError(f"{name} as a body cannot take inputs of shape {tuple(sample.shape)}: {str(error).splitlines()[0]}") from error
+    finally:
+        for module, training in modes:
+            module.training = training
+    return "map" if features.ndim == 4 else "vector", int(features.shape[1]), stride
+
+
+def build_own(module: Source, *, seed: int, classes: int, channels: Channels, head: WantedHead | None, sample: torch.Tensor) -> Built:
+    """Your own module: whole, ending in one score a class, or with `head` as the body below one.
+
+    A function or class is called without arguments. `sample` are two items as the network takes them.
+
+    Raises:
+        ModelError: what was passed gives no module, none with parameters, or no features for a head.
+    """
+    made_by = None if isinstance(module, nn.Module) else module
+    with borrowed_generators(CPU), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        reseed(stream_key(seed, "init-body"), CPU)
+        own = module if isinstance(module, nn.Module) else module()
+        if not isinstance(own, nn.Module):
+            raise ModelError(
+                f"model={module!r} gives {type(own).__name__}; pass a timm or torchvision name, a torch.nn.Module, or a "
+                "function without arguments that returns one."
+            )
+        name = f"function:{getattr(made_by, '__name__', '?')}" if made_by else f"module:{type(own).__name__}"
+        kind, features, stride = body_facts(own, name, sample) if head else ("scores", 0, 1)
+        model = own
+        if head:
+            reseed(stream_key(seed, "init-head"), CPU)
+            model = nn.Sequential(OrderedDict(body=own, head=new_head(head.part, head.make, features, classes, kind)))
+    stages = (
+        (Stage(name="body", prefixes=("body",)), Stage(name="head", prefixes=("head",))) if head else (Stage(name="model", prefixes=("",)),)
+    )
+    plan = ModelPlan(
+        name=name,
+        weights=Part(name="given"),
+        weights_sha256=weights_sha256(own),
+        licence="yours",
+        kind=kind,
+        node="",
+        features=features,
+        stride=stride,
+        channels=channels.count,
+        channel_init=channels.rule,
+        surgery=None,
+        head=head.part if head else None,
+        stages=stages,
+        undecayed=(),
+        origins=(
+            Origin(field="name", by="you", reason="you passed it"),
+            Origin(field="weights", by="you", reason="as the module came"),
+            *measured_origins(),
+            *channels.origins,
+            Origin(field="head", by="you", reason="you gave it" if head else "the module ends in its own scores"),
+            Origin(field="stages", by="default", reason=f"a module of your own is one stage{', its new head another' if head else ''}"),
+        ),
+    )
+    facts = tensor_facts(model, stages, ())
+    if not facts:
+        raise ModelError(f"{name} has no parameters, so there is nothing to train.")
+    return Built(
+        model=model,
+        plan=plan,
+        tensors=facts,
+        inputs=IMAGENET,
+        weights_label="given",
+        made_by=made_by,
+        made_head=head.make if head else None,
+    )
