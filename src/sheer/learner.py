@@ -300,7 +300,7 @@ class Learner:
         """
         return self._view().features(part)
 
-    def duplicates(self, threshold: float = 0.97) -> list[Pair]:
+    def duplicates(self, threshold: float = 0.95) -> list[Pair]:
         """Pairs of items, held out or not, with equal bytes, or with a cosine similarity of features of at least `threshold`.
 
         Raises:
