@@ -7,9 +7,24 @@ from sheer.errors import SheerError
 from sheer.export.eject import eject
 from sheer.interpret.predictions import Predictions
 from sheer.learner import Learner
+from sheer.loop.lr_find import RateSweep
 from sheer.plan import recipes
 from sheer.plan.plan import Plan
 
 __version__ = "0.1.0"
 
-__all__ = ["Data", "DataBlock", "Learner", "Plan", "Predictions", "SheerError", "arrays", "eject", "images", "learner", "load", "recipes"]
+__all__ = [
+    "Data",
+    "DataBlock",
+    "Learner",
+    "Plan",
+    "Predictions",
+    "RateSweep",
+    "SheerError",
+    "arrays",
+    "eject",
+    "images",
+    "learner",
+    "load",
+    "recipes",
+]

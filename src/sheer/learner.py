@@ -19,6 +19,7 @@ from sheer.interpret.interpretation import Interpretation
 from sheer.interpret.looking import Averaging, Heat, View
 from sheer.interpret.neighbours import Pair
 from sheer.interpret.predictions import Predictions
+from sheer.interpret.showing import Showing
 from sheer.loop.callbacks import Callback, HistoryFile, Progress
 from sheer.loop.preview import Preview, preview
 from sheer.loop.train import loss_of, prepared_feeds, train
@@ -32,12 +33,13 @@ from sheer.plan.plan import Phase, Plan
 from sheer.plan.profiles import Profile, profile_named
 from sheer.plan.rates import Rate
 from sheer.plan.recipes import Draft, Given
+from sheer.record.history import History
 from sheer.record.own import HeadMaker, Source, own_module
 from sheer.record.run import Record, Row, begin, check_free, finish, make_record
 from sheer.task.metrics import Metric
 
 
-class Learner:
+class Learner(Showing):
     """A model, data, and the plan of everything that was done to the model. Make one with `sheer.learner`.
 
     Attributes:
@@ -64,7 +66,7 @@ class Learner:
         quiet: bool,
         metrics: Mapping[str, Metric],
     ) -> None:
-        self.model, self.data, self.history = model, data, list(rows)
+        self.model, self.data, self.history = model, data, History(rows)
         self._metrics = dict(metrics)
         self._plan, self._tensors, self._inputs, self._label = plan, tensors, inputs, weights_label
         self._start: dict[str, torch.Tensor] | None = None

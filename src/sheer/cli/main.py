@@ -16,10 +16,12 @@ from sheer.cli.report import report
 from sheer.data.block import images
 from sheer.errors import SheerError
 from sheer.export.eject import eject
+from sheer.interpret.plots import check_plot
 from sheer.interpret.predictions import Predictions
 from sheer.learner import Learner
 from sheer.loop.engine import DEVICES
 from sheer.loop.estimate import estimate, peak_memory
+from sheer.loop.lr_find import check_sweep
 from sheer.plan.defaults import RESIZE_SETTINGS
 from sheer.plan.plan import Plan
 from sheer.plan.profiles import PROFILES
@@ -54,6 +56,13 @@ def _parser() -> argparse.ArgumentParser:
     planned = commands.add_parser("plan", help="show what train would do, without doing it")
     _add_plan_options(planned)
     planned.add_argument("--json", action="store_true", help="print the plan's JSON and nothing else")
+    swept = commands.add_parser("lr-find", help="sweep learning rates for the recipe's first phase, on a copy of the model")
+    _add_plan_options(swept)
+    swept.add_argument("--start", type=float, default=1e-7, help="lowest rate of the last stage (default: %(default)s)")
+    swept.add_argument("--end", type=float, default=10.0, help="highest rate of the last stage (default: %(default)s)")
+    swept.add_argument("--steps", type=int, default=100, help="training steps (default: %(default)s)")
+    swept.add_argument("--json", action="store_true", help="print rates, losses and suggestions as JSON")
+    swept.add_argument("--plot", metavar="FILE", help="write a picture, such as sweep.png")
     predicted = commands.add_parser("predict", help="classify photographs with a finished run")
     predicted.add_argument("run", help="the run folder")
     predicted.add_argument("files", nargs="+", help="photographs or folders of them")
@@ -105,6 +114,20 @@ def run_plan(args: argparse.Namespace) -> int:
     else:
         print(plan)
         print(f"\n{estimate(learn.model, plan)}")
+    return 0
+
+
+def run_lr_find(args: argparse.Namespace) -> int:
+    """`sheer lr-find FOLDER`."""
+    check_sweep(args.start, args.end, args.steps)
+    if args.plot:
+        check_plot(args.plot)
+    learn, recipe, _ = _prepare(args)
+    sweep = learn.lr_find(recipe, start=args.start, end=args.end, steps=args.steps)
+    print(json.dumps(sweep.record()) if args.json else sweep)
+    if args.plot:
+        learn.plot_lr_find(sweep).savefig(args.plot)
+        print(f"Plot written to {args.plot}", file=sys.stderr)
     return 0
 
 
@@ -200,6 +223,7 @@ COMMANDS = {
     "demo": run_demo,
     "train": run_train,
     "plan": run_plan,
+    "lr-find": run_lr_find,
     "predict": run_predict,
     "evaluate": run_evaluate,
     "report": run_report,

@@ -16,6 +16,7 @@ from sheer.data.folders import SUFFIXES, listing_hash, photo_files
 from sheer.data.formats import UNKNOWN_FORMATS
 from sheer.data.splits import SPLITS
 from sheer.errors import DataError, nearest
+from sheer.plan.markup import html_table
 from sheer.plan.plan import DataPlan, Origin, Part, Value
 from sheer.plan.profiles import profile_named
 from sheer.plan.table import columns
@@ -63,6 +64,13 @@ class Data:
         lines += [f"note: {note}" for note in plan.notes]
         lines += [picture_sizes(self.root, self.paths)] if self.paths and self.opened is None else []
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        if not self.plan.train_counts:
+            return html_table(repr(self).strip("<>"), ("number",), [[name] for name in self.classes])
+        counts = zip(self.classes, self.plan.train_counts, self.plan.valid_counts, strict=True)
+        rows = [[name, str(train), str(valid)] for name, train, valid in counts]
+        return html_table(repr(self).strip("<>"), ("class", "to train on", "to validate on"), rows, right=(1, 2))
 
 
 def class_folders(

@@ -114,6 +114,11 @@ class View:
         data, items = self._items(part)
         return self._table(self.feed(data), items, data.targets[items], items, averaging)
 
+    def predictions_of(self, items: np.ndarray) -> Predictions:
+        """The table of the data's items with these positions, in the order given."""
+        data, _ = self._items("valid")
+        return self._table(self.feed(data), items, data.targets[items], items, None)
+
     def predict(self, paths: Sequence[str], target: np.ndarray | None, averaging: Averaging | None = None) -> Predictions:
         """The table of files, in the order given; every file gets the same draws.
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from sheer.plan.markup import ROWS, html_table
 from sheer.plan.plan import DataPlan
 from sheer.plan.table import columns
 from sheer.streams import stream_key, uniform_draws
@@ -160,17 +161,30 @@ class Predictions:
 
     def table(self) -> str:
         """One line an item: the most likely class, its probability, and the next; the labels; or the numbers."""
+        header, right = self._columns()
+        return columns(header, self._rows(len(self)), right=right)
+
+    def _repr_html_(self) -> str:
+        header, right = self._columns()
+        more = f"{len(self) - ROWS} more are in .records()" if len(self) > ROWS else ""
+        return html_table(f"{len(self)} predictions", header, self._rows(ROWS), right=right, note=more)
+
+    def _columns(self) -> tuple[tuple[str, ...], tuple[int, ...]]:
+        """The header of the table, and which columns are right-aligned."""
+        numbers = ("file", *self.classes), tuple(range(1, len(self.classes) + 1))
+        return {"classify": (("file", "class", "probability", "next"), (2,)), "tag": (("file", "labels"), ()), "regress": numbers}[self.task]
+
+    def _rows(self, count: int) -> list[list[str]]:
+        items, outputs = self.items[:count], self.outputs[:count]
         if self.task == "tag":
-            rows = [[item, label or "-"] for item, label in zip(self.items, self.labels, strict=True)]
-            return columns(("file", "labels"), rows)
+            return [[item, label or "-"] for item, label in zip(items, replace(self, outputs=outputs).labels, strict=True)]
         if self.task == "regress":
-            rows = [[item, *(f"{value:.6g}" for value in row)] for item, row in zip(self.items, self.outputs.tolist(), strict=True)]
-            return columns(("file", *self.classes), rows, right=range(1, len(self.classes) + 1))
+            return [[item, *(f"{value:.6g}" for value in row)] for item, row in zip(items, outputs.tolist(), strict=True)]
         rows = []
-        for item, row in zip(self.items, self.outputs, strict=True):
+        for item, row in zip(items, outputs, strict=True):
             first, second = np.argsort(-row, kind="stable")[:2].tolist()
             rows.append([item, self.classes[first], f"{row[first]:.4f}", f"{self.classes[second]} {row[second]:.4f}"])
-        return columns(("file", "class", "probability", "next"), rows, right=(2,))
+        return rows
 
     def records(self) -> list[dict[str, object]]:
         """One dictionary an item: file, then class, probability and probabilities; or labels and probabilities; or values."""

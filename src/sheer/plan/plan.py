@@ -11,7 +11,7 @@ import hashlib
 import json
 from dataclasses import dataclass, fields
 
-from sheer.plan import document, table
+from sheer.plan import document, markup, table
 
 Value = None | bool | int | float | str | tuple["Value", ...]
 
@@ -194,6 +194,11 @@ class Plan:
 
     def __str__(self) -> str:
         return table.render(self)
+
+    def _repr_html_(self) -> str:
+        header, rows = table.overview(self)
+        whole = markup.html_text("Every decision, with who made it and why", str(self))
+        return markup.html_table(f"Plan {self.short_hash()}: {self.model.name}", header, rows) + whole
 
     def to_json(self) -> str:
         """The plan as JSON text, indented by two spaces."""

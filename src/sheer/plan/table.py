@@ -88,6 +88,24 @@ def _phase(phase: Phase, number: int, count: int) -> str:
     return f"{title}\n{_groups(phase)}\n{_decisions(phase, rows)}"
 
 
+def overview(plan: Plan) -> tuple[tuple[str, ...], list[list[str]]]:
+    """Header and a row of text a phase: what people ask first."""
+    header = ("phase", "epochs", "steps", "trains", "peak rates", "px", "batch")
+    names = [stage.name for stage in plan.model.stages]
+    return header, [
+        [
+            phase.name,
+            str(phase.epochs),
+            str(phase.epochs * phase.steps_per_epoch),
+            ", ".join(dict.fromkeys(group.stage for group in phase.groups if group.trains)) or ", ".join(names[phase.trains_from :]),
+            _numbers(phase.rates),
+            str(phase.size),
+            str(phase.batch_size),
+        ]
+        for phase in plan.phases
+    ]
+
+
 def _model(plan: Plan) -> str:
     model = plan.model
     rows = [
