@@ -171,8 +171,11 @@ class Predictions:
 
     def _columns(self) -> tuple[tuple[str, ...], tuple[int, ...]]:
         """The header of the table, and which columns are right-aligned."""
-        numbers = ("file", *self.classes), tuple(range(1, len(self.classes) + 1))
-        return {"classify": (("file", "class", "probability", "next"), (2,)), "tag": (("file", "labels"), ()), "regress": numbers}[self.task]
+        if self.task == "classify":
+            return ("file", "class", "probability", "next"), (2,)
+        if self.task == "tag":
+            return ("file", "labels"), ()
+        return ("file", *self.classes), tuple(range(1, len(self.classes) + 1))
 
     def _rows(self, count: int) -> list[list[str]]:
         items, outputs = self.items[:count], self.outputs[:count]
