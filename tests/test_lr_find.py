@@ -216,6 +216,7 @@ def test_looking_in_between_leaves_the_final_hash_unchanged(small_learner, photo
         learn.predict(photos / "red")
         learn.plot_schedule(sheer.recipes.fine_tune(2))
         learn.plot_confusion()
+        learn.plot_top_losses(2)
         torch.rand(3)
 
     look()
@@ -323,6 +324,20 @@ def test_a_sweep_of_arrays_and_no_threads_left(photos):
     labels = (inputs[:, 0] > 0).long().tolist()
     learn = sheer.learner(sheer.arrays(inputs, labels), nn.Linear(6, 2), batch_size=8, quiet=True)
     assert learn.lr_find(steps=50).losses[0] > 0
+
+
+@pytest.mark.parametrize(("task", "rows"), [("tag", "red;round blue red blue;round"), ("regress", "1.5 2.5 0.5 3.5")])
+def test_a_sweep_takes_the_loss_of_any_task(photos, tmp_path, task, rows):
+    cells = rows.split() * 8
+    paths = sorted(str(path.relative_to(photos)) for path in photos.rglob("*.jpg"))[: len(cells)]
+    table = tmp_path / "table.csv"
+    table.write_text("path,target\n" + "".join(f"{path},{cell}\n" for path, cell in zip(paths, cells, strict=True)))
+    data = sheer.DataBlock(label="target", root=photos, task=task, separator=";" if task == "tag" else None).build(table)
+    learn = sheer.learner(data, "resnet18", weights="none", size=32, batch_size=8, quiet=True)
+    assert learn.lr_find(steps=20, end=1e-3).losses[0] > 0
+    assert learn.batch_data(3).titles[0] in {*cells, *(";".join(sorted(cell.split(";"))) for cell in cells)}
+    assert len(learn.results_data(3).titles) == 3 and ", loss " in learn.top_losses_data(2).titles[0]
+    assert "target" in data._repr_html_() or "round" in data._repr_html_()
 
 
 COMMAND = ["--model", "resnet18", "--weights", "none", "--size", "32", "--batch-size", "8", "--steps", "20"]

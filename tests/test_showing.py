@@ -89,6 +89,14 @@ def test_results_name_mistakes(small_learner):
         assert title.startswith(label) and wrong == (label != learn.classes[true]) == ("\nis " in title)
 
 
+def test_top_losses_are_those_of_the_interpretation(small_learner):
+    learn = small_learner().fit(1)
+    shown, worst = learn.top_losses_data(4), learn.interpret().top_losses(4)
+    assert shown.items == tuple(one.item for one in worst) and shown.images.shape == (4, 32, 32, 3)
+    assert all(f"loss {one.loss:.2f}" in title for one, title in zip(worst, shown.titles, strict=True))
+    assert shown.wrong == tuple(one.true != one.predicted for one in worst)
+
+
 @pytest.mark.parametrize(
     ("task", "target", "titles", "wrong"),
     [
@@ -123,6 +131,7 @@ def test_every_plot_is_a_figure_and_pyplot_knows_nothing(small_learner):
         learn.plot_loss(),
         learn.plot_lr_find(sweep),
         learn.plot_confusion(),
+        learn.plot_top_losses(5),
         learn.plot_confusion(learn.predictions("train")),
     ]
     for figure in figures:
