@@ -39,6 +39,15 @@ def make_photos(root: Path, counts: dict[str, int], part: str = "", side: tuple[
     return root
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory):
+    """No test touches the cache of the person who runs it."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder / "sheer"
+
+
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory):
     return make_photos(tmp_path_factory.mktemp("photos"), {"blue": 21, "red": 30})

@@ -2,6 +2,7 @@
 
 from sheer.api import learner, load
 from sheer.data.block import DataBlock, images
+from sheer.data.cache import Cache
 from sheer.data.sources import Data, arrays
 from sheer.errors import SheerError
 from sheer.export.eject import eject
@@ -14,6 +15,7 @@ from sheer.plan.plan import Plan
 __version__ = "0.1.0"
 
 __all__ = [
+    "Cache",
     "Data",
     "DataBlock",
     "Learner",

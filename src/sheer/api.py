@@ -9,6 +9,7 @@ from typing import cast
 
 import torch
 
+from sheer.data.cache import Cache
 from sheer.data.sources import Data
 from sheer.errors import ModelError, PlanError, RunError, nearest
 from sheer.learner import Learner
@@ -50,6 +51,7 @@ def learner(
     resize: str | Part | None = None,
     label_smoothing: float | None = None,
     metrics: Sequence[str | Metric] | None = None,
+    cache: bool | Cache = True,
 ) -> Learner:
     """A learner: a pretrained network with a new head for the data's classes, or your own module.
 
@@ -72,6 +74,8 @@ def learner(
         size, batch_size, norm, weight_decay, augmentation, resize, label_smoothing: Decisions for every
             phase; each has a default in the profile.
         metrics: Names from METRICS for the task, or functions of (outputs, targets), both NumPy arrays, that return a number.
+        cache: Whether presized photographs are kept on disk between runs; a `sheer.Cache` says where and how many
+            bytes. The pixels are the same with and without.
 
     Raises:
         ModelError, WeightsError: the model or its weights cannot be had, or the cut cannot be proved.
@@ -141,7 +145,7 @@ def learner(
             ),
         ),
     )
-    return _assemble(built, plan, data, given, folder, (), quiet, functions)
+    return _assemble(built, plan, data, given, folder, (), quiet, functions, cache)
 
 
 def _wanted_head(head: str | HeadMaker | None) -> WantedHead | None:
@@ -191,6 +195,7 @@ def _assemble(
     rows: Sequence[Row],
     quiet: bool,
     metrics: Mapping[str, Metric],
+    cache: bool | Cache,
 ) -> Learner:
     return Learner(
         model=built.model,
@@ -206,11 +211,17 @@ def _assemble(
         rows=rows,
         quiet=quiet,
         metrics=metrics,
+        cache=cache if isinstance(cache, Cache) else Cache() if cache and data is not None and data.paths else None,
     )
 
 
 def load(
-    run: str | Path, *, data: Data | None = None, objects: Mapping[str, Source | Metric] | None = None, device: str | None = None
+    run: str | Path,
+    *,
+    data: Data | None = None,
+    objects: Mapping[str, Source | Metric] | None = None,
+    device: str | None = None,
+    cache: bool | Cache = True,
 ) -> Learner:
     """The learner of a finished run: model, classes, transforms, plan and history. No network, nothing is executed.
 
@@ -220,6 +231,7 @@ def load(
             it must have all classes of the run, and may have new ones: the old ones' rows of the head are kept.
         objects: Your own module's class or function, your own head and your own metrics, under their names, for runs that used them.
         device: Another device than the run's to predict on.
+        cache: As for `sheer.learner`.
 
     Raises:
         RunError: the folder is no finished run, is damaged, or the data lacks a class of the run.
@@ -253,7 +265,7 @@ def load(
         data = replace(data, plan=replace(data.plan, task=kept.plan.data.task))
         built, plan, rows = _taken_further(kept, built, plan, data)
         start = {name: tensor.clone() for name, tensor in built.model.state_dict().items()}
-    loaded = _assemble(built, plan, data, _given_before(kept), None, rows, False, metrics)
+    loaded = _assemble(built, plan, data, _given_before(kept), None, rows, False, metrics, cache)
     loaded._start = start
     loaded._trains_from = loaded._trains_from if trains_from is None else trains_from
     return loaded

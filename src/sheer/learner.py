@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from sheer.data.cache import Cache
 from sheer.data.feed import augmentations_of
 from sheer.data.listing import photo_paths
+from sheer.data.pictures import Album
 from sheer.data.sources import Data
 from sheer.errors import DataError, OwnershipError, PlanError
 from sheer.interpret.interpretation import Interpretation
@@ -22,7 +24,7 @@ from sheer.interpret.predictions import Predictions
 from sheer.interpret.showing import Showing
 from sheer.loop.callbacks import Callback, HistoryFile, Progress
 from sheer.loop.preview import Preview, preview
-from sheer.loop.train import loss_of, prepared_feeds, train
+from sheer.loop.train import READERS, loss_of, prepared_feeds, train
 from sheer.model.build import check_inputs
 from sheer.model.hashing import tensors_sha256
 from sheer.model.surgery import probe_images
@@ -65,9 +67,10 @@ class Learner(Showing):
         rows: Sequence[Row],
         quiet: bool,
         metrics: Mapping[str, Metric],
+        cache: Cache | None,
     ) -> None:
         self.model, self.data, self.history = model, data, History(rows)
-        self._metrics = dict(metrics)
+        self._metrics, self._album = dict(metrics), Album(cache, READERS)
         self._plan, self._tensors, self._inputs, self._label = plan, tensors, inputs, weights_label
         self._start: dict[str, torch.Tensor] | None = None
         self._given, self._made_by, self._made_head, self._out, self._quiet = given, made_by, made_head, out, quiet
@@ -172,7 +175,9 @@ class Learner(Showing):
         if self._out is not None and not self.history:
             check_free(self._out)
         started = time.perf_counter()
-        feeds = prepared_feeds(self.data, plan, first)
+        feeds = prepared_feeds(self.data, plan, first, self._album)
+        for notice in [] if self._quiet else self._album.of(self.data).fresh_notices():
+            print(notice)
         if self._out is not None:
             begin(self._out, plan, self.history, self._listing(), self._start)
         observers: list[Callback] = [] if self._quiet else [Progress()]
@@ -320,7 +325,7 @@ class Learner(Showing):
         return self._view().heat(file_or_item if isinstance(file_or_item, int) else photo_paths([file_or_item])[0], class_)
 
     def _view(self) -> View:
-        return View(model=self.model, plan=self._plan, phase=self._last_phase(), metrics=self._metrics, data=self.data)
+        return View(model=self.model, plan=self._plan, phase=self._last_phase(), metrics=self._metrics, data=self.data, album=self._album)
 
     def _last_phase(self) -> Phase:
         if self._plan.phases:

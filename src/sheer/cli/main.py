@@ -14,6 +14,7 @@ from sheer.api import learner, load
 from sheer.cli import demo
 from sheer.cli.report import report
 from sheer.data.block import images
+from sheer.data.cache import Cache
 from sheer.errors import SheerError
 from sheer.export.eject import eject
 from sheer.interpret.plots import check_plot
@@ -26,6 +27,7 @@ from sheer.plan.defaults import RESIZE_SETTINGS
 from sheer.plan.plan import Plan
 from sheer.plan.profiles import PROFILES
 from sheer.plan.recipes import RECIPES, Draft
+from sheer.plan.table import columns
 from sheer.record.run import check_free
 
 
@@ -52,7 +54,9 @@ def _parser() -> argparse.ArgumentParser:
     shown = commands.add_parser("demo", help="train a real network on real photographs, then eject it")
     shown.add_argument("--quick", action="store_true", help="handwritten digits, in under 40 seconds")
     shown.add_argument("--out", help="the run folder (default: runs/demo-PLAN)")
-    _add_plan_options(commands.add_parser("train", help="train on a folder of photographs"))
+    trained = commands.add_parser("train", help="train on a folder of photographs")
+    _add_plan_options(trained)
+    trained.add_argument("--no-cache", action="store_true", help="keep no presized photographs on disk; the pixels are the same")
     planned = commands.add_parser("plan", help="show what train would do, without doing it")
     _add_plan_options(planned)
     planned.add_argument("--json", action="store_true", help="print the plan's JSON and nothing else")
@@ -81,6 +85,9 @@ def _parser() -> argparse.ArgumentParser:
     ejected = commands.add_parser("eject", help="write a finished run as one plain PyTorch script")
     ejected.add_argument("run", help="the run folder")
     ejected.add_argument("script", help="the file to write")
+    kept = commands.add_parser("cache", help="list the presized photographs that are kept on disk, or remove them")
+    kept.add_argument("--clear", action="store_true", help="remove them all")
+    kept.add_argument("--folder", help="another cache folder than this user's own")
     return parser
 
 
@@ -101,6 +108,7 @@ def _prepare(args: argparse.Namespace) -> tuple[Learner, tuple[Draft, ...], Plan
         batch_size=args.batch_size,
         norm=args.norm,
         resize=args.resize,
+        cache=not getattr(args, "no_cache", False),
     )
     recipe = RECIPES[args.recipe](args.epochs, profile=args.profile)
     return learn, recipe, learn.plan(recipe)
@@ -219,6 +227,24 @@ def run_eject(args: argparse.Namespace) -> int:
     return 0
 
 
+def run_cache(args: argparse.Namespace) -> int:
+    """`sheer cache`."""
+    cache = Cache(folder=args.folder) if args.folder else Cache()
+    if args.clear:
+        print(f"{cache.folder}: {cache.clear() / 2**20:.1f} MiB removed")
+        return 0
+    entries = cache.entries()
+    rows = [
+        (e.data_set, e.transform, str(e.pictures), f"{e.bytes / 2**20:.1f}", time.strftime("%Y-%m-%d %H:%M", time.localtime(e.last_used)))
+        for e in entries
+    ]
+    if rows:
+        print(columns(("data set", "transform", "pictures", "MiB", "last used"), rows, right=(2, 3)))
+    total = sum(entry.bytes for entry in entries) / 2**20
+    print(f"{cache.folder}: {total:.1f} MiB of at most {cache.limit / 2**20:,.0f}; sheer cache --clear removes them")
+    return 0
+
+
 COMMANDS = {
     "demo": run_demo,
     "train": run_train,
@@ -228,6 +254,7 @@ COMMANDS = {
     "evaluate": run_evaluate,
     "report": run_report,
     "eject": run_eject,
+    "cache": run_cache,
 }
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from sheer.data.formats import oddities_of, told
+
 UNEVEN = 10
 
 
@@ -45,14 +47,17 @@ def copies_across(root: str, files: Sequence[str], held_out: np.ndarray) -> list
 
 
 def picture_sizes(root: str, files: Sequence[str]) -> str:
-    """Sides in pixels (smallest, median, largest), formats and modes, from the headers of the files; those that have none are counted."""
+    """Sides in pixels (smallest, median, largest), formats, modes and oddities, from the headers; files without one are counted."""
     sides: list[tuple[int, int]] = []
     kinds: Counter[str] = Counter()
+    named, odd = list[str](), list[tuple[bool, str]]()
     for name in files:
         try:
             with Image.open(Path(root) / name) as picture:
                 sides.append(picture.size)
                 kinds[f"{picture.format} {picture.mode}"] += 1
+                odd.append(oddities_of(name, picture))
+                named.append(name)
         except OSError:
             kinds["unreadable"] += 1
     if not sides:
@@ -63,5 +68,5 @@ def picture_sizes(root: str, files: Sequence[str]) -> str:
     listed = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
     return (
         f"width x height: smallest {low[0]} x {low[1]}, median {middle[0]} x {middle[1]}, largest {high[0]} x {high[1]}; "
-        f"width over height {shapes}; {listed}"
+        f"width over height {shapes}; {listed}" + "".join(f"\nnote: {sentence}" for sentence in told(named, odd))
     )

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import cast
 
@@ -13,11 +10,10 @@ import numpy as np
 import torch
 
 from sheer.data.augment import AUGMENTATIONS, Dihedral, Flip
-from sheer.data.formats import unread_format
 from sheer.data.photos import Photos, augment, chunks, to_network
-from sheer.data.pixels import RESIZES, Crop, Pad, Squish, decode
+from sheer.data.pictures import Pictures
 from sheer.data.sources import Data
-from sheer.errors import DataError, PlanError, first_line, nearest
+from sheer.errors import PlanError, nearest
 from sheer.plan.plan import Phase
 from sheer.streams import permutation, stream_key, uniform_draws
 
@@ -48,11 +44,20 @@ class Arrays:
 class Feed:
     """The batches of one phase on one device; `target` has an entry an item, as the loss takes it.
 
-    `epoch` counts from the plan's first phase, so that order and draws never repeat.
+    `epoch` counts from the plan's first phase, so that order and draws never repeat. `pictures` are the data's
+    photographs where they are shared with other feeds.
     """
 
     def __init__(
-        self, data: Data, target: torch.Tensor, phase: Phase, seed: int, device: torch.device, memory_format: str, readers: int
+        self,
+        data: Data,
+        target: torch.Tensor,
+        phase: Phase,
+        seed: int,
+        device: torch.device,
+        memory_format: str,
+        readers: int,
+        pictures: Pictures | None = None,
     ) -> None:
         self.data, self.phase, self.seed, self.device = data, phase, seed, device
         self.memory_format = MEMORY_FORMATS[memory_format]
@@ -61,12 +66,13 @@ class Feed:
         self.std = torch.tensor(phase.std, device=device).view(-1, 1, 1)
         self.augmentations = augmentations_of(phase)
         self._contents: list[str] = []
+        self.pictures: Pictures | None = None
         self.source: Photos | Arrays
         if data.arrays is not None:
             self.source = Arrays(data.arrays)
         else:
-            paths = [path if data.opened else os.path.join(data.root, path) for path in data.paths]
-            self.source = Photos(paths, data.opened or decode, resize_of(phase), phase.size, readers)
+            self.pictures = pictures or Pictures(data.root, data.paths, None, readers, data.opened)
+            self.source = self.pictures.photos(phase.resize, phase.size)
 
     def _batches(self, rows: list[np.ndarray], draws: list[np.ndarray], augmented: bool) -> Iterator[Batch]:
         for row, draw, images in zip(rows, draws, self.source.batches(rows, draws), strict=True):
@@ -95,53 +101,26 @@ class Feed:
         rows = chunks(items, self.phase.batch_size, "keep")
         return self._batches(rows, [np.full((len(row), 2), 0.5) for row in rows], augmented=False)
 
-    def preflight(self) -> None:
-        """Read every photograph once, in parallel; what fits stays in memory.
+    def preflight(self, items: np.ndarray | None = None) -> None:
+        """Make sure that the photographs (of all items, or those given) can be read, and have been.
 
         Raises:
             DataError: naming the first files that cannot be read, why, and how many there are.
         """
-        if not isinstance(self.source, Photos):
-            return
-        source = self.source
-
-        def attempt(item: int) -> tuple[str, str]:
-            content = b"?"
-            try:
-                if self.data.opened:
-                    source.read(item)
-                    return "", ""
-                with open(source.paths[item], "rb") as file:
-                    content = file.read()
-                source.read(item)
-                return hashlib.sha256(content).hexdigest(), ""
-            except Exception as error:  # Pillow raises many kinds for bad bytes; each becomes a named line below
-                return "", f"{data_path(self.data, item)} ({unread_format(content) or first_line(error)})"
-
-        with ThreadPoolExecutor(source.readers) as pool:
-            seen = list(pool.map(attempt, range(len(source.paths))))
-        bad = [line for _, line in seen if line]
-        if bad:
-            more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
-            raise DataError(
-                f"{len(bad)} of {len(source.paths)} files cannot be read as photographs: {'; '.join(bad[:5])}{more}. "
-                "Remove or replace them, then run the same command again; nothing has been trained or written."
-            )
-        self._contents = [content for content, _ in seen if content]
+        if self.pictures is not None:
+            every = range(len(self.data.paths)) if items is None else items.tolist()
+            read = self.pictures.read(self.phase.resize, self.phase.size, every)
+            self._contents = [content for content in read if content]
+            self.source = self.pictures.photos(self.phase.resize, self.phase.size)
 
     def contents(self) -> list[str]:
-        """The SHA-256 of each file, in item order; empty for arrays."""
+        """The SHA-256 of each file that `preflight` has read, in item order; empty where items are no files."""
         return self._contents
 
 
 def data_path(data: Data, item: int) -> str:
     """The item's path below the data's root, or its number for arrays."""
     return data.paths[item] if data.paths else f"item {item}"
-
-
-def resize_of(phase: Phase) -> Crop | Pad | Squish:
-    """The phase's resize rule as the object that carries it out."""
-    return cast(Crop | Pad | Squish, RESIZES[phase.resize.name](**phase.resize.options()))
 
 
 def augmentations_of(phase: Phase) -> list[Flip | Dihedral]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import PurePath
 
 from PIL import Image
@@ -82,11 +83,30 @@ def unread_format(content: bytes) -> str:
 
 
 def oddities(name: str, content: bytes) -> tuple[bool, str]:
+    """`oddities_of` for the bytes of a file of that name."""
+    with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
+        return oddities_of(name, picture)
+
+
+def oddities_of(name: str, picture: Image.Image) -> tuple[bool, str]:
     """Whether the photograph has several frames or pages, and its format where its name says another ("" otherwise).
 
     The second picture that some phones put into a JPEG (MPO) is no frame.
     """
-    with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
-        kind = picture.format or ""
-        several = kind != "MPO" and getattr(picture, "is_animated", False)
-    return several, "" if PurePath(name).suffix.lower() in NAMED[kind] else kind
+    kind = picture.format or ""
+    several = kind != "MPO" and getattr(picture, "is_animated", False)
+    return several, "" if PurePath(name).suffix.lower() in NAMED.get(kind, ()) else kind
+
+
+def told(names: Sequence[str], odd: Sequence[tuple[bool, str]]) -> list[str]:
+    """What `oddities_of` the files of these names amounts to, in at most two sentences."""
+    sentences = []
+    several = [name for name, (frames, _) in zip(names, odd, strict=True) if frames]
+    if several:
+        files = f"{len(several)} file{'s hold' if len(several) > 1 else ' holds'}"
+        sentences.append(f"{files} several frames or pages, such as {several[0]}: the first of each is used.")
+    wrong = [(name, kind) for name, (_, kind) in zip(names, odd, strict=True) if kind]
+    if wrong:
+        files = f"{len(wrong)} file{'s are' if len(wrong) > 1 else ' is'}"
+        sentences.append(f"{files} not what the name says, such as {wrong[0][0]}, which is {wrong[0][1]}: read by content.")
+    return sentences

@@ -28,11 +28,13 @@ class Photos:
     def read(self, item: int) -> np.ndarray:
         """The item at its working size, uint8 (H, W, 3)."""
         pixels = self.kept.get(item)
-        if pixels is None:
-            pixels = self.resize.presize(self.decode(self.paths[item]), self.size)
-            if self.keep_bytes >= pixels.nbytes:
-                self.keep_bytes -= pixels.nbytes
-                self.kept[item] = pixels
+        return self.keep(item, self.resize.presize(self.decode(self.paths[item]), self.size)) if pixels is None else pixels
+
+    def keep(self, item: int, pixels: np.ndarray) -> np.ndarray:
+        """The item's pixels, kept in memory from now on if they fit."""
+        if self.keep_bytes >= pixels.nbytes:
+            self.keep_bytes -= pixels.nbytes
+            self.kept[item] = pixels
         return pixels
 
     def batches(self, rows: Sequence[np.ndarray], draws: Sequence[np.ndarray]) -> Iterator[torch.Tensor]:

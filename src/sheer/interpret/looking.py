@@ -16,6 +16,7 @@ from torch import nn
 from sheer.data.feed import Batch, Feed, data_path
 from sheer.data.folders import photo_files
 from sheer.data.photos import Photos
+from sheer.data.pictures import Album
 from sheer.data.sources import Data
 from sheer.errors import DataError, ModelError, PlanError
 from sheer.interpret.attribution import class_activation, overlay
@@ -89,6 +90,7 @@ class View:
     phase: Phase
     metrics: Mapping[str, Metric]
     data: Data | None
+    album: Album
 
     @contextlib.contextmanager
     def ready(self) -> Iterator[None]:
@@ -107,12 +109,19 @@ class View:
     def feed(self, data: Data) -> Feed:
         """The data as the phase's batches."""
         numerics, target = self.plan.numerics, task_of(self.plan).wanted(data.targets)
-        return Feed(data, target, self.phase, self.plan.seed, torch.device(numerics.device), numerics.memory_format, READERS)
+        device, pictures = torch.device(numerics.device), self.album.of(data) if data is self.data else None
+        return Feed(data, target, self.phase, self.plan.seed, device, numerics.memory_format, READERS, pictures)
+
+    def _read(self, data: Data, items: np.ndarray) -> Feed:
+        """The data's feed after these items have been read; DataError where one cannot be."""
+        feed = self.feed(data)
+        feed.preflight(items)
+        return feed
 
     def predictions(self, part: str, averaging: Averaging | None = None) -> Predictions:
         """The table of one part's items, in item order."""
         data, items = self._items(part)
-        return self._table(self.feed(data), items, data.targets[items], items, averaging)
+        return self._table(self._read(data, items), items, data.targets[items], items, averaging)
 
     def predictions_of(self, items: np.ndarray) -> Predictions:
         """The table of the data's items with these positions, in the order given."""
@@ -129,9 +138,9 @@ class View:
         cast(Photos, feed.source).keep_bytes = 0
         try:
             return self._table(feed, np.arange(len(paths)), target, np.zeros(len(paths), dtype=np.int64), averaging)
-        except (OSError, ValueError) as error:
+        except Exception:  # Pillow raises many kinds for bad bytes; if every file can be read, it was something else
             feed.preflight()
-            raise DataError(f"A file could not be read: {error}") from error
+            raise
 
     def evaluate(self, folder: str | Path) -> Predictions:
         """The table of a folder of class folders, with the true classes.
@@ -200,7 +209,7 @@ class View:
     def features(self, part: str) -> np.ndarray:
         """What the body gives the head for each item of a part, in item order; see `Learner.features`."""
         data, items = self._items(part)
-        return self._features(self.feed(data), items)
+        return self._features(self._read(data, items), items)
 
     def _features(self, feed: Feed, items: np.ndarray) -> np.ndarray:
         if self.plan.model.head is None:
@@ -220,11 +229,13 @@ class View:
             raise PlanError(f"threshold={threshold!r}: give a cosine similarity above 0 and at most 1.")
         data, _ = self._items("valid")
         items = np.arange(len(data.targets))
-        features = self._features(self.feed(data), items)
+        feed = self._read(data, items)
+        features = self._features(feed, items)
         if data.arrays is not None:
             contents = [hashlib.sha256(array.contiguous().numpy().tobytes()).hexdigest() for array in data.arrays]
         else:
-            contents = [hashlib.sha256(Path(data.root, path).read_bytes()).hexdigest() for path in data.paths]
+            photos = cast(Photos, feed.source)
+            contents = feed.contents() or [hashlib.sha256(photos.read(item).tobytes()).hexdigest() for item in items.tolist()]
         names = [data_path(data, item) for item in items.tolist()]
         return duplicate_pairs(names, data.targets, np.isin(items, data.valid), contents, features, threshold)
 
@@ -241,7 +252,7 @@ class View:
             raise DataError(f"There is no item {item}: the data has items 0 to {len(data.targets) - 1}.")
         if class_ is not None and class_ not in classes:
             raise DataError(f"class_={class_!r} is not a class of the model: {', '.join(classes[:12])}.")
-        feed = self.feed(data)
+        feed = self._read(data, np.array([item]))
         with self.ready():
             inputs = next(iter(feed.plain(np.array([item])))).inputs
             if inputs.ndim != 4 or inputs.shape[1] != len(feed.mean):

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from sheer.data.feed import Feed
+from sheer.data.pictures import Album
 from sheer.data.sources import Data
 from sheer.errors import FrozenError, OwnershipError
 from sheer.loop.callbacks import Callback, Position
@@ -101,13 +102,15 @@ def train(
     return rows, position.stop or "plan completed"
 
 
-def prepared_feeds(data: Data, plan: Plan, first: int) -> list[Feed]:
+def prepared_feeds(data: Data, plan: Plan, first: int, album: Album | None = None) -> list[Feed]:
     """One feed for each phase from number `first` on, every photograph read once; phases with the same pictures share one.
+
+    `album` has the data's photographs as a learner keeps them, so that a later fit need not read them again.
 
     Raises:
         DataError: a photograph cannot be read.
     """
-    feeds: list[Feed] = []
+    feeds, pictures = list[Feed](), album.of(data) if album is not None and data.arrays is None else None
     for phase in plan.phases[first:]:
         same = next(
             (
@@ -121,7 +124,8 @@ def prepared_feeds(data: Data, plan: Plan, first: int) -> list[Feed]:
             None,
         )
         device = torch.device(plan.numerics.device)
-        feeds.append(same or Feed(data, task_of(plan).wanted(data.targets), phase, plan.seed, device, plan.numerics.memory_format, READERS))
+        wanted = task_of(plan).wanted(data.targets)
+        feeds.append(same or Feed(data, wanted, phase, plan.seed, device, plan.numerics.memory_format, READERS, pictures))
     for feed in dict.fromkeys(feeds):
         feed.preflight()
     return feeds
