@@ -11,7 +11,8 @@ import pytest
 import sheer
 from conftest import Small, make_photos
 from sheer.errors import EjectError
-from sheer.export.eject import LEAVES, definitions
+from sheer.export.eject import LEAVES
+from sheer.export.source import definitions
 from sheer.plan.plan import Part
 
 BLOCK = "import sys; sys.modules['sheer'] = None; import runpy; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"

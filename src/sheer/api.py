@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import cast
 
 import torch
+from torch import nn
 
 from sheer.data.cache import Cache
 from sheer.data.sources import Data
-from sheer.errors import ModelError, PlanError, RunError, nearest
+from sheer.errors import DataError, ModelError, PlanError, RunError, nearest
 from sheer.learner import Learner
 from sheer.loop.engine import choose_numerics
 from sheer.model.build import Built, build_named, tensor_facts
@@ -22,7 +23,7 @@ from sheer.model.inputs import choose_channels, extended
 from sheer.model.own import WantedHead, build_own
 from sheer.model.rebuild import rebuild
 from sheer.model.surgery import probe_images
-from sheer.plan.plan import Origin, Part, Plan
+from sheer.plan.plan import DataPlan, Origin, Part, Plan
 from sheer.plan.profiles import profile_named
 from sheer.plan.recipes import Given
 from sheer.record.own import HeadMaker, Source, own_module
@@ -82,6 +83,7 @@ def learner(
         PlanError: a name is not known.
         RunError: `out` is not empty.
     """
+    _check_types(data, model, {"weights": weights, "profile": profile}, {"device": device, "head": head})
     constants = profile_named(profile)
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise PlanError(f"seed={seed!r}: give a whole number of at least 0.")
@@ -173,6 +175,17 @@ def _training_pixels(data: Data | None) -> torch.Tensor | None:
     return data.arrays[torch.from_numpy(data.train)]
 
 
+def _check_types(data: object, model: object, texts: Mapping[str, object], optional: Mapping[str, object]) -> None:
+    if not isinstance(data, Data):
+        raise DataError(f"data={data!r}: give what sheer.images(folder) or sheer.arrays(inputs, labels) returns.")
+    if not isinstance(model, str | nn.Module) and not callable(model):
+        raise ModelError(f"model={model!r}: give a timm or torchvision name, a torch.nn.Module, or a function that returns one.")
+    wrong = [name for name, value in texts.items() if not isinstance(value, str)]
+    wrong += [name for name, value in optional.items() if value is not None and not isinstance(value, str)]
+    if wrong:
+        raise PlanError(f"{wrong[0]}={(dict(texts) | dict(optional))[wrong[0]]!r}: give a text.")
+
+
 def _metric_functions(wanted: Sequence[str | Metric], task: str) -> dict[str, Metric]:
     """The metrics by name, in order; PlanError for a name that is none for the task, or a function that has none."""
     found: dict[str, Metric] = {}
@@ -261,12 +274,14 @@ def load(
     metrics = {name: known[name] for name in plan.metrics if name in known}
     trains_from = plan.phases[-1].trains_from if plan.phases else None
     rows, start = kept.rows, read_start(kept)
-    if data is not None and data.plan != kept.plan.data:
+    if data is not None and not _same_items(data.plan, kept.plan.data):
         data = replace(data, plan=replace(data.plan, task=kept.plan.data.task))
         built, plan, rows = _taken_further(kept, built, plan, data)
         start = {name: tensor.clone() for name, tensor in built.model.state_dict().items()}
     loaded = _assemble(built, plan, data, _given_before(kept), None, rows, False, metrics, cache)
     loaded._start = start
+    if plan.phases:
+        loaded._stop, loaded._seconds, loaded._data_sha256 = kept.record.stop_reason, kept.record.seconds, kept.record.data_sha256
     loaded._trains_from = loaded._trains_from if trains_from is None else trains_from
     return loaded
 
@@ -283,6 +298,11 @@ def _check_data(kept: Run, data: Data) -> None:
             f"{kept.folder} knows {', '.join(old.classes)} (task {old.task.name!r}); the data has {', '.join(data.classes)} "
             f"(task {data.plan.task.name!r}). Data for a trained model has all the classes that it knows, and may have new ones."
         )
+
+
+def _same_items(one: DataPlan, other: DataPlan) -> bool:
+    """Whether two data plans have the same items, targets and split; the name of the folder may differ."""
+    return replace(one, source="", origins=(), notes=()) == replace(other, source="", origins=(), notes=())
 
 
 def _taken_further(kept: Run, built: Built, plan: Plan, data: Data) -> tuple[Built, Plan, tuple[Row, ...]]:
@@ -310,14 +330,18 @@ def _there(device: str) -> bool:
 
 
 def _given_before(kept: Run) -> Given:
-    """What was given for the run's last phase, so that training on goes on with it."""
+    """What you gave for the run's last phase, so that training on goes on with it; the rest is decided anew."""
     if not kept.plan.phases:
         return Given()
     last = kept.plan.phases[-1]
+    yours = {origin.field for origin in last.origins if origin.by == "you"}
+    smoothing = last.loss.options().get("label_smoothing")
     return Given(
-        size=last.size,
-        batch_size=last.batch_size,
-        weight_decay=last.weight_decay,
-        augmentation=tuple(part.name for part in last.augmentation),
-        resize=last.resize,
+        size=last.size if "size" in yours else None,
+        batch_size=last.batch_size if "batch_size" in yours else None,
+        norm=last.norm if "norm" in yours else None,
+        weight_decay=last.weight_decay if "weight_decay" in yours else None,
+        augmentation=tuple(part.name for part in last.augmentation) if "augmentation" in yours else None,
+        resize=last.resize.name if "resize" in yours else None,
+        label_smoothing=float(smoothing) if "loss" in yours and isinstance(smoothing, int | float) else None,
     )

@@ -37,8 +37,10 @@ from sheer.plan.rates import Rate
 from sheer.plan.recipes import Draft, Given
 from sheer.record.history import History
 from sheer.record.own import HeadMaker, Source, own_module
-from sheer.record.run import Record, Row, begin, check_free, finish, make_record
+from sheer.record.run import Record, Row, begin, check_free, contents_sha256, finish, make_record
 from sheer.task.metrics import Metric
+
+NOTHING, COMPLETED = "nothing was trained", "plan completed"
 
 
 class Learner(Showing):
@@ -75,7 +77,8 @@ class Learner(Showing):
         self._start: dict[str, torch.Tensor] | None = None
         self._given, self._made_by, self._made_head, self._out, self._quiet = given, made_by, made_head, out, quiet
         self._trains_from = len(plan.model.stages) - 1 if plan.model.head else 0
-        self._seconds, self._contents, self._stop = 0.0, list[str](), "nothing was trained"
+        self._seconds, self._data_sha256, self._stop = 0.0, "", NOTHING
+        self._interrupted = False
         self._known = _tensor_hashes(model)
 
     def __repr__(self) -> str:
@@ -130,9 +133,7 @@ class Learner(Showing):
     ) -> Learner:
         """Train the head, then everything at discriminative rates; see `sheer.recipes.fine_tune`."""
         name = self._plan.profile
-        self.run(recipes.fine_tune(epochs, rate=rate, freeze_epochs=freeze_epochs, profile=name), callbacks=callbacks)
-        self._trains_from = 0
-        return self
+        return self.run(recipes.fine_tune(epochs, rate=rate, freeze_epochs=freeze_epochs, profile=name), callbacks=callbacks)
 
     def fit_one_cycle(self, epochs: int, rate: Rate | None = None, *, callbacks: Sequence[Callback] = ()) -> Learner:
         """Train what is not frozen for one cycle; `rate` is a number, a slice, or one number a stage."""
@@ -145,8 +146,10 @@ class Learner(Showing):
     def freeze_to(self, stage: int) -> Learner:
         """From the next fit on, freeze the stages before number `stage`; negative numbers count from the end."""
         count = len(self._plan.model.stages)
-        if not -count <= stage < count:
-            raise PlanError(f"freeze_to({stage}): the model has {count} stages, so give {-count} to {count - 1}.")
+        if count == 1 and stage == -1:
+            raise PlanError("The model has one stage, so freezing it would leave nothing to train. Only models with a head can be frozen.")
+        if isinstance(stage, bool) or not isinstance(stage, int) or not -count <= stage < count:
+            raise PlanError(f"freeze_to({stage!r}): the model has {count} stages, so give {-count} to {count - 1}.")
         self._trains_from = stage % count
         return self
 
@@ -167,6 +170,8 @@ class Learner(Showing):
         """
         if self.data is None:
             raise DataError("This learner was loaded without its data: sheer.load(run, data=sheer.images(folder)).")
+        if not recipe:
+            raise PlanError("The recipe has no phases, so there is nothing to train.")
         missing = [name for name in self._plan.metrics if name not in self._metrics]
         if missing:
             raise PlanError(f"The run used your own metric {missing[0]!r}: sheer.load(run, objects={{{missing[0]!r}: {missing[0]}}}).")
@@ -175,21 +180,30 @@ class Learner(Showing):
         if self._out is not None and not self.history:
             check_free(self._out)
         started = time.perf_counter()
+<<<<<<< HEAD
         feeds = prepared_feeds(self.data, plan, first, self._album)
         for notice in [] if self._quiet else self._album.of(self.data).fresh_notices():
             print(notice)
         if self._out is not None:
             begin(self._out, plan, self.history, self._listing(), self._start)
+=======
+        feeds = prepared_feeds(self.data, plan, first)
+        if self._out is not None and not self.history:
+            begin(self._out, plan, self._listing(), self._start)
+>>>>>>> ff70ac6 (Mend what a review found: lists as options, early stops, saved models, own code in scripts, folders, odd numbers, errors)
         observers: list[Callback] = [] if self._quiet else [Progress()]
-        if self._out is not None:
+        if self._out is not None and not self.history:
             observers.append(HistoryFile(self._out / "history.csv"))
+        self._interrupted = True
         rows, stop = train(self.model, plan, first, feeds, self._metrics, [*observers, *callbacks])
         self._seconds += time.perf_counter() - started
-        self._contents, self._stop, self._plan = feeds[0].contents(), stop, plan
+        self._data_sha256, self._plan, self._interrupted = contents_sha256(feeds[0].contents()), plan, False
+        self._stop = stop if self._stop in (NOTHING, COMPLETED) else self._stop
+        self._trains_from = plan.phases[-1].trains_from
         self.history += rows
         self._known = _tensor_hashes(self.model)
         if self._out is not None:
-            finish(self._out, self.model, self._record())
+            self._write(self._out)
         elif not self._quiet:
             print("Nothing was written: learn.save(folder) keeps the run.")
         return self
@@ -197,6 +211,11 @@ class Learner(Showing):
     def _check_model(self) -> None:
         now = _tensor_hashes(self.model)
         changed = [name for name in {**self._known, **now} if self._known.get(name) != now.get(name)]
+        if changed and self._interrupted:
+            raise OwnershipError(
+                f"The last fit did not come to its end, so the model is somewhere inside it: {len(changed)} tensors differ from what the "
+                "plan left. Nothing was saved of it; load the run as it was saved last, or make the learner anew."
+            )
         if changed:
             raise OwnershipError(
                 f"The model is not the one that the plan left: {len(changed)} tensors differ ({', '.join(changed[:5])}). "
@@ -212,8 +231,9 @@ class Learner(Showing):
         own_head = own_module(self._made_head) if self._made_head is not None else None
         return make_record(
             plan=self._plan,
+            rows=self.history,
             model=self.model,
-            contents=self._contents,
+            data_sha256=self._data_sha256,
             stop_reason=self._stop,
             seconds=self._seconds,
             own_module=own,
@@ -238,9 +258,13 @@ class Learner(Showing):
         """
         root = Path(folder).expanduser()
         check_free(root)
-        begin(root, self._plan, self.history, self._listing(), self._start)
-        finish(root, self.model, self._record())
+        self._check_model()
+        begin(root, self._plan, self._listing(), self._start)
+        self._write(root)
         return root
+
+    def _write(self, root: Path) -> None:
+        finish(root, self._plan, self.history, self.model, self._record())
 
     def validate(self) -> Predictions:
         """Predictions for the held-out items, with their true classes; the model and all generators stay as they are."""

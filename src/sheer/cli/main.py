@@ -182,6 +182,8 @@ def run_demo(args: argparse.Namespace) -> int:
 
 def run_predict(args: argparse.Namespace) -> int:
     """`sheer predict RUN FILES...`."""
+    if args.csv:
+        _check_csv(Path(args.csv))
     predictions = load(args.run, device=args.device).predict(args.files)
     if args.csv:
         _write_csv(predictions, Path(args.csv))
@@ -194,10 +196,19 @@ def run_predict(args: argparse.Namespace) -> int:
     return 0
 
 
-def _write_csv(predictions: Predictions, path: Path) -> None:
+def _check_csv(path: Path) -> None:
     if path.exists():
         raise SheerError(f"{path} exists. Nothing was overwritten: give another name, or remove it.")
-    with path.open("w", newline="") as file:
+    if not path.resolve().parent.is_dir():
+        raise SheerError(f"There is no folder {path.resolve().parent} to write {path.name} into. Make it, or give another name.")
+
+
+def _write_csv(predictions: Predictions, path: Path) -> None:
+    try:
+        file = path.open("x", newline="", encoding="utf-8", errors="surrogateescape")
+    except OSError as error:
+        raise SheerError(f"{path} cannot be written: {error}. Give another name.") from error
+    with file:
         writer = csv.writer(file)
         head = {"classify": ["class", "probability"], "tag": ["labels"], "regress": []}[predictions.task]
         kind = "" if predictions.task == "regress" else "p"

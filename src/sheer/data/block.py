@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from sheer.data.check import copies_across, imbalance
+from sheer.data.check import copies, imbalance
 from sheer.data.folders import listing_hash
 from sheer.data.listing import Listing, is_empty, labels_by, read_listing
 from sheer.data.sources import Data, assemble, check_classes, class_folders, split_part
@@ -87,7 +87,7 @@ class DataBlock:
         fingerprint = ""
         if listing.opened is None:
             fingerprint = listing_hash(listing.root, list(listing.files))
-            notes += copies_across(listing.root, listing.files, held_out)
+            notes += copies(listing.root, listing.files, held_out, targets)
         return assemble(
             root=listing.root,
             paths=listing.files,

@@ -26,24 +26,41 @@ def imbalance(counts: Counter[str]) -> list[str]:
     ]
 
 
-def copies_across(root: str, files: Sequence[str], held_out: np.ndarray) -> list[str]:
-    """A note where a held-out file has the same bytes as one to train on; only files of equal size are read."""
+def _same_bytes(root: str, files: Sequence[str]) -> list[list[int]]:
+    """Positions of files that are byte for byte the same, as groups of two or more; only files of equal size are read."""
     by_size: dict[int, list[int]] = defaultdict(list)
     for number, name in enumerate(files):
         by_size[(Path(root) / name).stat().st_size].append(number)
-    pairs: list[tuple[str, str]] = []
+    groups: dict[str, list[int]] = defaultdict(list)
     for numbers in by_size.values():
-        sides = {bool(held_out[number]) for number in numbers}
-        if len(sides) < 2:
-            continue
-        learned: dict[str, str] = {}
-        digests = {number: hashlib.sha256((Path(root) / files[number]).read_bytes()).hexdigest() for number in numbers}
-        learned = {digests[number]: files[number] for number in numbers if not held_out[number]}
-        pairs += [(files[n], learned[digests[n]]) for n in numbers if held_out[n] and digests[n] in learned]
-    if not pairs:
-        return []
-    held, seen = pairs[0]
-    return [f"{len(pairs)} held-out files are copies of files to train on, so the metrics flatter: {held} = {seen}, for instance."]
+        for number in numbers if len(numbers) > 1 else ():
+            groups[hashlib.sha256((Path(root) / files[number]).read_bytes()).hexdigest()].append(number)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def copies(root: str, files: Sequence[str], held_out: np.ndarray, targets: np.ndarray) -> list[str]:
+    """Notes where files with the same bytes lie on both sides of the split, or have different targets."""
+    groups, notes = _same_bytes(root, files), []
+    across = [group for group in groups if len(set(held_out[group].tolist())) > 1]
+    if across:
+        first = across[0]
+        held, seen = next(n for n in first if held_out[n]), next(n for n in first if not held_out[n])
+        count = sum(int(held_out[group].sum()) for group in across)
+        notes.append(
+            f"{count} held-out files are copies of files to train on, so the metrics flatter: {files[held]} = {files[seen]}, for instance."
+        )
+    torn = [group for group in groups if len(np.unique(targets[group], axis=0)) > 1]
+    if torn:
+        one, other = torn[0][0], next(n for n in torn[0] if (targets[n] != targets[torn[0][0]]).any())
+        notes.append(f"{len(torn)} pictures occur with different targets: {files[one]} = {files[other]}, for instance. One must be wrong.")
+    return notes
+
+
+def empty_folders(where: Path, classes: Sequence[str]) -> list[str]:
+    """A note where folders beside the classes hold no photographs."""
+    names = sorted(path.name for path in where.iterdir() if path.is_dir() and not path.name.startswith("."))
+    empty = [name for name in names if name not in classes]
+    return [f"folders without photographs are no classes: {', '.join(empty[:5])}."] if empty else []
 
 
 def picture_sizes(root: str, files: Sequence[str]) -> str:

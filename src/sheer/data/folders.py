@@ -14,9 +14,10 @@ def photo_files(root: str, part: str = "") -> list[tuple[str, str]]:
     The class is the first folder below root/part; photos may lie deeper. Paths use "/". A link to a
     folder is followed once.
     """
-    top, found, visited = os.path.join(root, part), list[tuple[str, str]](), set[str]()
+    top, found = os.path.join(root, part), list[tuple[str, str]]()
     for label in sorted(name for name in os.listdir(top) if not name.startswith(".")):
-        for folder, inside, names in os.walk(os.path.join(top, label), followlinks=True):
+        visited = set[str]()
+        for folder, inside, names in os.walk(os.path.join(top, label), followlinks=True, onerror=stop_at):
             new = os.path.realpath(folder) not in visited
             visited.add(os.path.realpath(folder))
             inside[:] = [name for name in inside if new and not name.startswith(".")]
@@ -24,6 +25,12 @@ def photo_files(root: str, part: str = "") -> list[tuple[str, str]]:
                 if new and not name.startswith(".") and name.lower() not in ("thumbs.db", "desktop.ini"):
                     found.append((os.path.relpath(os.path.join(folder, name), root).replace(os.sep, "/"), label))
     return sorted(found)
+
+
+def stop_at(error: OSError) -> None:
+    """Raise the error of a folder that cannot be read, unless it is no folder: a class would vanish without a word."""
+    if not isinstance(error, NotADirectoryError):
+        raise error
 
 
 def listing_hash(root: str, paths: list[str]) -> str:

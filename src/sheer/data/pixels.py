@@ -57,6 +57,8 @@ class Crop:
         short = max(int(size / self.fraction), size)
         factor = short / min(picture.size)
         wide, high = (max(round(side * factor), short) for side in picture.size)
+        if wide * high > MAX_PIXELS:
+            raise ValueError(f"{picture.width} x {picture.height} would be {wide} x {high} pixels at its working size; squish it instead")
         return np.asarray(picture.resize((wide, high), FILTERS[self.interpolation]))
 
     def cut(self, pixels: np.ndarray, size: int, place: tuple[float, float]) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from sheer.data.check import copies_across, imbalance, picture_sizes
+from sheer.data.check import copies, empty_folders, imbalance, picture_sizes
 from sheer.data.folders import SUFFIXES, listing_hash, photo_files
 from sheer.data.formats import UNKNOWN_FORMATS
 from sheer.data.splits import SPLITS
@@ -106,15 +106,21 @@ def class_folders(
     if isinstance(valid, str):
         if train_part is None or not (root / valid).is_dir():
             raise DataError(f"valid={valid!r}: {folder} has no folders train and {valid}; give a share such as 0.2 instead.")
+        if valid == train_part:
+            raise DataError(f"valid={valid!r} is the folder to learn from: what is held out must be another one.")
         valid_part: str | None = valid
     else:
         valid_part = next((part_names[name] for name in VALID_NAMES if name in part_names), None)
     if train_part and valid_part and valid is not None and not isinstance(valid, str):
         raise DataError(f"valid={valid}: {folder} has its own folder {valid_part}. Leave valid away, or move the photos together.")
-    if train_part is None and valid_part is None and any(name in part_names for name in TEST_NAMES):
-        raise DataError(f"{folder} has a folder test but none called train: rename the folder to learn from to train.")
-    listed = _listed(root, train_part)
-    held = _listed(root, valid_part) if train_part and valid_part else []
+    if train_part is None and any(name in part_names for name in (*VALID_NAMES, *TEST_NAMES)):
+        named = next(name for name in (*VALID_NAMES, *TEST_NAMES) if name in part_names)
+        raise DataError(f"{folder} has a folder {named} but none called train: rename the folder to learn from to train.")
+    try:
+        listed = _listed(root, train_part)
+        held = _listed(root, valid_part) if train_part and valid_part else []
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read: {error}. A class that cannot be read would be missing.") from error
     return _photo_data(root, listed, held, valid, split, seed, profile, train_part, valid_part)
 
 
@@ -162,7 +168,8 @@ def _photo_data(
         listing=listing_hash(str(root), paths),
         notes=[
             *imbalance(Counter(classes[number] for number in labels[~held_out].tolist())),
-            *copies_across(str(root), paths, held_out),
+            *copies(str(root), paths, held_out, labels),
+            *empty_folders(root / (train_part or ""), classes),
         ],
     )
 
@@ -177,6 +184,9 @@ def _listed(root: Path, part: str | None) -> list[tuple[str, str]]:
         remedy = UNKNOWN_FORMATS.get(suffix, "move it out of the class folders, or save it as one of them")
         more = f" and {len(strangers) - 1} more" if len(strangers) > 1 else ""
         raise DataError(f"{root / strangers[0]}{more} is no photograph by its name; read are {', '.join(SUFFIXES)}. Remedy: {remedy}.")
+    broken = [path for path, _ in found if not (root / path).is_file()]
+    if broken:
+        raise DataError(f"{root / broken[0]} is no file that can be read (a broken link, or a device): {len(broken)} such. Take it out.")
     if not found:
         loose = sum(path.suffix.lower() in SUFFIXES for path in where.iterdir() if path.is_file())
         also = f" There are {loose} photos in it directly: sort them into folders, one a class." if loose else ""
@@ -296,7 +306,8 @@ def assemble(
     train, valid = np.flatnonzero(~held_out), np.flatnonzero(held_out)
     if len(valid) == 0 or len(train) == 0:
         raise DataError(f"The split leaves {len(train)} items to train on and {len(valid)} to validate on: give another share.")
-    counted = Origin(field="train_items", by="data", reason="as listed")
+    if task == "classify" and (lost := set(range(len(classes))) - set(targets[train].tolist())):
+        raise DataError(f"The split leaves no item of {classes[min(lost)]!r} to learn from. Split otherwise, or add items.")
     settings: tuple[tuple[str, Value], ...] = ()
     if task == "regress":
         mean, std = targets[train].mean(axis=0, dtype=np.float64), targets[train].std(axis=0, dtype=np.float64)
@@ -318,8 +329,7 @@ def assemble(
             Origin(field="source", by="you", reason="you gave it"),
             Origin(field="classes", by="data", reason="the names of the class folders, sorted by code point"),
             task_origin,
-            counted,
-            *(Origin(field=name, by="data", reason="as listed") for name in ("valid_items", "train_counts", "valid_counts")),
+            *(Origin(field=name, by="data", reason="as listed") for name in ("train_items", "valid_items", "train_counts", "valid_counts")),
             split_origin,
             Origin(field="listing_sha256", by="data", reason="over relative names and sizes of the files"),
         ),

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import ast
 import inspect
-import sys
 import textwrap
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 
@@ -16,6 +14,7 @@ from sheer.data import augment, folders, photos, pixels, splits
 from sheer.errors import EjectError
 from sheer.export import main_template
 from sheer.export.constants import render_constants
+from sheer.export.source import Definition, definitions, import_block, names_read, own_definitions, reached
 from sheer.interpret import attribution
 from sheer.loop import optimizers, step
 from sheer.model import backbones, channels, hashing, heads, stages
@@ -45,81 +44,7 @@ LEAVES: tuple[ModuleType, ...] = (
     step,
     attribution,
 )
-ALLOWED = ("torch", "torchvision", "timm", "numpy", "PIL", "safetensors")
 BEGIN, END = "# constants: begin\n", "# constants: end\n"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Definition:
-    """One top-level definition: its text, the names it uses, and its file's import lines by the name they bind."""
-
-    name: str
-    text: str
-    uses: frozenset[str]
-    imports: dict[str, str]
-
-
-def definitions(source: str) -> list[Definition]:
-    """The top-level functions, classes and assignments of a module's source, in order."""
-    tree, lines = ast.parse(source), source.splitlines(keepends=True)
-    imports: dict[str, str] = {}
-    for node in tree.body:
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                text = f"import {alias.name}" + (f" as {alias.asname}" if alias.asname else "")
-                imports[alias.asname or alias.name.partition(".")[0]] = text
-        elif isinstance(node, ast.ImportFrom) and node.module != "__future__":
-            imports.update({alias.asname or alias.name: f"from {node.module} import {alias.name}" for alias in node.names})
-    found = []
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-            names = [node.name]
-        elif isinstance(node, ast.Assign | ast.AnnAssign):
-            first = node.lineno
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            names = [target.id for target in targets if isinstance(target, ast.Name)]
-        else:
-            continue
-        text = "".join(lines[first - 1 : node.end_lineno])
-        uses = _names(node)
-        found += [Definition(name=name, text=text, uses=uses, imports=imports) for name in names]
-    return found
-
-
-def reached(everything: Iterable[Definition], wanted: Iterable[str]) -> list[Definition]:
-    """The definitions that `wanted` names reach, directly or through others, in the order given."""
-    listed = list(everything)
-    by_name = {definition.name: definition for definition in listed}
-    twice = sorted({item.name for item in listed if by_name[item.name] is not item})
-    if twice:
-        raise EjectError(f"Two definitions are called {', '.join(twice)}; in one file each name can mean one thing only.")
-    todo, done = list(wanted), set[str]()
-    while todo:
-        name = todo.pop()
-        if name in by_name and name not in done:
-            done.add(name)
-            todo += by_name[name].uses
-    return [definition for name, definition in by_name.items() if name in done]
-
-
-def import_block(used: Iterable[Definition]) -> str:
-    """The import lines that the definitions need: standard library first, names of one module on one line."""
-    plain: set[str] = set()
-    named: dict[str, set[str]] = {}
-    for definition in used:
-        for name in definition.uses & set(definition.imports):
-            line = definition.imports[name]
-            if line.startswith("from "):
-                module, _, imported = line.removeprefix("from ").partition(" import ")
-                if not module.startswith("sheer"):
-                    named.setdefault(module, set()).add(imported)
-            elif not line.startswith("import sheer"):
-                plain.add(line)
-    lines = [*sorted(plain), *(f"from {module} import {', '.join(sorted(names))}" for module, names in sorted(named.items()))]
-    standard = [line for line in lines if line.split()[1].partition(".")[0] in sys.stdlib_module_names]
-    other = [line for line in lines if line not in standard]
-    return "\n".join([*standard, "", *other])
 
 
 def eject(run: str | Path, script: str | Path, *, objects: Mapping[str, Callable[..., object]] | None = None) -> Path:
@@ -171,19 +96,23 @@ def script_text(kept: Run, objects: Mapping[str, Callable[..., object]], beside:
             f"{kept.folder} was trained on {plan.data.source}, which a script cannot read. Save the pictures as "
             "files, in class folders or with a table, and train with sheer.images to eject."
         )
-    own = own_definitions(plan, objects)
+    own = own_definitions(kept, objects)
     before, _, rest = inspect.getsource(main_template).partition(BEGIN)
     _, _, after = rest.partition(END)
     after = after.replace("model = make_timm_model()", f"model = {_maker(plan)}{'_of_run' if start else ''}()")
     after = after.replace(" = find_photos(root)", " = find_listed(root)") if items else after
     constants = render_constants(plan, items, start)
     parts = definitions(before + after)
-    wanted = _names(ast.parse(constants)) | {"main"}
+    wanted = names_read(ast.parse(constants)) | {"main"}
     leaves = [item for leaf in LEAVES for item in definitions(inspect.getsource(leaf))]
     used = reached([*leaves, *own, *parts], wanted)
     used_constants = Definition(name="", text="", uses=wanted, imports=parts[0].imports)
     in_template = {part.name for part in parts}
-    body = [_short_docstrings(d.text).rstrip() for d in used if d.name not in in_template]
+    theirs = {part.name for part in own}
+    clash = sorted(theirs & (in_template | {name for item in definitions(constants) for name in [item.name]}))
+    if clash:
+        raise EjectError(f"Your own {', '.join(clash)} would be replaced by what the script has under that name: rename yours.")
+    body = [(d.text if d.name in theirs else _short_docstrings(d.text)).rstrip() for d in used if d.name not in in_template]
     main_part = [d.text.rstrip() for d in used if d.name in in_template and d.name != "Phase"]
     head = (
         f'"""Fine-tunes {plan.model.name} on {plan.data.train_items} photographs: plan {plan.short_hash()}.\n\n'
@@ -204,9 +133,14 @@ def script_text(kept: Run, objects: Mapping[str, Callable[..., object]], beside:
         "# What was decided.\n" + constants,
         *_joined(main_part),
     ]
-    return "\n\n\n".join(section.strip("\n") for section in sections).replace('"""\n\n\nfrom __future__', '"""\n\nfrom __future__', 1) + (
+    text = "\n\n\n".join(section.strip("\n") for section in sections).replace('"""\n\n\nfrom __future__', '"""\n\nfrom __future__', 1) + (
         '\n\n\nif __name__ == "__main__":\n    main()\n'
     )
+    try:
+        compile(text, "script", "exec")
+    except SyntaxError as error:
+        raise EjectError(f"The script would not be Python (line {error.lineno}: {error.msg}): your own code cannot be copied.") from error
+    return text
 
 
 def _joined(texts: list[str]) -> list[str]:
@@ -221,58 +155,11 @@ def _joined(texts: list[str]) -> list[str]:
     return blocks
 
 
-def _names(tree: ast.AST) -> frozenset[str]:
-    """The names that are read in a piece of source; those it binds do not count."""
-    return frozenset(node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load))
-
-
 def _maker(plan: Plan) -> str:
     library, _, _name = plan.model.name.partition(":")
     if library in OWN:
         return "make_own_model" if plan.model.head is None else "make_own_body"
     return "make_timm_model" if library == "timm" else "make_torchvision_model"
-
-
-def own_definitions(plan: Plan, objects: Mapping[str, Callable[..., object]]) -> list[Definition]:
-    """The user's own module, head and metrics, functions or classes, with what they reach in their files, each once."""
-    wanted = [name for name in plan.metrics if name not in metrics.METRICS[plan.data.task.name]]
-    kind, _, name = plan.model.name.partition(":")
-    if plan.model.head is not None and plan.model.head.name.startswith("function:"):
-        wanted.append(plan.model.head.name.partition(":")[2])
-    if kind in OWN:
-        if kind == "module":
-            raise EjectError(
-                f"The run used an instance of {name}; how it was made is not known. Pass sheer.learner a function that makes it."
-            )
-        wanted.append(name)
-    found = [definition for name in wanted for definition in _copied(name, objects)]
-    return list({(definition.name, definition.text): definition for definition in found}.values())
-
-
-def _copied(name: str, objects: Mapping[str, Callable[..., object]]) -> list[Definition]:
-    """A function or class of the user's with what it reaches in its file; refused where it imports what a script may not."""
-    if name not in objects:
-        raise EjectError(f"The run used your own {name!r}; give it: sheer.eject(run, script, objects={{{name!r}: {name}}}).")
-    try:
-        path = inspect.getsourcefile(objects[name])
-        found = definitions(Path(path or "").read_text())
-    except (OSError, TypeError) as error:
-        raise EjectError(f"The source of {name!r} cannot be read: write it into a file of its own.") from error
-    used = reached(found, [name])
-    if not used:
-        raise EjectError(f"{name!r} is not a top-level function or class of {path}: only those can be copied.")
-    for definition in used:
-        for bound in definition.uses & set(definition.imports):
-            module = definition.imports[bound].split()[1].partition(".")[0]
-            if module not in ALLOWED and module not in sys.stdlib_module_names:
-                raise EjectError(
-                    f"{definition.name} imports {module}, which a script may not ({', '.join(ALLOWED)} and the standard library)."
-                )
-    leaf_names = {item.name for leaf in LEAVES for item in definitions(inspect.getsource(leaf))}
-    taken = sorted({definition.name for definition in used} & leaf_names)
-    if taken:
-        raise EjectError(f"Your own {', '.join(taken)} would replace what the script has under that name: rename yours.")
-    return used
 
 
 def _short_docstrings(text: str) -> str:

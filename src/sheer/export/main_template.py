@@ -265,7 +265,7 @@ def train(model: nn.Module, root: str, out: str) -> None:
             metrics, seconds = [metric(outputs, true) for metric in MEASURES.values()], time.perf_counter() - started
             row = [phase.name, epoch_number, train_loss, valid_loss, *metrics, seconds, weights_sha256(model)]
             with open(os.path.join(out, "history.csv"), "a", newline="") as file:
-                csv.writer(file).writerow([repr(cell) if isinstance(cell, float) else str(cell) for cell in row])
+                csv.writer(file, lineterminator="\n").writerow([repr(cell) if isinstance(cell, float) else str(cell) for cell in row])
             print(", ".join(f"{name} {cell}" for name, cell in zip(HISTORY_COLUMNS, row, strict=True)), flush=True)
 
 
@@ -275,6 +275,9 @@ def predict(model: nn.Module, files: list[str]) -> None:
     for name in files:
         inside = [os.path.join(folder, file) for folder, _, names in os.walk(name) for file in names]
         paths += sorted(path for path in inside if path.lower().endswith(SUFFIXES)) if os.path.isdir(name) else [name]
+    missing = [path for path in paths if not os.path.isfile(path)]
+    if missing or not paths:
+        sys.exit(f"There is no file {missing[0]}." if missing else "There are no photographs to predict.")
     phase = PHASES[-1]
     photos = Photos(paths, decode, phase.resize, phase.size, readers=2, keep_bytes=0)
     for path, row in zip(paths, TASK.outputs(scores(model, photos, phase, np.arange(len(paths)))), strict=True):

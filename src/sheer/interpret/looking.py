@@ -11,6 +11,7 @@ from typing import cast
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 
 from sheer.data.feed import Batch, Feed, data_path
@@ -138,7 +139,11 @@ class View:
         cast(Photos, feed.source).keep_bytes = 0
         try:
             return self._table(feed, np.arange(len(paths)), target, np.zeros(len(paths), dtype=np.int64), averaging)
+<<<<<<< HEAD
         except Exception:  # Pillow raises many kinds for bad bytes; if every file can be read, it was something else
+=======
+        except (OSError, ValueError, Image.DecompressionBombError) as error:
+>>>>>>> ff70ac6 (Mend what a review found: lists as options, early stops, saved models, own code in scripts, folders, odd numbers, errors)
             feed.preflight()
             raise
 
@@ -190,6 +195,11 @@ class View:
                 passes = [task.outputs(self._scores(feed.augmented(items, counters, number))) for number in range(averaging.passes)]
                 outputs = averaged(outputs, passes, averaging.beta)
                 scores = scores_for(outputs, task)
+        if not np.isfinite(outputs).all():
+            raise ModelError(
+                f"The model gives outputs that are no finite numbers for {int((~np.isfinite(outputs)).any(axis=1).sum())} of "
+                f"{len(outputs)} items, so nothing can be said of them. Was it trained at too high a rate?"
+            )
         if target is not None:
             losses = loss_of(self.phase)(scores, task.wanted(target)).double().numpy()
         return Predictions(

@@ -89,7 +89,7 @@ class HistoryFile:
     def on_epoch(self, position: Position, row: Row) -> None:
         """Append the row."""
         with self.path.open("a", newline="") as file:
-            csv.writer(file).writerow(row_cells(row))
+            csv.writer(file, lineterminator="\n").writerow(row_cells(row))
 
     def on_end(self, position: Position) -> None:
         """Nothing to do."""

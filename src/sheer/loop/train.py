@@ -8,6 +8,7 @@ for each phase:   what trains, optimiser, ownership check
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import cast
@@ -91,6 +92,8 @@ def train(
                 rows.append(row)
                 for callback in callbacks:
                     callback.on_epoch(position, row)
+                if not math.isfinite(train_loss):
+                    position.stop = f"training loss {train_loss} in epoch {epoch_number}: too high a rate, or an input that is no number"
                 if position.stop:
                     break
             if frozen_sha256(model, stages, phase) != frozen_before:

@@ -212,9 +212,9 @@ def check_inputs(model: nn.Module, plan: ModelPlan, sample: torch.Tensor, classe
     root, modes = model.training, [(module, module.training) for module in model.modules()]
     try:
         scores = model.eval()(sample.to(next(model.parameters()).device))
-    except (RuntimeError, AssertionError, ValueError, TypeError) as error:
+    except Exception as error:  # a user's own forward may raise anything
         what = f"pictures of {size} px" if sample.ndim == 4 else f"inputs of shape {tuple(sample.shape)}"
-        raise ModelError(f"{plan.name} cannot take {what}: {str(error).splitlines()[0]}") from error
+        raise ModelError(f"{plan.name} cannot take {what}: {first_line(error)}") from error
     finally:
         model.train(root)
         for module, training in modes:
@@ -222,3 +222,6 @@ def check_inputs(model: nn.Module, plan: ModelPlan, sample: torch.Tensor, classe
     if not isinstance(scores, torch.Tensor) or scores.shape != (2, classes):
         shape = tuple(scores.shape) if isinstance(scores, torch.Tensor) else type(scores).__name__
         raise ModelError(f"{plan.name} gives {shape} for 2 items; (2, {classes}) is needed, one score a class.")
+    if not scores.is_floating_point() or not torch.isfinite(scores).all():
+        what = str(scores.dtype).removeprefix("torch.") if not scores.is_floating_point() else "scores that are no finite numbers"
+        raise ModelError(f"{plan.name} gives {what} for 2 items; finite floating-point scores are needed.")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from sheer.errors import ModelError
+from sheer.errors import ModelError, first_line
 from sheer.model.build import CPU, Built, HeadMaker, measured_origins, new_head, tensor_facts
 from sheer.model.hashing import weights_sha256
 from sheer.model.inputs import Channels
@@ -65,12 +65,18 @@ def build_own(module: Source, *, seed: int, classes: int, channels: Channels, he
     with borrowed_generators(CPU), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         reseed(stream_key(seed, "init-body"), CPU)
-        own = module if isinstance(module, nn.Module) else module()
+        try:
+            own = module if isinstance(module, nn.Module) else module()
+        except Exception as error:  # whatever the user's own code raises: it is theirs to mend, and is named
+            raise ModelError(
+                f"Making the model by {getattr(module, '__name__', module)}() fails: {first_line(error)}. It is called without arguments."
+            ) from error
         if not isinstance(own, nn.Module):
             raise ModelError(
                 f"model={module!r} gives {type(own).__name__}; pass a timm or torchvision name, a torch.nn.Module, or a "
                 "function without arguments that returns one."
             )
+        _check_parameters(own)
         name = f"function:{getattr(made_by, '__name__', '?')}" if made_by else f"module:{type(own).__name__}"
         kind, features, stride = body_facts(own, name, sample) if head else ("scores", 0, 1)
         model = own
@@ -116,3 +122,15 @@ def build_own(module: Source, *, seed: int, classes: int, channels: Channels, he
         made_by=made_by,
         made_head=head.make if head else None,
     )
+
+
+def _check_parameters(own: nn.Module) -> None:
+    parameters = list(own.named_parameters())
+    if any(isinstance(parameter, nn.parameter.UninitializedParameter) for _, parameter in parameters):
+        raise ModelError("The model has lazy layers without tensors yet: run it once on a batch before passing it.")
+    fixed = [key for key, parameter in parameters if not parameter.requires_grad]
+    if fixed:
+        raise ModelError(
+            f"{len(fixed)} of the model's tensors have requires_grad=False ({', '.join(fixed[:5])}). The plan decides what trains: set "
+            "requires_grad of all of them, and pass head= to have your module as a body that can be frozen."
+        )

@@ -49,7 +49,8 @@ def rebuild(plan: Plan, made_by: nn.Module | Callable[[], nn.Module] | None, mad
             else:
                 body = backbones.TorchvisionBody(backbones.torchvision_whole(name), plan.model.node)
             body = widened(body, plan.model.name, plan.model.channels, plan.model.channel_init)
-            inputs = input_facts(library_name, name)
+            known = plan.model.weights.name != "none" or library_name == "timm"
+            inputs = input_facts(library_name, name) if known else IMAGENET
         model = body
         if plan.model.head:
             top = new_head(plan.model.head, made_head, plan.model.features, len(plan.data.classes), plan.model.kind)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sheer.errors import PlanError, nearest
+from sheer.plan.checks import real, whole
 from sheer.plan.facts import InputFacts, TensorFact, joint_hash
 from sheer.plan.plan import Group, Origin, Part, Phase, Stage, Value
 from sheer.plan.profiles import Profile
@@ -13,6 +14,7 @@ from sheer.plan.rates import spread
 from sheer.plan.recipes import Draft, Given
 from sheer.plan.schedules import SCHEDULES
 
+LARGEST_SIDE = 4096
 NORM_POLICIES = ("train", "adapt", "frozen")
 RESIZE_SETTINGS = {"crop": ("fraction", "interpolation"), "pad": ("padding", "interpolation"), "squish": ("interpolation",)}
 RESIZE_VALUES = {"padding": ("reflection", "zeros"), "interpolation": ("nearest", "bilinear", "bicubic", "lanczos")}
@@ -42,9 +44,10 @@ def image_size(given: int | None, profile: Profile, inputs: InputFacts, device: 
         PlanError: the size is no positive whole number.
     """
     if given is not None:
-        if isinstance(given, bool) or not isinstance(given, int) or given < 1:
-            raise PlanError(f"size={given!r}: give the side of the pictures in pixels, a whole number such as 160.")
-        return given, Origin(field="size", by="you", reason="you gave it")
+        side = whole(given, "size", 1, ", the side of the pictures in pixels, such as 160")
+        if side > LARGEST_SIDE:
+            raise PlanError(f"size={given!r}: at most {LARGEST_SIDE} pixels a side are taken.")
+        return side, Origin(field="size", by="you", reason="you gave it")
     on_cpu = profile.value("size.cpu")
     if isinstance(on_cpu, int) and device == "cpu" and not inputs.fixed_size and on_cpu < inputs.size:
         return on_cpu, Origin(field="size", by="default", reason=profile.reason("size.cpu"))
@@ -83,6 +86,8 @@ def norm_policies(given: str | tuple[str, ...] | None, profile: Profile, stages:
     """One norm policy a stage: given or the profile's for frozen stages, the profile's for the rest, `train` for the last."""
     if isinstance(given, str) and given not in NORM_POLICIES:
         raise PlanError(f"norm={given!r} is no norm policy. {nearest(given, NORM_POLICIES)}")
+    if given is not None and not isinstance(given, str | tuple):
+        raise PlanError(f"norm={given!r}: give a norm policy ({', '.join(NORM_POLICIES)}), or a tuple with one a stage.")
     frozen = given if isinstance(given, str) else profile.value("norm_frozen")
     if isinstance(given, tuple):
         if len(given) != stages:
@@ -93,7 +98,7 @@ def norm_policies(given: str | tuple[str, ...] | None, profile: Profile, stages:
         policies = tuple("train" if index == stages - 1 else str(frozen) if index < trains_from else trained for index in range(stages))
     for policy in policies:
         if policy not in NORM_POLICIES:
-            raise PlanError(f"norm={policy!r} is no norm policy. {nearest(policy, NORM_POLICIES)}")
+            raise PlanError(f"norm={policy!r} is no norm policy. {nearest(str(policy), NORM_POLICIES)}")
     if given is not None:
         return policies, Origin(field="norm", by="you", reason="you gave it")
     reason = profile.reason("norm_frozen" if trains_from else "norm_trained")
@@ -121,8 +126,6 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
     names = given.augmentation if given.augmentation is not None else profile.value("augmentation")
     decay = _pick(given.weight_decay, profile, "weight_decay", "weight_decay")
     loss, loss_origin = _loss(given, profile, situation.task)
-    if not 0 <= decay[0] < float("inf"):
-        raise PlanError(f"weight_decay={decay[0]!r}: give a number of at least 0.")
     last = str(profile.value("last_batch"))
     optimizer = Part(
         name="adamw",
@@ -193,9 +196,9 @@ def _loss(given: Given, profile: Profile, task: str) -> tuple[Part, Origin]:
         if given.label_smoothing is not None:
             raise PlanError(f"label_smoothing={given.label_smoothing!r} is for one class an item; the task here is {task!r}.")
         return Part(name=name), Origin(field="loss", by="default", reason=profile.reason(f"loss.{task}"))
+    if given.label_smoothing is not None:
+        real(given.label_smoothing, "label_smoothing", 0, 1)
     smoothing, origin = _pick(given.label_smoothing, profile, "loss", "loss.label_smoothing")
-    if not 0 <= smoothing < 1:
-        raise PlanError(f"label_smoothing={smoothing!r}: give a number of at least 0 and below 1.")
     return Part(name=name, settings=(("label_smoothing", smoothing),)), origin
 
 
@@ -211,9 +214,10 @@ def _trains_from(draft: Draft, situation: Situation) -> tuple[int, Origin]:
 
 
 def _batch_size(given: int | None, profile: Profile, items: int) -> tuple[int, Origin]:
-    wanted = int(profile.number("batch_size")) if given is None else given
-    if isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 2:
-        raise PlanError(f"batch_size={given!r}: give a whole number of at least 2; norm layers need more than one item.")
+    least = "; norm layers need more than one item"
+    wanted = int(profile.number("batch_size")) if given is None else whole(given, "batch_size", 2, least)
+    if items < 2:
+        raise PlanError(f"There are {items} items to train on; a batch takes at least 2{least}. Hold fewer out.")
     if wanted > items:
         return items, Origin(field="batch_size", by="data", reason=f"{wanted} was wanted, but there are {items} items")
     if given is None:
@@ -224,7 +228,7 @@ def _batch_size(given: int | None, profile: Profile, items: int) -> tuple[int, O
 def _pick(given: float | None, profile: Profile, field: str, key: str) -> tuple[float, Origin]:
     if given is None:
         return profile.number(key), Origin(field=field, by="default", reason=profile.reason(key))
-    return float(given), Origin(field=field, by="you", reason="you gave it")
+    return real(given, field, 0), Origin(field=field, by="you", reason="you gave it")
 
 
 def _steps(items: int, batch_size: int, last_batch: str) -> int:

@@ -31,12 +31,14 @@ def spread(rate: Rate, stages: int, rest_divisor: float = 10.0) -> tuple[float, 
         if stages == 1:
             return (float(stop),)
         factor = (stop / start) ** (1 / (stages - 1))
+        if not 0 < factor < float("inf"):
+            raise PlanError(f"rate={rate!r}: the rates are too far apart to lie on a geometric row.")
         return (*[start * factor**i for i in range(stages - 1)], float(stop))
-    if isinstance(rate, int | float):
+    if isinstance(rate, str | bytes) or not isinstance(rate, Sequence):
         check_rates([rate], rate)
-        return (float(rate),) * stages
+        return (float(rate),) * stages  # type: ignore[arg-type]
+    check_rates(rate, rate)
     rates = tuple(float(value) for value in rate)
-    check_rates(rates, rate)
     if len(rates) != stages:
         raise PlanError(
             f"rate={rate!r} has {len(rates)} values, but the model has {stages} stages: give one value a stage, a slice, or one number."
@@ -44,8 +46,12 @@ def spread(rate: Rate, stages: int, rest_divisor: float = 10.0) -> tuple[float, 
     return rates
 
 
-def check_rates(rates: Sequence[float], given: object) -> None:
-    """PlanError unless every rate is a positive, finite number."""
+def check_rates(rates: Sequence[object], given: object) -> None:
+    """PlanError unless every rate is a positive, finite number, of Python or NumPy."""
     for rate in rates:
-        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < float("inf"):
+        try:
+            allowed = not isinstance(rate, bool | str | bytes) and 0 < float(rate) < float("inf")  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            allowed = False
+        if not allowed:
             raise PlanError(f"rate={given!r}: a learning rate is a positive, finite number, for instance 2e-3.")

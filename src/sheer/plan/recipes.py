@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from sheer.errors import PlanError
+from sheer.plan.checks import whole
 from sheer.plan.plan import Origin, Part
 from sheer.plan.profiles import Profile, profile_named
 from sheer.plan.rates import Rate, check_rates
@@ -50,11 +50,6 @@ def _origin(name: str, given: bool, reason: str) -> Origin:
     return Origin(field=name, by="you" if given else "recipe", reason="you gave it" if given else reason)
 
 
-def _check_epochs(epochs: int, name: str = "epochs") -> None:
-    if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < 1:
-        raise PlanError(f"{name}={epochs!r}: give a whole number of at least 1.")
-
-
 def _one_cycle(profile: Profile, *, warmup: float, start_div: float) -> Part:
     settings = {
         "warmup": warmup,
@@ -82,13 +77,12 @@ def fine_tune(
     Raises:
         PlanError: epochs below 1, freeze_epochs below 0, or a rate that is not positive.
     """
-    _check_epochs(epochs)
+    epochs = whole(epochs, "epochs", 1)
     constants = profile_named(profile)
     base = constants.number("fine_tune.rate") if rate is None else rate
     check_rates([base], base)
     frozen_epochs = int(constants.number("fine_tune.freeze_epochs")) if freeze_epochs is None else freeze_epochs
-    if not isinstance(frozen_epochs, int) or frozen_epochs < 0:
-        raise PlanError(f"freeze_epochs={freeze_epochs!r}: give a whole number of at least 0.")
+    frozen_epochs = whole(frozen_epochs, "freeze_epochs", 0)
     frozen = Draft(
         profile=profile,
         name="frozen",
@@ -143,7 +137,7 @@ def one_cycle(epochs: int, *, rate: Rate | None = None, profile: str = "default"
     Raises:
         PlanError: epochs below 1.
     """
-    _check_epochs(epochs)
+    epochs = whole(epochs, "epochs", 1)
     constants = profile_named(profile)
     schedule = _one_cycle(
         constants,
@@ -159,7 +153,7 @@ def constant(epochs: int, *, rate: Rate | None = None, profile: str = "default")
     Raises:
         PlanError: epochs below 1.
     """
-    _check_epochs(epochs)
+    epochs = whole(epochs, "epochs", 1)
     constants = profile_named(profile)
     schedule = Part(name="constant", settings=(("level", constants.number("constant_momentum")),))
     return (_single(constants, "constant", epochs, rate, schedule, "the rate does not move"),)

@@ -14,12 +14,17 @@ WIDTH = 118
 
 def columns(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
     """Rows of text under a header, padded to columns; the columns in `right` are right-aligned."""
+    header, rows = [_one_line(cell) for cell in header], [[_one_line(cell) for cell in row] for row in rows]
     widths = [max(len(row[index]) for row in [header, *rows]) for index in range(len(header))]
     lines = []
     for row in [header, *rows]:
         cells = [text.rjust(width) if i in right else text.ljust(width) for i, (text, width) in enumerate(zip(row, widths, strict=True))]
         lines.append("  " + "  ".join(cells).rstrip())
     return "\n".join(lines)
+
+
+def _one_line(cell: str) -> str:
+    return cell.replace("\n", "\\n").replace("\r", "\\r")
 
 
 def _rate(value: float) -> str:

@@ -26,7 +26,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from sheer.errors import RunError
+from sheer.errors import PlanError, RunError
 from sheer.model.hashing import weights_sha256
 from sheer.plan.document import decode, encode, parse
 from sheer.plan.plan import Plan
@@ -85,6 +85,7 @@ class Record:
     pillow: str
     own_module: Module | None
     own_head: Module | None
+    history_sha256: str
 
 
 def version_of(package: str) -> str:
@@ -98,19 +99,20 @@ def version_of(package: str) -> str:
 def make_record(
     *,
     plan: Plan,
+    rows: Sequence[Row],
     model: nn.Module,
-    contents: Sequence[str],
+    data_sha256: str,
     stop_reason: str,
     seconds: float,
     own_module: Module | None,
     own_head: Module | None,
 ) -> Record:
-    """The record of a run that has just ended; `contents` are the SHA-256 of the files in item order."""
+    """The record of a run that has just ended."""
     return Record(
         format=FORMAT,
         plan_hash=plan.short_hash(),
         weights_sha256=weights_sha256(model),
-        data_sha256=hashlib.sha256("".join(contents).encode()).hexdigest() if contents else "",
+        data_sha256=data_sha256,
         stop_reason=stop_reason,
         seconds=seconds,
         device=plan.numerics.device,
@@ -125,7 +127,13 @@ def make_record(
         pillow=version_of("pillow"),
         own_module=own_module,
         own_head=own_head,
+        history_sha256=hashlib.sha256(history_text(plan, rows).encode()).hexdigest(),
     )
+
+
+def contents_sha256(contents: Sequence[str]) -> str:
+    """The hash of a data set whose files have these SHA-256, in item order; "" for items that are no files."""
+    return hashlib.sha256("".join(contents).encode()).hexdigest() if contents else ""
 
 
 def row_cells(row: Row) -> list[str]:
@@ -145,32 +153,32 @@ def write_atomically(path: Path, content: bytes) -> None:
     temporary.replace(path)
 
 
-def _history_text(plan: Plan, rows: Sequence[Row]) -> str:
+def history_text(plan: Plan, rows: Sequence[Row]) -> str:
+    """history.csv as text."""
     lines = [",".join(history_columns(plan.metrics)), *(",".join(row_cells(row)) for row in rows)]
     return "\n".join(lines) + "\n"
 
 
-def begin(folder: Path, plan: Plan, rows: Sequence[Row], listing: str, start: dict[str, torch.Tensor] | None) -> None:
-    """Make a run folder, or take a plan further in the folder of its own learner: plan and rows so far, no record.
+def begin(folder: Path, plan: Plan, listing: str, start: dict[str, torch.Tensor] | None) -> None:
+    """Make a run folder: the plan, what it starts from, and a history without rows.
 
     Raises:
         RunError: the folder cannot be made.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "record.json").unlink(missing_ok=True)
         if start is not None:
             save_file(_unshared(start), folder / "start.safetensors")
         if listing:
             write_atomically(folder / "items.csv", listing.encode("utf-8", "surrogateescape"))
         write_atomically(folder / "plan.json", plan.to_json().encode())
-        write_atomically(folder / "history.csv", _history_text(plan, rows).encode())
+        write_atomically(folder / "history.csv", history_text(plan, ()).encode())
     except OSError as error:
         raise RunError(f"The run folder {folder} cannot be written: {error}. Give another one.") from error
 
 
-def finish(folder: Path, model: nn.Module, record: Record) -> None:
-    """Write weights, then the record.
+def finish(folder: Path, plan: Plan, rows: Sequence[Row], model: nn.Module, record: Record) -> None:
+    """Write weights, plan and history, then the record; a finished run that goes on is whole until this moment.
 
     Raises:
         RunError: they cannot be written; what was there stays.
@@ -179,6 +187,9 @@ def finish(folder: Path, model: nn.Module, record: Record) -> None:
     try:
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
         save_file(_unshared(tensors), temporary)
+        (folder / "record.json").unlink(missing_ok=True)
+        write_atomically(folder / "plan.json", plan.to_json().encode())
+        write_atomically(folder / "history.csv", history_text(plan, rows).encode())
         temporary.replace(folder / "weights.safetensors")
         write_atomically(folder / "record.json", json.dumps(encode(record), indent=2).encode())
     except (OSError, SafetensorError) as error:
@@ -206,7 +217,7 @@ def check_free(folder: Path, plan: Plan | None = None) -> bool:
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
     if plan is not None and (folder / "plan.json").is_file():
-        same = (folder / "plan.json").read_text() == plan.to_json()
+        same = (folder / "plan.json").read_bytes() == plan.to_json().encode()
         if same and (folder / "record.json").is_file():
             return True
         what = "an unfinished run of this plan" if same else "the run of another plan"
@@ -240,8 +251,10 @@ def read_run(folder: str | Path) -> Run:
         if isinstance(written, dict) and written.get("format") != FORMAT:
             raise RunError(f"{root} is of format {written.get('format')}; this sheer reads {FORMAT}. Use sheer {written.get('sheer')}.")
         record = decode(Record, written, "record")
+        if hashlib.sha256((root / "history.csv").read_bytes()).hexdigest() != record.history_sha256:
+            raise RunError(f"{root}: history.csv was changed after the run: its hash is not the record's.")
         rows = _read_rows(root / "history.csv", plan.metrics)
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, PlanError) as error:
         raise RunError(f"{root} is damaged: {error}") from error
     if plan.short_hash() != record.plan_hash:
         raise RunError(f"{root}: plan.json was edited after the run (hash {plan.short_hash()}, record says {record.plan_hash}).")
