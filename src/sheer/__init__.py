@@ -1,9 +1,10 @@
 """sheer: fine-tune pretrained PyTorch models with nothing hidden."""
 
 from sheer.api import learner, load
+from sheer.data.arrays import arrays
 from sheer.data.block import DataBlock, images
 from sheer.data.cache import Cache
-from sheer.data.sources import Data, arrays
+from sheer.data.sources import Data
 from sheer.errors import SheerError
 from sheer.export.eject import eject
 from sheer.interpret.predictions import Predictions

@@ -180,17 +180,11 @@ class Learner(Showing):
         if self._out is not None and not self.history:
             check_free(self._out)
         started = time.perf_counter()
-<<<<<<< HEAD
         feeds = prepared_feeds(self.data, plan, first, self._album)
         for notice in [] if self._quiet else self._album.of(self.data).fresh_notices():
             print(notice)
-        if self._out is not None:
-            begin(self._out, plan, self.history, self._listing(), self._start)
-=======
-        feeds = prepared_feeds(self.data, plan, first)
         if self._out is not None and not self.history:
             begin(self._out, plan, self._listing(), self._start)
->>>>>>> ff70ac6 (Mend what a review found: lists as options, early stops, saved models, own code in scripts, folders, odd numbers, errors)
         observers: list[Callback] = [] if self._quiet else [Progress()]
         if self._out is not None and not self.history:
             observers.append(HistoryFile(self._out / "history.csv"))

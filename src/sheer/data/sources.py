@@ -1,4 +1,4 @@
-"""Where items come from: a folder of class folders, or arrays in memory. `Data` is items, targets and split."""
+"""`Data` is items, targets and split; and its most usual source, a folder of class folders."""
 
 from __future__ import annotations
 
@@ -228,52 +228,6 @@ def held_out_by(labels: np.ndarray, part: Part) -> np.ndarray:
     seed, share = options["seed"], options["share"]
     assert isinstance(seed, int) and isinstance(share, float)
     return SPLITS[part.name](labels, share, permutation(stream_key(seed, "split"), len(labels)))
-
-
-def arrays(
-    inputs: torch.Tensor,
-    labels: Sequence[int] | np.ndarray,
-    *,
-    classes: Sequence[str] | None = None,
-    valid: float | None = None,
-    split: str | None = None,
-    seed: int = 0,
-    profile: str = "default",
-) -> Data:
-    """Items in memory: `inputs` (items, ...), uint8 (items, channels, S, S) if they are pictures, and class numbers (items,).
-
-    Float inputs enter the network as they are; pictures are augmented and normalised like photographs.
-    A run on arrays has everything but an ejected script, which reads folders.
-
-    Raises:
-        DataError: lengths that differ, labels that are no class numbers from 0, or fewer than two classes.
-    """
-    numbers = np.asarray(labels)
-    if len(inputs) != len(numbers) or numbers.ndim != 1:
-        raise DataError(f"{len(inputs)} inputs and labels of shape {numbers.shape}: give one class number an item.")
-    if numbers.dtype.kind not in "iu" or numbers.size == 0 or numbers.min() < 0:
-        raise DataError(f"labels of type {numbers.dtype}: give class numbers, whole numbers from 0.")
-    if inputs.dtype == torch.uint8 and (inputs.ndim != 4 or inputs.shape[1] < 1 or inputs.shape[2] != inputs.shape[3]):
-        raise DataError(f"uint8 inputs of shape {tuple(inputs.shape)}: pictures are (items, channels, side, side).")
-    if classes is not None and len(classes) <= int(numbers.max()):
-        raise DataError(f"{len(classes)} class names, but a label is {int(numbers.max())}: labels count from 0.")
-    names = tuple(classes) if classes is not None else tuple(str(number) for number in range(int(numbers.max()) + 1))
-    counts = Counter(names[number] for number in numbers.tolist())
-    check_classes(Path("arrays"), counts, where_is_split=False)
-    part, origin = split_part(valid, split, seed, profile)
-    labels64 = numbers.astype(np.int64)
-    return assemble(
-        root="",
-        paths=(),
-        arrays=inputs,
-        targets=labels64,
-        classes=names,
-        held_out=held_out_by(labels64, part),
-        part=part,
-        split_origin=origin,
-        source=f"arrays {tuple(inputs.shape)}",
-        listing="",
-    )
 
 
 def _counts(targets: np.ndarray, task: str, classes: int) -> tuple[int, ...]:

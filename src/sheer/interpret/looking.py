@@ -11,7 +11,6 @@ from typing import cast
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import nn
 
 from sheer.data.feed import Batch, Feed, data_path
@@ -139,11 +138,7 @@ class View:
         cast(Photos, feed.source).keep_bytes = 0
         try:
             return self._table(feed, np.arange(len(paths)), target, np.zeros(len(paths), dtype=np.int64), averaging)
-<<<<<<< HEAD
         except Exception:  # Pillow raises many kinds for bad bytes; if every file can be read, it was something else
-=======
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
->>>>>>> ff70ac6 (Mend what a review found: lists as options, early stops, saved models, own code in scripts, folders, odd numbers, errors)
             feed.preflight()
             raise
 
