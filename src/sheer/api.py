@@ -23,6 +23,7 @@ from sheer.model.inputs import choose_channels, extended
 from sheer.model.own import WantedHead, build_own
 from sheer.model.rebuild import rebuild
 from sheer.model.surgery import probe_images
+from sheer.plan.augmentations import Augmentations, Function, Mix, source_sha256
 from sheer.plan.plan import DataPlan, Origin, Part, Plan
 from sheer.plan.profiles import profile_named
 from sheer.plan.recipes import Given
@@ -48,7 +49,8 @@ def learner(
     batch_size: int | None = None,
     norm: str | tuple[str, ...] | None = None,
     weight_decay: float | None = None,
-    augmentation: tuple[str, ...] | None = None,
+    augmentation: Augmentations | None = None,
+    mix: Mix | None = None,
     resize: str | Part | None = None,
     label_smoothing: float | None = None,
     metrics: Sequence[str | Metric] | None = None,
@@ -72,7 +74,7 @@ def learner(
         device: `cpu`, `cuda` or `mps`; the fastest there where not given.
         out: The run folder; without one nothing is written until `save`.
         quiet: No progress and no history on the terminal.
-        size, batch_size, norm, weight_decay, augmentation, resize, label_smoothing: Decisions for every
+        size, batch_size, norm, weight_decay, augmentation, mix, resize, label_smoothing: Decisions for every
             phase; each has a default in the profile.
         metrics: Names from METRICS for the task, or functions of (outputs, targets), both NumPy arrays, that return a number.
         cache: Whether presized photographs are kept on disk between runs; a `sheer.Cache` says where and how many
@@ -124,6 +126,7 @@ def learner(
         norm=norm,
         weight_decay=weight_decay,
         augmentation=augmentation,
+        mix=mix,
         resize=resize,
         label_smoothing=label_smoothing,
     )
@@ -242,7 +245,7 @@ def load(
         run: The run folder.
         data: To train on or validate with. Where it is not the run's own, a new plan starts from the run's weights;
             it must have all classes of the run, and may have new ones: the old ones' rows of the head are kept.
-        objects: Your own module's class or function, your own head and your own metrics, under their names, for runs that used them.
+        objects: Your own module's class or function, head, metrics and augmentations, under their names, for runs that used them.
         device: Another device than the run's to predict on.
         cache: As for `sheer.learner`.
 
@@ -279,6 +282,7 @@ def load(
         built, plan, rows = _taken_further(kept, built, plan, data)
         start = {name: tensor.clone() for name, tensor in built.model.state_dict().items()}
     loaded = _assemble(built, plan, data, _given_before(kept), None, rows, False, metrics, cache)
+    loaded._functions = _own_functions(kept, objects or {})
     loaded._start = start
     if plan.phases:
         loaded._stop, loaded._seconds, loaded._data_sha256 = kept.record.stop_reason, kept.record.seconds, kept.record.data_sha256
@@ -321,6 +325,18 @@ def _taken_further(kept: Run, built: Built, plan: Plan, data: Data) -> tuple[Bui
     return replace(built, plan=model, tensors=tensors, weights_label=label), replace(plan, model=model, data=data.plan, phases=()), ()
 
 
+def _own_functions(kept: Run, objects: Mapping[str, Source | Metric]) -> dict[str, Function]:
+    """The augmentations of your own that the run used, as far as they are given; their source must be the run's."""
+    functions: dict[str, Function] = {}
+    for part in (part for phase in kept.plan.phases for part in phase.augmentation if part.name == "own"):
+        name = str(part.options()["function"])
+        if name in objects:
+            if source_sha256(objects[name]) != part.options()["source_sha256"]:
+                raise RunError(f"{kept.folder}: the source of {name!r} is not what the run was made with. Give it as it was then.")
+            functions[name] = objects[name]
+    return functions
+
+
 def _there(device: str) -> bool:
     return (
         device == "cpu"
@@ -341,7 +357,8 @@ def _given_before(kept: Run) -> Given:
         batch_size=last.batch_size if "batch_size" in yours else None,
         norm=last.norm if "norm" in yours else None,
         weight_decay=last.weight_decay if "weight_decay" in yours else None,
-        augmentation=tuple(part.name for part in last.augmentation) if "augmentation" in yours else None,
+        augmentation=last.augmentation if "augmentation" in yours else None,
+        mix=(last.mix or "none") if "mix" in yours else None,
         resize=last.resize.name if "resize" in yours else None,
         label_smoothing=float(smoothing) if "loss" in yours and isinstance(smoothing, int | float) else None,
     )

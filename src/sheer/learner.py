@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from sheer.data.augmentations import augmentations_of, mix_of
 from sheer.data.cache import Cache
-from sheer.data.feed import augmentations_of
 from sheer.data.listing import photo_paths
 from sheer.data.pictures import Album
 from sheer.data.sources import Data
@@ -29,6 +29,7 @@ from sheer.model.build import check_inputs
 from sheer.model.hashing import tensors_sha256
 from sheer.model.surgery import probe_images
 from sheer.plan import recipes
+from sheer.plan.augmentations import Function, functions_of
 from sheer.plan.defaults import Situation, resolve
 from sheer.plan.facts import InputFacts, TensorFact
 from sheer.plan.plan import Phase, Plan
@@ -73,6 +74,7 @@ class Learner(Showing):
     ) -> None:
         self.model, self.data, self.history = model, data, History(rows)
         self._metrics, self._album = dict(metrics), Album(cache, READERS)
+        self._functions: dict[str, Function] = {}
         self._plan, self._tensors, self._inputs, self._label = plan, tensors, inputs, weights_label
         self._start: dict[str, torch.Tensor] | None = None
         self._given, self._made_by, self._made_head, self._out, self._quiet = given, made_by, made_head, out, quiet
@@ -99,7 +101,9 @@ class Learner(Showing):
         profile = profile_named(self._plan.profile)
         phases = list(self._plan.phases)
         for draft in recipe:
-            phase = resolve(replace(draft, given=_merged(draft.given, self._given)), self._situation(profile, tuple(phases)))
+            given = _merged(draft.given, self._given)
+            self._functions |= functions_of(given.augmentation)
+            phase = resolve(replace(draft, given=given), self._situation(profile, tuple(phases)))
             self._check(phase)
             phases.append(phase)
         return replace(self._plan, phases=tuple(phases))
@@ -121,7 +125,8 @@ class Learner(Showing):
     def _check(self, phase: Phase) -> None:
         if phase.steps_per_epoch < 1:
             raise PlanError(f"{self._plan.data.train_items} items make no batch of {phase.batch_size}: give a smaller batch size.")
-        augmentations_of(phase)
+        augmentations_of(phase, self._functions, channels=self._plan.model.channels or 3)
+        mix_of(phase)
         sample = probe_images(phase.size, self._plan.model.channels or 3)
         if self.data is not None and self.data.arrays is not None:
             arrays = self.data.arrays
@@ -177,10 +182,11 @@ class Learner(Showing):
             raise PlanError(f"The run used your own metric {missing[0]!r}: sheer.load(run, objects={{{missing[0]!r}: {missing[0]}}}).")
         self._check_model()
         plan, first = self.plan(recipe), len(self._plan.phases)
+        self._check_functions(plan.phases[first:])
         if self._out is not None and not self.history:
             check_free(self._out)
         started = time.perf_counter()
-        feeds = prepared_feeds(self.data, plan, first, self._album)
+        feeds = prepared_feeds(self.data, plan, first, self._album, self._functions)
         for notice in [] if self._quiet else self._album.of(self.data).fresh_notices():
             print(notice)
         if self._out is not None and not self.history:
@@ -201,6 +207,12 @@ class Learner(Showing):
         elif not self._quiet:
             print("Nothing was written: learn.save(folder) keeps the run.")
         return self
+
+    def _check_functions(self, phases: Sequence[Phase]) -> None:
+        for part in (part for phase in phases for part in phase.augmentation if part.name == "own"):
+            name = str(part.options()["function"])
+            if name not in self._functions:
+                raise PlanError(f"The run used your own augmentation {name!r}: sheer.load(run, objects={{{name!r}: {name}}}).")
 
     def _check_model(self) -> None:
         now = _tensor_hashes(self.model)
@@ -343,7 +355,16 @@ class Learner(Showing):
         return self._view().heat(file_or_item if isinstance(file_or_item, int) else photo_paths([file_or_item])[0], class_)
 
     def _view(self) -> View:
-        return View(model=self.model, plan=self._plan, phase=self._last_phase(), metrics=self._metrics, data=self.data, album=self._album)
+        phase = self._last_phase()
+        return View(
+            model=self.model,
+            plan=self._plan,
+            phase=phase,
+            metrics=self._metrics,
+            functions=self._functions,
+            data=self.data,
+            album=self._album,
+        )
 
     def _last_phase(self) -> Phase:
         if self._plan.phases:

@@ -23,6 +23,7 @@ from sheer.learner import Learner
 from sheer.loop.engine import DEVICES
 from sheer.loop.estimate import estimate, peak_memory
 from sheer.loop.lr_find import check_sweep
+from sheer.plan.augmentations import SETS
 from sheer.plan.defaults import RESIZE_SETTINGS
 from sheer.plan.plan import Plan
 from sheer.plan.profiles import PROFILES
@@ -45,6 +46,8 @@ def _add_plan_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=DEVICES, help="the fastest there where not given")
     parser.add_argument("--norm", choices=("train", "adapt", "frozen"), help="norm policy of the frozen stages")
     parser.add_argument("--resize", choices=sorted(RESIZE_SETTINGS), help="how a picture becomes a square")
+    parser.add_argument("--augmentation", choices=sorted(SETS), help="a set of augmentations")
+    parser.add_argument("--mix", choices=("none", "mixup", "cutmix"), help="mix the items of a batch with each other")
     parser.add_argument("--out", help="the run folder (default: runs/FOLDER-PLAN)")
 
 
@@ -109,6 +112,8 @@ def _prepare(args: argparse.Namespace) -> tuple[Learner, tuple[Draft, ...], Plan
         norm=args.norm,
         resize=args.resize,
         cache=not getattr(args, "no_cache", False),
+        augmentation=args.augmentation,
+        mix=args.mix,
     )
     recipe = RECIPES[args.recipe](args.epochs, profile=args.profile)
     return learn, recipe, learn.plan(recipe)

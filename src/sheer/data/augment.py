@@ -1,4 +1,8 @@
-"""Augmentations: functions of a batch of pixels and one row of draws an item; the same draws give the same pixels."""
+"""Exact symmetries: augmentations that move pixels without changing them. The same draws give the same pixels.
+
+Every augmentation takes a batch (N, C, H, W) and its own columns of uniform draws, one row an item:
+`draws` says how many columns it needs, `normalised` whether it sees pixels before or after normalisation.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ class Flip:
     """
 
     p: float = 0.5
-    draws = 1
+    draws, normalised = 1, False
 
     def __call__(self, images: torch.Tensor, draws: np.ndarray) -> torch.Tensor:
         """images (N, C, H, W) of any type, draws (N, 1) in [0, 1)."""
@@ -33,7 +37,7 @@ class Dihedral:
     [[[[1, 2], [3, 4]]]]
     """
 
-    draws = 1
+    draws, normalised = 1, False
 
     def __call__(self, images: torch.Tensor, draws: np.ndarray) -> torch.Tensor:
         """images (N, C, S, S) of any type, draws (N, 1) in [0, 1)."""
@@ -43,6 +47,3 @@ class Dihedral:
             for image, number in zip(images, choice, strict=True)
         ]
         return torch.stack(turned)
-
-
-AUGMENTATIONS = {"flip": Flip, "dihedral": Dihedral}

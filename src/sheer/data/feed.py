@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any
 
 import numpy as np
 import torch
 
-from sheer.data.augment import AUGMENTATIONS, Dihedral, Flip
+from sheer.data.augmentations import augmentations_of, cuts_itself
+from sheer.data.boxes import Whole
 from sheer.data.photos import Photos, augment, chunks, to_network
 from sheer.data.pictures import Pictures
 from sheer.data.sources import Data
-from sheer.errors import PlanError, nearest
+from sheer.plan.augmentations import Function
 from sheer.plan.plan import Phase
 from sheer.streams import permutation, stream_key, uniform_draws
 
@@ -45,7 +47,8 @@ class Feed:
     """The batches of one phase on one device; `target` has an entry an item, as the loss takes it.
 
     `epoch` counts from the plan's first phase, so that order and draws never repeat. `pictures` are the data's
-    photographs where they are shared with other feeds.
+    photographs where they are shared with other feeds. `functions` are the augmentations of your own
+    that the phase names.
     """
 
     def __init__(
@@ -58,13 +61,14 @@ class Feed:
         memory_format: str,
         readers: int,
         pictures: Pictures | None = None,
+        functions: Mapping[str, Function] | None = None,
     ) -> None:
         self.data, self.phase, self.seed, self.device = data, phase, seed, device
         self.memory_format = MEMORY_FORMATS[memory_format]
         self.target = target.to(device)
         self.mean = torch.tensor(phase.mean, device=device).view(-1, 1, 1)
         self.std = torch.tensor(phase.std, device=device).view(-1, 1, 1)
-        self.augmentations = augmentations_of(phase)
+        self.augmentations = augmentations_of(phase, functions or {}, photos=data.arrays is None)
         self._contents: list[str] = []
         self.pictures: Pictures | None = None
         self.source: Photos | Arrays
@@ -73,12 +77,16 @@ class Feed:
         else:
             self.pictures = pictures or Pictures(data.root, data.paths, None, readers, data.opened)
             self.source = self.pictures.photos(phase.resize, phase.size)
+            if cuts_itself(phase):
+                self.source = copy.copy(self.source)
+                self.source.resize = Whole(rule=self.source.resize)
 
-    def _batches(self, rows: list[np.ndarray], draws: list[np.ndarray], augmented: bool) -> Iterator[Batch]:
+    def _batches(self, rows: list[np.ndarray], draws: list[np.ndarray], augmentations: Sequence[Any]) -> Iterator[Batch]:
         for row, draw, images in zip(rows, draws, self.source.batches(rows, draws), strict=True):
             if images.dtype == torch.uint8:
-                images = augment(images, self.augmentations, draw) if augmented else images
+                images = augment(images.to(self.device, non_blocking=True), augmentations, draw, False)
                 images = to_network(images, self.mean, self.std, self.memory_format)
+                images = augment(images, augmentations, draw, True)
             else:
                 images = images.to(self.device)
             yield Batch(inputs=images, target=self.target[torch.from_numpy(row).to(self.device)], index=row)
@@ -88,18 +96,18 @@ class Feed:
         items = self.data.train[permutation(stream_key(self.seed, "shuffle", epoch), len(self.data.train))]
         draws = uniform_draws(stream_key(self.seed, "augment", epoch), items, 2 + sum(a.draws for a in self.augmentations))
         rows, draws_of_rows = (chunks(values, self.phase.batch_size, self.phase.last_batch) for values in (items, draws))
-        return self._batches(rows, draws_of_rows, augmented=True)
+        return self._batches(rows, draws_of_rows, self.augmentations)
 
     def augmented(self, items: np.ndarray, counters: np.ndarray, number: int) -> Iterator[Batch]:
         """The items in the order given, every one once, cut and augmented by draw `number` of the stream `tta` for `counters`."""
         draws = uniform_draws(stream_key(self.seed, "tta", number), counters, 2 + sum(a.draws for a in self.augmentations))
         rows, draws_of_rows = (chunks(values, self.phase.batch_size, "keep") for values in (items, draws))
-        return self._batches(rows, draws_of_rows, augmented=True)
+        return self._batches(rows, draws_of_rows, self.augmentations)
 
     def plain(self, items: np.ndarray) -> Iterator[Batch]:
         """The items in the order given, cut at the centre, not augmented, every one once."""
         rows = chunks(items, self.phase.batch_size, "keep")
-        return self._batches(rows, [np.full((len(row), 2), 0.5) for row in rows], augmented=False)
+        return self._batches(rows, [np.full((len(row), 2), 0.5) for row in rows], ())
 
     def preflight(self, items: np.ndarray | None = None) -> None:
         """Make sure that the photographs (of all items, or those given) can be read, and have been.
@@ -123,9 +131,3 @@ def data_path(data: Data, item: int) -> str:
     return data.paths[item] if data.paths else f"item {item}"
 
 
-def augmentations_of(phase: Phase) -> list[Flip | Dihedral]:
-    """The phase's augmentations as objects; PlanError for a name that is not in the table."""
-    for part in phase.augmentation:
-        if part.name not in AUGMENTATIONS:
-            raise PlanError(f"augmentation {part.name!r} is not known. {nearest(part.name, AUGMENTATIONS)}")
-    return [cast(Flip | Dihedral, AUGMENTATIONS[part.name](**part.options())) for part in phase.augmentation]

@@ -17,7 +17,7 @@ class Photos:
     """The photographs of a folder at one working size, kept in memory as uint8 up to `keep_bytes`.
 
     What is kept has the pixels that a new reading would give. `resize` is one of RESIZES: `presize`
-    brings the whole picture to its working size, `cut` makes the square.
+    brings the whole picture to its working size, `cut` makes the square, `join` the batch.
     """
 
     def __init__(self, paths: Sequence[str], decode: Decode, resize: Any, size: int, readers: int, keep_bytes: int = 1 << 30) -> None:
@@ -45,8 +45,8 @@ class Photos:
 
         def batch(number: int) -> torch.Tensor:
             pictures = zip(pool.map(self.read, rows[number].tolist()), draws[number].tolist(), strict=True)
-            cuts = [self.resize.cut(pixels, self.size, draw[:2]) for pixels, draw in pictures]
-            return torch.from_numpy(np.ascontiguousarray(np.stack(cuts).transpose(0, 3, 1, 2)))
+            cuts = [self.resize.cut(pixels, self.size, draw) for pixels, draw in pictures]
+            return torch.from_numpy(np.ascontiguousarray(self.resize.join(cuts).transpose(0, 3, 1, 2)))
 
         with ThreadPoolExecutor(self.readers) as pool, ThreadPoolExecutor(1) as ahead:
             waiting = [ahead.submit(batch, number) for number in range(min(1, len(rows)))]
@@ -66,16 +66,20 @@ def chunks(items: np.ndarray, batch_size: int, last_batch: str) -> list[np.ndarr
     return [items[start : start + batch_size] for start in range(0, end, batch_size)]
 
 
-def augment(images: torch.Tensor, augmentations: Sequence[Any], draws: np.ndarray) -> torch.Tensor:
-    """Apply each augmentation to (N, C, H, W) with its own columns of `draws` (N, 2 + count); the first two are the cut's."""
+def augment(images: torch.Tensor, augmentations: Sequence[Any], draws: np.ndarray, normalised: bool) -> torch.Tensor:
+    """Apply the augmentations for pixels before, or after, normalisation to (N, C, H, W).
+
+    Each has its own columns of `draws` (N, 2 + count); the first two are the cut's.
+    """
     start = 2
     for augmentation in augmentations:
-        images = augmentation(images, draws[:, start : start + augmentation.draws])
+        if augmentation.normalised == normalised:
+            images = augmentation(images, draws[:, start : start + augmentation.draws])
         start += augmentation.draws
     return images
 
 
 def to_network(images: torch.Tensor, mean: torch.Tensor, std: torch.Tensor, memory_format: torch.memory_format) -> torch.Tensor:
-    """uint8 (N, C, H, W) to float32 (value / 255 - mean) / std on the device of mean, in the memory format."""
-    scaled = images.to(mean.device, non_blocking=True).to(torch.float32, memory_format=memory_format).div_(255)
-    return scaled.sub_(mean).div_(std)
+    """uint8 (N, C, H, W), or float in [0, 1], to float32 (value - mean) / std in the memory format; uint8 is first divided by 255."""
+    scaled = images.to(torch.float32, memory_format=memory_format, copy=True)
+    return (scaled.div_(255) if images.dtype == torch.uint8 else scaled).sub_(mean).div_(std)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -51,6 +52,7 @@ class Crop:
 
     fraction: float
     interpolation: str
+    join = staticmethod(np.stack)
 
     def presize(self, picture: Image.Image, size: int) -> np.ndarray:
         """The whole picture at its working size, uint8 (H, W, 3), anti-aliased."""
@@ -61,8 +63,8 @@ class Crop:
             raise ValueError(f"{picture.width} x {picture.height} would be {wide} x {high} pixels at its working size; squish it instead")
         return np.asarray(picture.resize((wide, high), FILTERS[self.interpolation]))
 
-    def cut(self, pixels: np.ndarray, size: int, place: tuple[float, float]) -> np.ndarray:
-        """The square of `size` whose upper left corner lies at the share `place` (x, y) of the room there is."""
+    def cut(self, pixels: np.ndarray, size: int, place: Sequence[float]) -> np.ndarray:
+        """The square of `size` whose upper left corner lies at the share `place` (x, y, ...) of the room there is."""
         left = min(int(place[0] * (pixels.shape[1] - size + 1)), pixels.shape[1] - size)
         top = min(int(place[1] * (pixels.shape[0] - size + 1)), pixels.shape[0] - size)
         return pixels[top : top + size, left : left + size]
@@ -73,12 +75,13 @@ class Squish:
     """Bring both sides to `size`, whatever the shape."""
 
     interpolation: str
+    join = staticmethod(np.stack)
 
     def presize(self, picture: Image.Image, size: int) -> np.ndarray:
         """The squeezed picture, uint8 (size, size, 3), anti-aliased."""
         return np.asarray(picture.resize((size, size), FILTERS[self.interpolation]))
 
-    def cut(self, pixels: np.ndarray, size: int, place: tuple[float, float]) -> np.ndarray:
+    def cut(self, pixels: np.ndarray, size: int, place: Sequence[float]) -> np.ndarray:
         """The picture as it is: it is square already."""
         return pixels
 
@@ -95,15 +98,16 @@ class Pad:
 
     padding: str
     interpolation: str
+    join = staticmethod(np.stack)
 
     def presize(self, picture: Image.Image, size: int) -> np.ndarray:
         """The whole picture with its long side at `size`, uint8 (H, W, 3), anti-aliased."""
         wide, high = (max(round(side * size / max(picture.size)), 1) for side in picture.size)
         return np.asarray(picture.resize((wide, high), FILTERS[self.interpolation]))
 
-    def cut(self, pixels: np.ndarray, size: int, place: tuple[float, float]) -> np.ndarray:
+    def cut(self, pixels: np.ndarray, size: int, place: Sequence[float]) -> np.ndarray:
         """The square of `size` around the picture, which lies at the share `place` (x, y) of the room there is."""
-        left, top = (min(int(share * (size - side + 1)), size - side) for share, side in zip(place, pixels.shape[1::-1], strict=True))
+        left, top = (min(int(share * (size - side + 1)), size - side) for share, side in zip(place[:2], pixels.shape[1::-1], strict=True))
         around = ((top, size - pixels.shape[0] - top), (left, size - pixels.shape[1] - left), (0, 0))
         return np.pad(pixels, around, mode="constant" if self.padding == "zeros" else "reflect")
 

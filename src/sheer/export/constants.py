@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 
-from sheer.data import augment, pixels, splits
+from sheer.data import splits
+from sheer.data.augmentations import augmentations_of, cuts_itself, mix_of
+from sheer.data.boxes import Whole
+from sheer.data.pictures import resize_of
 from sheer.loop import optimizers
 from sheer.model import backbones, heads
 from sheer.model.rebuild import OWN
 from sheer.plan import schedules
+from sheer.plan.augmentations import Function
 from sheer.plan.plan import Part, Phase, Plan
 from sheer.task import losses, metrics, tasks
 
 
-def render_constants(plan: Plan, items: str, start: str) -> str:
-    """The plan's values as Python, one assignment each; `items` and `start` are names of files beside the script, or ""."""
+def render_constants(plan: Plan, items: str, start: str, functions: Mapping[str, Function]) -> str:
+    """The plan's values as Python, one assignment each.
+
+    `items` and `start` are names of files beside the script, or ""; `functions` are your own augmentations that the plan names.
+    """
     split, model = plan.data.split.options(), plan.model
     parted = plan.data.split.name == "folders"
     rows: dict[str, str] = {}
@@ -63,7 +71,7 @@ def render_constants(plan: Plan, items: str, start: str) -> str:
         "MEMORY_FORMAT": {"contiguous": "torch.contiguous_format", "channels_last": "torch.channels_last"}[plan.numerics.memory_format],
         "DETERMINISTIC": repr(plan.numerics.deterministic),
     }
-    phases = "\n".join(_phase_text(phase) for phase in plan.phases)
+    phases = "\n".join(_phase_text(phase, functions) for phase in plan.phases)
     return "\n".join(f"{name} = {value}" for name, value in rows.items()) + f"\nPHASES = (\n{phases}\n)"
 
 
@@ -79,8 +87,7 @@ def _metric_name(plan: Plan, name: str) -> str:
     return function.__name__ if function else name
 
 
-def _phase_text(phase: Phase) -> str:
-    augmentations = tuple(augment.AUGMENTATIONS[part.name](**part.options()) for part in phase.augmentation)  # type: ignore[arg-type]
+def _phase_text(phase: Phase, functions: Mapping[str, Function]) -> str:
     values = {
         "name": phase.name,
         "epochs": phase.epochs,
@@ -95,11 +102,12 @@ def _phase_text(phase: Phase) -> str:
         "batch_size": phase.batch_size,
         "last_batch": phase.last_batch,
         "size": phase.size,
-        "resize": pixels.RESIZES[phase.resize.name](**phase.resize.options()),  # type: ignore[arg-type]
-        "augmentations": augmentations,
+        "resize": Whole(rule=resize_of(phase.resize)) if cuts_itself(phase) else resize_of(phase.resize),
+        "augmentations": augmentations_of(phase, functions),
+        "mix": mix_of(phase),
         "mean": phase.mean,
         "std": phase.std,
     }
     text = ", ".join(f"{name}={value!r}" for name, value in values.items())
-    inside = textwrap.fill(text, 116, initial_indent=" " * 8, subsequent_indent=" " * 8, break_long_words=False)
+    inside = textwrap.fill(text, 129, initial_indent=" " * 8, subsequent_indent=" " * 8, break_long_words=False)
     return f"    Phase(\n{inside},\n    ),"

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 from sheer import streams
-from sheer.data import augment, folders, photos, pixels, splits
+from sheer.data import augment, boxes, colour, folders, geometry, mix, own, photos, pixels, policies, splits
 from sheer.errors import EjectError
 from sheer.export import main_template
 from sheer.export.constants import render_constants
@@ -30,6 +30,12 @@ LEAVES: tuple[ModuleType, ...] = (
     splits,
     pixels,
     augment,
+    geometry,
+    boxes,
+    colour,
+    policies,
+    own,
+    mix,
     photos,
     backbones,
     channels,
@@ -57,7 +63,7 @@ def eject(run: str | Path, script: str | Path, *, objects: Mapping[str, Callable
     Args:
         run: The run folder.
         script: The file to write.
-        objects: Your own module's function or class, and your own metrics, under their names; their source is copied.
+        objects: Your own module's function or class, metrics and augmentations, under their names; their source is copied.
 
     Raises:
         EjectError: the script exists, the run has no phases or no folder of photographs, or your own
@@ -96,19 +102,19 @@ def script_text(kept: Run, objects: Mapping[str, Callable[..., object]], beside:
             f"{kept.folder} was trained on {plan.data.source}, which a script cannot read. Save the pictures as "
             "files, in class folders or with a table, and train with sheer.images to eject."
         )
-    own = own_definitions(kept, objects)
+    yours = own_definitions(kept, objects)
     before, _, rest = inspect.getsource(main_template).partition(BEGIN)
     _, _, after = rest.partition(END)
     after = after.replace("model = make_timm_model()", f"model = {_maker(plan)}{'_of_run' if start else ''}()")
     after = after.replace(" = find_photos(root)", " = find_listed(root)") if items else after
-    constants = render_constants(plan, items, start)
+    constants = render_constants(plan, items, start, objects)
     parts = definitions(before + after)
     wanted = names_read(ast.parse(constants)) | {"main"}
     leaves = [item for leaf in LEAVES for item in definitions(inspect.getsource(leaf))]
-    used = reached([*leaves, *own, *parts], wanted)
+    used = reached([*leaves, *yours, *parts], wanted)
     used_constants = Definition(name="", text="", uses=wanted, imports=parts[0].imports)
     in_template = {part.name for part in parts}
-    theirs = {part.name for part in own}
+    theirs = {part.name for part in yours}
     clash = sorted(theirs & (in_template | {name for item in definitions(constants) for name in [item.name]}))
     if clash:
         raise EjectError(f"Your own {', '.join(clash)} would be replaced by what the script has under that name: rename yours.")

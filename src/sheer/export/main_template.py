@@ -61,6 +61,7 @@ class Phase:
     size: int
     resize: Any
     augmentations: tuple[Any, ...]
+    mix: Any
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
@@ -110,6 +111,7 @@ PHASES = (
         size=160,
         resize=Crop(fraction=0.875, interpolation="bicubic"),
         augmentations=(Flip(),),
+        mix=None,
         mean=(0.5, 0.5, 0.5),
         std=(0.5, 0.5, 0.5),
     ),
@@ -213,20 +215,20 @@ def find_listed(root: str) -> tuple[list[str], np.ndarray, np.ndarray]:
     return [os.path.join(root, path) for path in paths], TASK.parse(rows, CLASSES), held_out
 
 
-def network_batches(photos: Photos, phase: Phase, rows: Any, draws: Any, augmented: bool) -> Iterator[torch.Tensor]:
+def network_batches(photos: Photos, phase: Phase, rows: Any, draws: Any, augmentations: Any) -> Iterator[torch.Tensor]:
     """The inputs of each row of items, as the network takes them."""
     mean = torch.tensor(phase.mean, device=DEVICE).view(-1, 1, 1)
     std = torch.tensor(phase.std, device=DEVICE).view(-1, 1, 1)
     for draw, images in zip(draws, photos.batches(rows, draws), strict=True):
-        images = augment(images, phase.augmentations, draw) if augmented else images
-        yield to_network(images, mean, std, MEMORY_FORMAT)
+        images = augment(images.to(DEVICE, non_blocking=True), augmentations, draw, False)
+        yield augment(to_network(images, mean, std, MEMORY_FORMAT), augmentations, draw, True)
 
 
 def scores(model: nn.Module, photos: Photos, phase: Phase, items: np.ndarray) -> torch.Tensor:
     """Raw scores (items, classes) of items in order, cut at the centre, not augmented."""
     rows = chunks(items, phase.batch_size, "keep")
     centre = [np.full((len(row), 2), 0.5) for row in rows]
-    return scores_of(model, network_batches(photos, phase, rows, centre, augmented=False))
+    return scores_of(model, network_batches(photos, phase, rows, centre, ()))
 
 
 def train(model: nn.Module, root: str, out: str) -> None:
@@ -250,12 +252,14 @@ def train(model: nn.Module, root: str, out: str) -> None:
             draws = uniform_draws(stream_key(SEED, "augment", epoch_number), items, 2 + sum(a.draws for a in phase.augmentations))
             rows, cuts = (chunks(values, phase.batch_size, phase.last_batch) for values in (items, draws))
             losses = []
-            for step, inputs in enumerate(network_batches(photos, phase, rows, cuts, augmented=True)):
+            for step, inputs in enumerate(network_batches(photos, phase, rows, cuts, phase.augmentations)):
                 progress = (epoch * len(rows) + step) / (phase.epochs * len(rows))
                 set_rates(optimizer, phase.schedule.rate(progress), phase.schedule.momentum(progress))
                 reseed(stream_key(SEED, "step", step_number), device)
                 wanted = target[torch.from_numpy(rows[step]).to(device)]
-                losses.append(train_step(model, phase.loss, optimizer, inputs, wanted))
+                mix_key = stream_key(SEED, "mix", step_number)
+                inputs, loss = phase.mix(inputs, wanted, phase.loss, mix_key) if phase.mix else (inputs, phase.loss)
+                losses.append(train_step(model, loss, optimizer, inputs, wanted))
                 step_number += 1
             epoch_number += 1
             predicted = scores(model, photos, phase, valid_items)

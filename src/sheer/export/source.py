@@ -149,6 +149,9 @@ def own_definitions(kept: Run, objects: Mapping[str, Callable[..., Any]]) -> lis
             )
         wanted.append(name)
         _check_unchanged(name, objects, kept.record.own_module)
+    for options in (part.options() for phase in plan.phases for part in phase.augmentation if part.name == "own"):
+        wanted.append(str(options["function"]))
+        _check_unchanged(wanted[-1], objects, Module(name=wanted[-1], source_sha256=str(options["source_sha256"])))
     found = [definition for name in wanted for definition in _copied(name, objects)]
     return list({(definition.name, definition.text): definition for definition in found}.values())
 
@@ -162,6 +165,8 @@ def _copied(name: str, objects: Mapping[str, Callable[..., Any]]) -> list[Defini
     """A function or class of the user's with what it reaches in its file; refused where it imports what a script may not."""
     if name not in objects:
         raise EjectError(f"The run used your own {name!r}; give it: sheer.eject(run, script, objects={{{name!r}: {name}}}).")
+    if (getattr(objects[name], "__module__", None) or "").partition(".")[0] in ALLOWED or not hasattr(objects[name], "__name__"):
+        raise EjectError(f"{name!r} is no function of your own that could be copied: wrap it in a top-level function that calls it.")
     try:
         path = inspect.getsourcefile(objects[name])
         source = Path(path or "").read_text()

@@ -26,6 +26,7 @@ from sheer.loop.engine import switched
 from sheer.loop.step import scores_of
 from sheer.loop.train import READERS, loss_of, task_of
 from sheer.model.heads import AvgPool
+from sheer.plan.augmentations import Function
 from sheer.plan.plan import Phase, Plan
 from sheer.streams import borrowed_generators
 from sheer.task.metrics import Metric
@@ -83,12 +84,16 @@ def scores_for(outputs: np.ndarray, task: Task) -> torch.Tensor:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class View:
-    """A model as its plan left it, with the phase whose pictures it sees; each method says what it says, and changes nothing."""
+    """A model as its plan left it, with the phase whose pictures it sees; each method says what it says, and changes nothing.
+
+    `functions` are the augmentations of your own that the phase names.
+    """
 
     model: nn.Module
     plan: Plan
     phase: Phase
     metrics: Mapping[str, Metric]
+    functions: Mapping[str, Function]
     data: Data | None
     album: Album
 
@@ -110,7 +115,7 @@ class View:
         """The data as the phase's batches."""
         numerics, target = self.plan.numerics, task_of(self.plan).wanted(data.targets)
         device, pictures = torch.device(numerics.device), self.album.of(data) if data is self.data else None
-        return Feed(data, target, self.phase, self.plan.seed, device, numerics.memory_format, READERS, pictures)
+        return Feed(data, target, self.phase, self.plan.seed, device, numerics.memory_format, READERS, pictures, self.functions)
 
     def _read(self, data: Data, items: np.ndarray) -> Feed:
         """The data's feed after these items have been read; DataError where one cannot be."""

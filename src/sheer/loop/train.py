@@ -16,6 +16,7 @@ from typing import cast
 import torch
 from torch import nn
 
+from sheer.data.augmentations import MIXES
 from sheer.data.feed import Feed
 from sheer.data.pictures import Album
 from sheer.data.sources import Data
@@ -26,6 +27,7 @@ from sheer.loop.optimizers import OPTIMIZERS, set_rates
 from sheer.loop.step import Loss, scores_of, train_step
 from sheer.model.hashing import tensors_sha256, weights_sha256
 from sheer.model.stages import is_norm, parameter_groups, set_modes, set_trainable, stage_of
+from sheer.plan.augmentations import Function
 from sheer.plan.plan import Phase, Plan
 from sheer.plan.schedules import SCHEDULES
 from sheer.record.run import Row
@@ -67,6 +69,7 @@ def train(
             set_trainable(model, stages, phase.trains_from, phase.norm)
             schedule = SCHEDULES[phase.schedule.name](**phase.schedule.options())  # type: ignore[arg-type]
             loss = loss_of(phase)
+            mix = MIXES[phase.mix.name](**phase.mix.options()) if phase.mix is not None else None
             groups = parameter_groups(model, stages, phase.rates, phase.weight_decay, phase.no_decay, plan.model.undecayed)
             optimizer = OPTIMIZERS[phase.optimizer.name](**phase.optimizer.options()).build(groups)  # type: ignore[arg-type]
             check_ownership(model, optimizer)
@@ -80,7 +83,10 @@ def train(
                     progress = (epoch * phase.steps_per_epoch + number) / total
                     set_rates(optimizer, schedule.rate(progress), schedule.momentum(progress))
                     reseed(stream_key(seed, "step", step_number), device)
-                    losses.append(train_step(model, loss, optimizer, batch.inputs, batch.target))
+                    inputs, step_loss = batch.inputs, loss
+                    if mix is not None:
+                        inputs, step_loss = mix(inputs, batch.target, loss, stream_key(seed, "mix", step_number))
+                    losses.append(train_step(model, step_loss, optimizer, inputs, batch.target))
                     step_number += 1
                     position.step += 1
                     for callback in callbacks:
@@ -105,10 +111,13 @@ def train(
     return rows, position.stop or "plan completed"
 
 
-def prepared_feeds(data: Data, plan: Plan, first: int, album: Album | None = None) -> list[Feed]:
+def prepared_feeds(
+    data: Data, plan: Plan, first: int, album: Album | None = None, functions: Mapping[str, Function] | None = None
+) -> list[Feed]:
     """One feed for each phase from number `first` on, every photograph read once; phases with the same pictures share one.
 
     `album` has the data's photographs as a learner keeps them, so that a later fit need not read them again.
+    `functions` are the augmentations of your own that the plan names.
 
     Raises:
         DataError: a photograph cannot be read.
@@ -128,7 +137,8 @@ def prepared_feeds(data: Data, plan: Plan, first: int, album: Album | None = Non
         )
         device = torch.device(plan.numerics.device)
         wanted = task_of(plan).wanted(data.targets)
-        feeds.append(same or Feed(data, wanted, phase, plan.seed, device, plan.numerics.memory_format, READERS, pictures))
+        memory_format = plan.numerics.memory_format
+        feeds.append(same or Feed(data, wanted, phase, plan.seed, device, memory_format, READERS, pictures, functions))
     for feed in dict.fromkeys(feeds):
         feed.preflight()
     return feeds

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sheer.errors import PlanError, nearest
+from sheer.plan.augmentations import augmentation_parts, mix_part
 from sheer.plan.checks import real, whole
 from sheer.plan.facts import InputFacts, TensorFact, joint_hash
 from sheer.plan.plan import Group, Origin, Part, Phase, Stage, Value
@@ -123,7 +124,7 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
     batch_size, batch_origin = _batch_size(given.batch_size, profile, situation.train_items)
     size, size_origin = image_size(given.size, profile, situation.inputs, situation.device)
     resize, resize_origin = resize_rule(given, profile, situation.inputs)
-    names = given.augmentation if given.augmentation is not None else profile.value("augmentation")
+    augmentation = augmentation_parts(str(profile.value("augmentation")) if given.augmentation is None else given.augmentation)
     decay = _pick(given.weight_decay, profile, "weight_decay", "weight_decay")
     loss, loss_origin = _loss(given, profile, situation.task)
     last = str(profile.value("last_batch"))
@@ -151,7 +152,8 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
         last_batch=last,
         size=size,
         resize=resize,
-        augmentation=tuple(Part(name=str(name)) for name in (names if isinstance(names, tuple) else ())),
+        augmentation=augmentation,
+        mix=mix_part(str(profile.value("mix")) if given.mix is None else given.mix),
         mean=situation.inputs.mean,
         std=situation.inputs.std,
         groups=(),
@@ -176,6 +178,11 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
                 field="augmentation",
                 by="default" if given.augmentation is None else "you",
                 reason=profile.reason("augmentation") if given.augmentation is None else "you gave it",
+            ),
+            Origin(
+                field="mix",
+                by="default" if given.mix is None else "you",
+                reason=profile.reason("mix") if given.mix is None else "you gave it",
             ),
             _statistics_origin("mean", situation.inputs),
             _statistics_origin("std", situation.inputs),

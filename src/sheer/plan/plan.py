@@ -173,6 +173,7 @@ class Phase:
     size: int
     resize: Part
     augmentation: tuple[Part, ...]
+    mix: Part | None
     mean: tuple[float, ...]
     std: tuple[float, ...]
     groups: tuple[Group, ...]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from sheer.plan.augmentations import Augmentations, Mix
 from sheer.plan.checks import whole
 from sheer.plan.plan import Origin, Part
 from sheer.plan.profiles import Profile, profile_named
@@ -20,14 +21,16 @@ class Given:
     """What the caller decided beyond the recipe; None: nobody did.
 
     `norm` is a policy for the frozen stages (`train`, `adapt`, `frozen`), or one policy a stage;
-    `augmentation` is a tuple of names from AUGMENTATIONS; `resize` a name from RESIZES, or a Part with settings.
+    `augmentation` is the name of a set, or a tuple of names from AUGMENTATIONS, (name, {settings}), Parts and functions;
+    `resize` a name from RESIZES, or a Part with settings.
     """
 
     size: int | None = None
     batch_size: int | None = None
     norm: str | tuple[str, ...] | None = None
     weight_decay: float | None = None
-    augmentation: tuple[str, ...] | None = None
+    augmentation: Augmentations | None = None
+    mix: Mix | None = None
     resize: str | Part | None = None
     label_smoothing: float | None = None
 

@@ -82,6 +82,7 @@ def _phase(phase: Phase, number: int, count: int) -> str:
         ("resize", str(phase.resize), "resize"),
         ("normalise", f"mean {_numbers(phase.mean)} std {_numbers(phase.std)}", "mean"),
         ("augmentation", ", ".join(map(str, phase.augmentation)) or "none", "augmentation"),
+        ("mix", str(phase.mix) if phase.mix else "none", "mix"),
         ("batch", f"{phase.batch_size} items, {phase.steps_per_epoch} steps an epoch", "batch_size"),
         ("last batch", phase.last_batch, "last_batch"),
         ("schedule", str(phase.schedule), "schedule"),

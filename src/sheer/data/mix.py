@@ -1,0 +1,67 @@
+"""Mixing the items of a batch with each other: pictures and, through the loss, targets of any kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+ItemLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MixedLoss:
+    """share * loss(scores, target) + (1 - share) * loss(scores, other): one value an item, for class numbers and float targets alike."""
+
+    loss: ItemLoss
+    other: torch.Tensor
+    share: torch.Tensor
+
+    def __call__(self, scores: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return self.share * self.loss(scores, target) + (1 - self.share) * self.loss(scores, self.other)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixup:
+    """Each picture blended with another one: share l ~ Beta(alpha, alpha), at least a half, of its own.
+
+    Source: Zhang et al. 2017 (arXiv 1710.09412), one share an item as in fastai 2.8.
+    """
+
+    alpha: float = 0.4
+
+    def __call__(self, images: torch.Tensor, target: torch.Tensor, loss: ItemLoss, key: int) -> tuple[torch.Tensor, MixedLoss]:
+        """Images (N, C, H, W) and targets (N, ...) to mixed images and the loss for `target`; all draws follow from `key`."""
+        generator = np.random.Generator(np.random.PCG64(key))
+        beta = generator.beta(self.alpha, self.alpha, len(images))
+        share = torch.from_numpy(np.maximum(beta, 1 - beta).astype(np.float32)).to(images.device)
+        order = torch.from_numpy(generator.permutation(len(images))).to(images.device)
+        own = share.view(-1, *[1] * (images.ndim - 1))
+        return own * images + (1 - own) * images[order], MixedLoss(loss=loss, other=target[order], share=share)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CutMix:
+    """A box of each picture replaced by the same box of another one; one box a batch, its area 1 - l, l ~ Beta(alpha, alpha).
+
+    The box is clipped at the edges, and l is what then remains. Source: Yun et al. 2019 (arXiv 1905.04899).
+    """
+
+    alpha: float = 1.0
+
+    def __call__(self, images: torch.Tensor, target: torch.Tensor, loss: ItemLoss, key: int) -> tuple[torch.Tensor, MixedLoss]:
+        """Images (N, C, H, W) and targets (N, ...) to mixed images and the loss for `target`; all draws follow from `key`."""
+        generator = np.random.Generator(np.random.PCG64(key))
+        side = float(np.sqrt(1 - generator.beta(self.alpha, self.alpha)))
+        high, wide = images.shape[-2:]
+        middle_y, middle_x = int(generator.integers(high)), int(generator.integers(wide))
+        half_y, half_x = int(high * side) // 2, int(wide * side) // 2
+        top, bottom = max(middle_y - half_y, 0), min(middle_y + half_y, high)
+        left, right = max(middle_x - half_x, 0), min(middle_x + half_x, wide)
+        order = torch.from_numpy(generator.permutation(len(images))).to(images.device)
+        mixed = images.clone()
+        mixed[..., top:bottom, left:right] = images[order][..., top:bottom, left:right]
+        share = torch.tensor(1 - (bottom - top) * (right - left) / (high * wide), dtype=torch.float32, device=images.device)
+        return mixed, MixedLoss(loss=loss, other=target[order], share=share)
