@@ -23,11 +23,11 @@ from sheer.model.inputs import choose_channels, extended
 from sheer.model.own import WantedHead, build_own
 from sheer.model.rebuild import rebuild
 from sheer.model.surgery import probe_images
-from sheer.plan.augmentations import Augmentations, Function, Mix, source_sha256
+from sheer.plan.augmentations import Augmentations, Mix
 from sheer.plan.plan import DataPlan, Origin, Part, Plan
 from sheer.plan.profiles import profile_named
 from sheer.plan.recipes import Given
-from sheer.record.own import HeadMaker, Source, own_module
+from sheer.record.own import HeadMaker, Source, own_functions, own_module
 from sheer.record.run import Row, Run, check_free, load_weights, read_run, read_start
 from sheer.task.metrics import METRICS, Metric
 
@@ -282,7 +282,7 @@ def load(
         built, plan, rows = _taken_further(kept, built, plan, data)
         start = {name: tensor.clone() for name, tensor in built.model.state_dict().items()}
     loaded = _assemble(built, plan, data, _given_before(kept), None, rows, False, metrics, cache)
-    loaded._functions = _own_functions(kept, objects or {})
+    loaded._functions = own_functions(kept, objects or {})
     loaded._start = start
     if plan.phases:
         loaded._stop, loaded._seconds, loaded._data_sha256 = kept.record.stop_reason, kept.record.seconds, kept.record.data_sha256
@@ -323,18 +323,6 @@ def _taken_further(kept: Run, built: Built, plan: Plan, data: Data) -> tuple[Bui
     model = replace(plan.model, weights=part, weights_sha256=start, origins=origins)
     label = f"run {kept.record.plan_hash}"
     return replace(built, plan=model, tensors=tensors, weights_label=label), replace(plan, model=model, data=data.plan, phases=()), ()
-
-
-def _own_functions(kept: Run, objects: Mapping[str, Source | Metric]) -> dict[str, Function]:
-    """The augmentations of your own that the run used, as far as they are given; their source must be the run's."""
-    functions: dict[str, Function] = {}
-    for part in (part for phase in kept.plan.phases for part in phase.augmentation if part.name == "own"):
-        name = str(part.options()["function"])
-        if name in objects:
-            if source_sha256(objects[name]) != part.options()["source_sha256"]:
-                raise RunError(f"{kept.folder}: the source of {name!r} is not what the run was made with. Give it as it was then.")
-            functions[name] = objects[name]
-    return functions
 
 
 def _there(device: str) -> bool:

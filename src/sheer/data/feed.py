@@ -76,10 +76,14 @@ class Feed:
             self.source = Arrays(data.arrays)
         else:
             self.pictures = pictures or Pictures(data.root, data.paths, None, readers, data.opened)
-            self.source = self.pictures.photos(phase.resize, phase.size)
-            if cuts_itself(phase):
-                self.source = copy.copy(self.source)
-                self.source.resize = Whole(rule=self.source.resize)
+            self.source = self._photos(self.pictures)
+
+    def _photos(self, pictures: Pictures) -> Photos:
+        photos = pictures.photos(self.phase.resize, self.phase.size)
+        if cuts_itself(self.phase):
+            photos = copy.copy(photos)  # what is kept is shared with it
+            photos.resize = Whole(rule=photos.resize)
+        return photos
 
     def _batches(self, rows: list[np.ndarray], draws: list[np.ndarray], augmentations: Sequence[Any]) -> Iterator[Batch]:
         for row, draw, images in zip(rows, draws, self.source.batches(rows, draws), strict=True):
@@ -119,7 +123,7 @@ class Feed:
             every = range(len(self.data.paths)) if items is None else items.tolist()
             read = self.pictures.read(self.phase.resize, self.phase.size, every)
             self._contents = [content for content in read if content]
-            self.source = self.pictures.photos(self.phase.resize, self.phase.size)
+            self.source = self._photos(self.pictures)
 
     def contents(self) -> list[str]:
         """The SHA-256 of each file that `preflight` has read, in item order; empty where items are no files."""

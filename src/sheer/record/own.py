@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from typing import cast
+from collections.abc import Mapping
+from typing import Any, cast
 
 from torch import nn
 
+from sheer.errors import RunError
 from sheer.model.build import HeadMaker
 from sheer.model.own import Source
-from sheer.record.run import Module
+from sheer.plan.augmentations import Function, source_sha256
+from sheer.record.run import Module, Run
 
-__all__ = ["HeadMaker", "Source", "own_module"]
+__all__ = ["HeadMaker", "Source", "own_functions", "own_module"]
 
 
 def own_module(made_by: Source | HeadMaker) -> Module:
@@ -23,3 +26,19 @@ def own_module(made_by: Source | HeadMaker) -> Module:
     except (OSError, TypeError):
         source = ""
     return Module(name=getattr(target, "__name__", "?"), source_sha256=hashlib.sha256(source.encode()).hexdigest() if source else "")
+
+
+def own_functions(kept: Run, objects: Mapping[str, Any]) -> dict[str, Function]:
+    """The augmentations of your own that the run used, as far as they are given; their source must be the run's.
+
+    Raises:
+        RunError: it is not.
+    """
+    functions: dict[str, Function] = {}
+    for part in (part for phase in kept.plan.phases for part in phase.augmentation if part.name == "own"):
+        name = str(part.options()["function"])
+        if name in objects:
+            if source_sha256(objects[name]) != part.options()["source_sha256"]:
+                raise RunError(f"{kept.folder}: the source of {name!r} is not what the run was made with. Give it as it was then.")
+            functions[name] = objects[name]
+    return functions
