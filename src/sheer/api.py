@@ -85,7 +85,7 @@ def learner(
         PlanError: a name is not known.
         RunError: `out` is not empty.
     """
-    _check_types(data, model, {"weights": weights, "profile": profile}, {"device": device, "head": head})
+    _check_types(data, model, {"weights": weights, "profile": profile}, {"device": device})
     constants = profile_named(profile)
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise PlanError(f"seed={seed!r}: give a whole number of at least 0.")

@@ -105,7 +105,8 @@ def script_text(kept: Run, objects: Mapping[str, Callable[..., object]], beside:
     yours = own_definitions(kept, objects)
     before, _, rest = inspect.getsource(main_template).partition(BEGIN)
     _, _, after = rest.partition(END)
-    after = after.replace("model = make_timm_model()", f"model = {_maker(plan)}{'_of_run' if start else ''}()")
+    after = after.replace("model = make_timm_model()", f"model = make_{_kind(plan)}()")
+    after = after.replace("        start_timm_model(model)", f"        {'start_of_run' if start else STARTS[_kind(plan)]}(model)")
     after = after.replace(" = find_photos(root)", " = find_listed(root)") if items else after
     constants = render_constants(plan, items, start, objects)
     parts = definitions(before + after)
@@ -161,11 +162,20 @@ def _joined(texts: list[str]) -> list[str]:
     return blocks
 
 
-def _maker(plan: Plan) -> str:
+STARTS = {
+    "timm_model": "start_timm_model",
+    "torchvision_model": "start_torchvision_model",
+    "own_model": "start_own_model",
+    "own_body": "start_head",
+}
+
+
+def _kind(plan: Plan) -> str:
+    """What the script makes: one of STARTS."""
     library, _, _name = plan.model.name.partition(":")
     if library in OWN:
-        return "make_own_model" if plan.model.head is None else "make_own_body"
-    return "make_timm_model" if library == "timm" else "make_torchvision_model"
+        return "own_model" if plan.model.head is None else "own_body"
+    return f"{library}_model"
 
 
 def _short_docstrings(text: str) -> str:

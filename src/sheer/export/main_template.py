@@ -122,70 +122,64 @@ HISTORY_COLUMNS = ("phase", "epoch", "train_loss", "valid_loss", *MEASURES, "sec
 
 
 def make_timm_model() -> nn.Module:
-    """timm's body with its pretrained weights, and the new head, each from its own random stream."""
-    reseed(stream_key(SEED, "init-body"), torch.device("cpu"))
-    whole = BODY_WEIGHTS.load(timm_whole(NAME), NAME)
-    return with_head(load_body(timm_body(NAME, KIND), whole))
+    """timm's body and the head, with weights yet to come."""
+    return joined(timm_body(NAME, KIND))
 
 
 def make_torchvision_model() -> nn.Module:
-    """torchvision's body with its pretrained weights, and the new head, each from its own random stream."""
-    reseed(stream_key(SEED, "init-body"), torch.device("cpu"))
-    whole = BODY_WEIGHTS.load(torchvision_whole(NAME), NAME)
-    return with_head(load_body(TorchvisionBody(torchvision_whole(NAME), NODE), whole, "net."))
+    """torchvision's body and the head, with weights yet to come."""
+    return joined(TorchvisionBody(torchvision_whole(NAME), NODE))
 
 
 def make_own_model() -> nn.Module:
-    """Your own module, proved to start from the weights of the run."""
+    """Your own module, from its random stream."""
     reseed(stream_key(SEED, "init-body"), torch.device("cpu"))
-    model = MAKE()
-    if weights_sha256(model) != INITIAL_SHA256:
-        sys.exit("Your module does not start from the weights of the run: their SHA-256 is another.")
-    return model
+    return MAKE()
 
 
 def make_own_body() -> nn.Module:
-    """Your own module as the body, and the new head, each from its own random stream."""
+    """Your own module as the body, from its random stream, and the head."""
+    return joined(make_own_model())
+
+
+def joined(body: nn.Module) -> nn.Module:
+    """The body with a head on it."""
+    return nn.Sequential(OrderedDict(body=body, head=HEAD.build(FEATURES, len(CLASSES), KIND)))
+
+
+def start_timm_model(model: Any) -> None:
+    """Give the body its pretrained weights, and the head new ones, each from its own random stream."""
     reseed(stream_key(SEED, "init-body"), torch.device("cpu"))
-    return with_head(MAKE())
+    load_body(model.body, BODY_WEIGHTS.load(timm_whole(NAME), NAME))
+    start_head(model)
 
 
-def make_timm_model_of_run() -> nn.Module:
-    """timm's body and the head with the weights of the run that was taken further."""
-    return load_start(nn.Sequential(OrderedDict(body=timm_body(NAME, KIND), head=HEAD.build(FEATURES, len(CLASSES), KIND))))
+def start_torchvision_model(model: Any) -> None:
+    """Give the body its pretrained weights, and the head new ones, each from its own random stream."""
+    reseed(stream_key(SEED, "init-body"), torch.device("cpu"))
+    load_body(model.body, BODY_WEIGHTS.load(torchvision_whole(NAME), NAME), "net.")
+    start_head(model)
 
 
-def make_torchvision_model_of_run() -> nn.Module:
-    """torchvision's body and the head with the weights of the run that was taken further."""
-    body = TorchvisionBody(torchvision_whole(NAME), NODE)
-    return load_start(nn.Sequential(OrderedDict(body=body, head=HEAD.build(FEATURES, len(CLASSES), KIND))))
+def start_head(model: Any) -> None:
+    """A new head from its random stream, on a body that is proved to have the weights of the run."""
+    if weights_sha256(model.body) != BODY_SHA256:
+        sys.exit(f"The weights of the body are not those of the run: their SHA-256 is another ({NAME}).")
+    reseed(stream_key(SEED, "init-head"), torch.device("cpu"))
+    model.head = HEAD.build(FEATURES, len(CLASSES), KIND)
 
 
-def make_own_model_of_run() -> nn.Module:
-    """Your own module with the weights of the run that was taken further."""
-    return load_start(MAKE())
+def start_own_model(model: nn.Module) -> None:
+    """Prove that your own module starts from the weights of the run."""
+    if weights_sha256(model) != INITIAL_SHA256:
+        sys.exit("Your module does not start from the weights of the run: their SHA-256 is another.")
 
 
-def make_own_body_of_run() -> nn.Module:
-    """Your own module as the body and the head with the weights of the run that was taken further."""
-    return load_start(nn.Sequential(OrderedDict(body=MAKE(), head=HEAD.build(FEATURES, len(CLASSES), KIND))))
-
-
-def load_start(model: nn.Module) -> nn.Module:
-    """The model with the weights in the file beside this script, proved to be those that the run started from."""
+def start_of_run(model: nn.Module) -> None:
+    """Load the weights in the file beside this script, proved to be those that the run started from."""
     model.load_state_dict(load_file(os.path.join(os.path.dirname(os.path.abspath(__file__)), START)))
     if weights_sha256(model) != INITIAL_SHA256:
         sys.exit(f"{START} does not hold the weights that the run started from: their SHA-256 is another.")
-    return model
-
-
-def with_head(body: nn.Module) -> nn.Module:
-    """The body, proved to have the weights of the run, and the new head."""
-    if weights_sha256(body) != BODY_SHA256:
-        sys.exit(f"The pretrained weights of {NAME} are not those of the run: their SHA-256 is another.")
-    reseed(stream_key(SEED, "init-head"), torch.device("cpu"))
-    head = HEAD.build(FEATURES, len(CLASSES), KIND)
-    return nn.Sequential(OrderedDict(body=body, head=head))
 
 
 def find_photos(root: str) -> tuple[list[str], np.ndarray, np.ndarray]:
@@ -298,17 +292,20 @@ def main() -> None:
     torch.set_num_threads(THREADS)
     torch.use_deterministic_algorithms(DETERMINISTIC, warn_only=DEVICE != "cpu")
     weights = os.path.join(args.out, "weights.pt")
-    model = make_timm_model().to(DEVICE, memory_format=MEMORY_FORMAT)  # type: ignore[call-overload]
+    model = make_timm_model()
     if args.folder:
+        start_timm_model(model)
         os.makedirs(args.out, exist_ok=True)
         if os.listdir(args.out):
             sys.exit(f"{args.out} is not empty; nothing was overwritten. Give another folder.")
         with open(os.path.join(args.out, "history.csv"), "w") as file:
             file.write(",".join(HISTORY_COLUMNS) + "\n")
+        model.to(DEVICE, memory_format=MEMORY_FORMAT)  # type: ignore[call-overload]
         train(model, args.folder, args.out)
         torch.save(model.state_dict(), weights)
     elif os.path.isfile(weights):
-        model.load_state_dict(torch.load(weights, map_location=DEVICE, weights_only=True))
+        model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+        model.to(DEVICE, memory_format=MEMORY_FORMAT)  # type: ignore[call-overload]
     else:
         sys.exit(f"There is no {weights}: give the folder to train on first.")
     if args.predict:
