@@ -1,6 +1,6 @@
 """sheer: fine-tune pretrained PyTorch models with nothing hidden."""
 
-from sheer.api import learner, load
+from sheer.api import learner
 from sheer.data.arrays import arrays
 from sheer.data.block import DataBlock, images
 from sheer.data.cache import Cache
@@ -9,6 +9,7 @@ from sheer.errors import SheerError
 from sheer.export.eject import eject
 from sheer.interpret.predictions import Predictions
 from sheer.learner import Learner
+from sheer.loading import load
 from sheer.loop.lr_find import RateSweep
 from sheer.plan import recipes
 from sheer.plan.plan import Plan

@@ -1,4 +1,4 @@
-"""Where a learner comes from: data and a model, or a finished run."""
+"""Where a learner comes from: data and a model."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ from torch import nn
 
 from sheer.data.cache import Cache
 from sheer.data.sources import Data
-from sheer.errors import DataError, ModelError, PlanError, RunError, nearest
+from sheer.errors import DataError, ModelError, PlanError, nearest
 from sheer.learner import Learner
 from sheer.loop.engine import choose_numerics
-from sheer.model.build import Built, build_named, tensor_facts
-from sheer.model.growing import grow_head
-from sheer.model.hashing import weights_sha256
+from sheer.loop.probe import measured
+from sheer.model.build import Built, build_named
 from sheer.model.heads import HEADS
 from sheer.model.inputs import choose_channels, extended
+from sheer.model.layers import by_layers
 from sheer.model.own import WantedHead, build_own
-from sheer.model.rebuild import rebuild
 from sheer.model.surgery import probe_images
 from sheer.plan.augmentations import Augmentations, Mix
-from sheer.plan.plan import DataPlan, Origin, Part, Plan
+from sheer.plan.defaults import image_size
+from sheer.plan.parts import Choice
+from sheer.plan.plan import Origin, Part, Plan
 from sheer.plan.profiles import profile_named
 from sheer.plan.recipes import Given
-from sheer.record.own import HeadMaker, Source, own_functions, own_module
-from sheer.record.run import Row, Run, check_free, load_weights, read_run, read_start
+from sheer.record.own import HeadMaker, Source
+from sheer.record.run import Row, check_free
 from sheer.task.metrics import METRICS, Metric
 
 
@@ -53,6 +54,19 @@ def learner(
     mix: Mix | None = None,
     resize: str | Part | None = None,
     label_smoothing: float | None = None,
+    optimizer: Choice | None = None,
+    loss: Choice | None = None,
+    class_weights: str | tuple[float, ...] | None = None,
+    sampling: str | None = None,
+    clip: float | None = None,
+    accumulate: int | None = None,
+    ema: float | None = None,
+    stop: int | tuple[str, int] | None = None,
+    keep: str | tuple[str, str] | None = None,
+    precision: str | None = None,
+    memory_format: str | None = None,
+    compile: bool | str | None = None,
+    stages: str | None = None,
     metrics: Sequence[str | Metric] | None = None,
     cache: bool | Cache = True,
 ) -> Learner:
@@ -76,6 +90,20 @@ def learner(
         quiet: No progress and no history on the terminal.
         size, batch_size, norm, weight_decay, augmentation, mix, resize, label_smoothing: Decisions for every
             phase; each has a default in the profile.
+        optimizer: `adamw`, `adam`, `sgd`, `rmsprop` or `timm:NAME`, or one of these with settings: `("sgd", {"nesterov": True})`.
+        loss: `cross_entropy` or `focal` for one class an item; `squared_error` or `huber` for numbers; with settings as above.
+        class_weights: What an item's loss is multiplied by: `balanced`, or one number a class.
+        sampling: `shuffle`, or `balanced`: items drawn with replacement, each class as likely as the next.
+        clip: The largest norm of all gradients together; 0 is off.
+        accumulate: The items that an update takes, a multiple of `batch_size` that goes through the network at a time.
+        ema: The share that a moving average of the weights keeps at each update, such as 0.99; what is
+            validated and kept is then the average. 0 is off.
+        stop: A metric (or valid_loss) and the epochs without a better one after which a phase ends: `("accuracy", 3)`, `3`.
+        keep: `last`, `best` (by valid_loss) or `("best", METRIC)`: which epoch's weights a phase ends with.
+        precision: `float32`, `bf16`, `fp16` (CUDA only), or `probe`: whichever is fastest here of float32 and bf16.
+        memory_format: `contiguous`, `channels_last`, or `probe`: whichever is fastest here.
+        compile: Whether the network goes through torch.compile in training; `probe`: if that is faster here.
+        stages: `layers` makes every block a stage of its own; else the profile's rule.
         metrics: Names from METRICS for the task, or functions of (outputs, targets), both NumPy arrays, that return a number.
         cache: Whether presized photographs are kept on disk between runs; a `sheer.Cache` says where and how many
             bytes. The pixels are the same with and without.
@@ -94,7 +122,7 @@ def learner(
     if folder is not None:
         check_free(folder)
     pictures = data.arrays is None or data.arrays.dtype == torch.uint8
-    numerics = choose_numerics(device, constants, pictures=pictures)
+    numerics = choose_numerics(device, constants, pictures=pictures, precision=precision, memory_format=memory_format, compile=compile)
     planes = choose_channels(data.arrays, channels, channel_init, constants, named=isinstance(model, str))
     if isinstance(model, str):
         built = build_named(
@@ -116,7 +144,13 @@ def learner(
         sample = probe_images(side, planes.count) if arrays is None or arrays.dtype == torch.uint8 else arrays[:2]
         built = build_own(model, seed=seed, classes=len(data.classes), channels=planes, head=wanted_head, sample=sample)
     if pictures:
-        built = replace(built, inputs=extended(built.inputs, planes.count, _training_pixels(data)))
+        built = replace(built, inputs=extended(built.inputs, planes.count, training_pixels(data)))
+    built = by_layers(built, stages) if stages is not None else built
+    if "probe" in (precision, memory_format, compile) or precision == "bf16" or compile:
+        side = size or image_size(None, constants, built.inputs, numerics.device)[0]
+        count = min(batch_size or int(constants.number("batch_size")), 16)
+        sample = data.arrays[:count].float() if data.arrays is not None else torch.rand(count, planes.count, side, side)
+        numerics = measured(numerics, built.model, sample, precision=precision, memory_format=memory_format, compile=compile)
     task = data.plan.task.name
     default_metrics = cast(tuple[str, ...], constants.value(f"metrics.{task}"))
     functions = _metric_functions(default_metrics if metrics is None else metrics, task)
@@ -129,6 +163,15 @@ def learner(
         mix=mix,
         resize=resize,
         label_smoothing=label_smoothing,
+        optimizer=optimizer,
+        loss=loss,
+        class_weights=class_weights,
+        sampling=sampling,
+        clip=clip,
+        accumulate=accumulate,
+        ema=ema,
+        stop=stop,
+        keep=keep,
     )
     if data.arrays is not None and pictures:
         given = replace(given, size=int(data.arrays.shape[-1]))
@@ -150,7 +193,7 @@ def learner(
             ),
         ),
     )
-    return _assemble(built, plan, data, given, folder, (), quiet, functions, cache)
+    return assembled(built, plan, data, given, folder, (), quiet, functions, cache)
 
 
 def _wanted_head(head: str | HeadMaker | None) -> WantedHead | None:
@@ -171,7 +214,7 @@ def _wanted_head(head: str | HeadMaker | None) -> WantedHead | None:
     return WantedHead(part=Part(name=f"function:{name}"), make=head)
 
 
-def _training_pixels(data: Data | None) -> torch.Tensor | None:
+def training_pixels(data: Data | None) -> torch.Tensor | None:
     """The training items of pictures in memory, uint8 (N, C, S, S); None for anything else."""
     if data is None or data.arrays is None or data.arrays.dtype != torch.uint8:
         return None
@@ -202,7 +245,7 @@ def _metric_functions(wanted: Sequence[str | Metric], task: str) -> dict[str, Me
     return found
 
 
-def _assemble(
+def assembled(
     built: Built,
     plan: Plan,
     data: Data | None,
@@ -213,6 +256,7 @@ def _assemble(
     metrics: Mapping[str, Metric],
     cache: bool | Cache,
 ) -> Learner:
+    """The learner of these parts."""
     return Learner(
         model=built.model,
         plan=plan,
@@ -228,125 +272,4 @@ def _assemble(
         quiet=quiet,
         metrics=metrics,
         cache=cache if isinstance(cache, Cache) else Cache() if cache and data is not None and data.paths else None,
-    )
-
-
-def load(
-    run: str | Path,
-    *,
-    data: Data | None = None,
-    objects: Mapping[str, Source | Metric] | None = None,
-    device: str | None = None,
-    cache: bool | Cache = True,
-) -> Learner:
-    """The learner of a finished run: model, classes, transforms, plan and history. No network, nothing is executed.
-
-    Args:
-        run: The run folder.
-        data: To train on or validate with. Where it is not the run's own, a new plan starts from the run's weights;
-            it must have all classes of the run, and may have new ones: the old ones' rows of the head are kept.
-        objects: Your own module's class or function, head, metrics and augmentations, under their names, for runs that used them.
-        device: Another device than the run's to predict on.
-        cache: As for `sheer.learner`.
-
-    Raises:
-        RunError: the folder is no finished run, is damaged, or the data lacks a class of the run.
-        ModelError: the run used a module of your own that `objects` does not give.
-    """
-    kept = read_run(run)
-    if data is not None:
-        _check_data(kept, data)
-    name = kept.plan.model.name.partition(":")[2]
-    made_by = cast(Source | None, (objects or {}).get(name))
-    head_name = kept.record.own_head.name if kept.record.own_head else ""
-    made_head = cast(HeadMaker | None, (objects or {}).get(head_name))
-    for given, was in ((made_by, kept.record.own_module), (made_head, kept.record.own_head)):
-        if given is not None and was is not None and own_module(given) != was:
-            raise RunError(f"{run}: the source of {was.name!r} is not what the run was made with. Give it as it was then.")
-    built = rebuild(kept.plan, made_by, made_head)
-    inputs = extended(built.inputs, kept.plan.model.channels, _training_pixels(data))
-    if kept.plan.phases:
-        inputs = replace(inputs, mean=kept.plan.phases[-1].mean, std=kept.plan.phases[-1].std)
-    built = replace(built, inputs=inputs)
-    load_weights(kept, built.model)
-    plan = kept.plan
-    if device is not None or not _there(plan.numerics.device):
-        profile = profile_named(plan.profile)
-        plan = replace(plan, numerics=choose_numerics(device, profile, pictures=plan.numerics.memory_format == "channels_last"))
-    known = METRICS[plan.data.task.name] | {name: cast(Metric, item) for name, item in (objects or {}).items()}
-    metrics = {name: known[name] for name in plan.metrics if name in known}
-    trains_from = plan.phases[-1].trains_from if plan.phases else None
-    rows, start = kept.rows, read_start(kept)
-    if data is not None and not _same_items(data.plan, kept.plan.data):
-        data = replace(data, plan=replace(data.plan, task=kept.plan.data.task))
-        built, plan, rows = _taken_further(kept, built, plan, data)
-        start = {name: tensor.clone() for name, tensor in built.model.state_dict().items()}
-    loaded = _assemble(built, plan, data, _given_before(kept), None, rows, False, metrics, cache)
-    loaded._functions = own_functions(kept, objects or {})
-    loaded._start = start
-    if plan.phases:
-        loaded._stop, loaded._seconds, loaded._data_sha256 = kept.record.stop_reason, kept.record.seconds, kept.record.data_sha256
-    loaded._trains_from = loaded._trains_from if trains_from is None else trains_from
-    return loaded
-
-
-def _check_data(kept: Run, data: Data) -> None:
-    old, missing = kept.plan.data, [name for name in kept.plan.data.classes if name not in data.classes]
-    if data.plan.listing_sha256 and data.plan.listing_sha256 == old.listing_sha256 and data.plan.split != old.split:
-        raise RunError(
-            f"{kept.folder} was trained on the same files under the split {old.split}; the data has {data.plan.split}. Items that it "
-            "learned would be held out now, and its metrics flatter. Give sheer.images the split of the run."
-        )
-    if data.plan.task.name != old.task.name or missing or (old.task.name == "regress" and data.classes != old.classes):
-        raise RunError(
-            f"{kept.folder} knows {', '.join(old.classes)} (task {old.task.name!r}); the data has {', '.join(data.classes)} "
-            f"(task {data.plan.task.name!r}). Data for a trained model has all the classes that it knows, and may have new ones."
-        )
-
-
-def _same_items(one: DataPlan, other: DataPlan) -> bool:
-    """Whether two data plans have the same items, targets and split; the name of the folder may differ."""
-    return replace(one, source="", origins=(), notes=()) == replace(other, source="", origins=(), notes=())
-
-
-def _taken_further(kept: Run, built: Built, plan: Plan, data: Data) -> tuple[Built, Plan, tuple[Row, ...]]:
-    """A new plan that starts from the run's weights, for other data than the run's; classes may have been added."""
-    grow_head(built.model, plan, data.classes)
-    tensors = tensor_facts(built.model, plan.model.stages, plan.model.undecayed)
-    start = weights_sha256(built.model)
-    part = Part(name="run", settings=(("plan", kept.record.plan_hash), ("weights_sha256", kept.record.weights_sha256)))
-    reasons = {
-        "weights": Origin(field="weights", by="you", reason="the weights of a run, taken further on other data"),
-        "weights_sha256": Origin(field="weights_sha256", by="measured", reason="over all tensors before training"),
-    }
-    origins = tuple(reasons.get(origin.field, origin) for origin in plan.model.origins)
-    model = replace(plan.model, weights=part, weights_sha256=start, origins=origins)
-    label = f"run {kept.record.plan_hash}"
-    return replace(built, plan=model, tensors=tensors, weights_label=label), replace(plan, model=model, data=data.plan, phases=()), ()
-
-
-def _there(device: str) -> bool:
-    return (
-        device == "cpu"
-        or (device.startswith("cuda") and torch.cuda.is_available())
-        or (device == "mps" and torch.backends.mps.is_available())
-    )
-
-
-def _given_before(kept: Run) -> Given:
-    """What you gave for the run's last phase, so that training on goes on with it; the rest is decided anew."""
-    if not kept.plan.phases:
-        return Given()
-    last = kept.plan.phases[-1]
-    yours = {origin.field for origin in last.origins if origin.by == "you"}
-    smoothing = last.loss.options().get("label_smoothing")
-    return Given(
-        size=last.size if "size" in yours else None,
-        batch_size=last.batch_size if "batch_size" in yours else None,
-        norm=last.norm if "norm" in yours else None,
-        weight_decay=last.weight_decay if "weight_decay" in yours else None,
-        augmentation=last.augmentation if "augmentation" in yours else None,
-        mix=(last.mix or "none") if "mix" in yours else None,
-        resize=last.resize.name if "resize" in yours else None,
-        label_smoothing=float(smoothing) if "loss" in yours and isinstance(smoothing, int | float) else None,
     )

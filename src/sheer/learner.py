@@ -24,9 +24,9 @@ from sheer.interpret.predictions import Predictions
 from sheer.interpret.showing import Showing
 from sheer.loop.callbacks import Callback, HistoryFile, Progress
 from sheer.loop.preview import Preview, preview
-from sheer.loop.train import READERS, loss_of, prepared_feeds, train
+from sheer.loop.train import READERS, check_optimizer, joined_reasons, loss_of, prepared_feeds, train
 from sheer.model.build import check_inputs
-from sheer.model.hashing import tensors_sha256
+from sheer.model.hashing import hashes_by_name
 from sheer.model.surgery import probe_images
 from sheer.plan import recipes
 from sheer.plan.augmentations import Function, functions_of
@@ -35,11 +35,11 @@ from sheer.plan.facts import InputFacts, TensorFact
 from sheer.plan.plan import Phase, Plan
 from sheer.plan.profiles import Profile, profile_named
 from sheer.plan.rates import Rate
-from sheer.plan.recipes import Draft, Given
+from sheer.plan.recipes import Draft, Given, merged, unrolled
 from sheer.record.history import History
 from sheer.record.own import HeadMaker, Source, own_module
 from sheer.record.run import Record, Row, begin, check_free, contents_sha256, finish, make_record
-from sheer.task.metrics import Metric
+from sheer.task.metrics import LOWER_IS_BETTER, Metric
 
 NOTHING, COMPLETED = "nothing was trained", "plan completed"
 
@@ -81,7 +81,7 @@ class Learner(Showing):
         self._trains_from = len(plan.model.stages) - 1 if plan.model.head else 0
         self._seconds, self._data_sha256, self._stop = 0.0, "", NOTHING
         self._interrupted = False
-        self._known = _tensor_hashes(model)
+        self._known = hashes_by_name(model)
 
     def __repr__(self) -> str:
         return f"<Learner {self._plan.model.name}: {len(self._plan.phases)} phases done, plan {self._plan.short_hash()}>"
@@ -101,11 +101,12 @@ class Learner(Showing):
         profile = profile_named(self._plan.profile)
         phases = list(self._plan.phases)
         for draft in recipe:
-            given = _merged(draft.given, self._given)
-            self._functions |= functions_of(given.augmentation)
-            phase = resolve(replace(draft, given=given), self._situation(profile, tuple(phases)))
-            self._check(phase)
-            phases.append(phase)
+            for one in unrolled(draft, len(self._plan.model.stages)):
+                given = merged(one.given, self._given)
+                self._functions |= functions_of(given.augmentation)
+                phase = resolve(replace(one, given=given), self._situation(profile, tuple(phases)))
+                self._check(phase)
+                phases.append(phase)
         return replace(self._plan, phases=tuple(phases))
 
     def _situation(self, profile: Profile, before: tuple[Phase, ...]) -> Situation:
@@ -115,6 +116,8 @@ class Learner(Showing):
             tensors=self._tensors,
             inputs=self._inputs,
             train_items=self._plan.data.train_items,
+            train_counts=self._plan.data.train_counts,
+            judged_by={name: "min" if name in LOWER_IS_BETTER else "max" for name in ("train_loss", "valid_loss", *self._plan.metrics)},
             task=self._plan.data.task.name,
             device=self._plan.numerics.device,
             trains_from=self._trains_from,
@@ -127,10 +130,13 @@ class Learner(Showing):
             raise PlanError(f"{self._plan.data.train_items} items make no batch of {phase.batch_size}: give a smaller batch size.")
         augmentations_of(phase, self._functions, channels=self._plan.model.channels or 3)
         mix_of(phase)
+        check_optimizer(phase)
         sample = probe_images(phase.size, self._plan.model.channels or 3)
         if self.data is not None and self.data.arrays is not None:
             arrays = self.data.arrays
             sample = arrays[:2] if arrays.dtype != torch.uint8 else probe_images(arrays.shape[-1], arrays.shape[1])
+            if arrays.dtype == torch.uint8 and phase.size != arrays.shape[-1]:
+                raise PlanError(f"size={phase.size}: pictures in memory keep their {arrays.shape[-1]} px; other sizes are for photographs.")
         check_inputs(self.model, self._plan.model, sample, len(self.classes))
 
     def fine_tune(
@@ -140,9 +146,14 @@ class Learner(Showing):
         name = self._plan.profile
         return self.run(recipes.fine_tune(epochs, rate=rate, freeze_epochs=freeze_epochs, profile=name), callbacks=callbacks)
 
-    def fit_one_cycle(self, epochs: int, rate: Rate | None = None, *, callbacks: Sequence[Callback] = ()) -> Learner:
-        """Train what is not frozen for one cycle; `rate` is a number, a slice, or one number a stage."""
-        return self.run(recipes.one_cycle(epochs, rate=rate, profile=self._plan.profile), callbacks=callbacks)
+    def fit_one_cycle(
+        self, epochs: int, rate: Rate | None = None, *, decay: float | None = None, callbacks: Sequence[Callback] = ()
+    ) -> Learner:
+        """Train what is not frozen for one cycle; `rate` is a number, a slice, or one number a stage.
+
+        With `decay`, `rate` is the last stage's, and each stage before has `decay` times the next one's.
+        """
+        return self.run(recipes.one_cycle(epochs, rate=rate, decay=decay, profile=self._plan.profile), callbacks=callbacks)
 
     def fit(self, epochs: int, rate: Rate | None = None, *, callbacks: Sequence[Callback] = ()) -> Learner:
         """Train what is not frozen at a constant rate."""
@@ -198,10 +209,10 @@ class Learner(Showing):
         rows, stop = train(self.model, plan, first, feeds, self._metrics, [*observers, *callbacks])
         self._seconds += time.perf_counter() - started
         self._data_sha256, self._plan, self._interrupted = contents_sha256(feeds[0].contents()), plan, False
-        self._stop = stop if self._stop in (NOTHING, COMPLETED) else self._stop
+        self._stop = joined_reasons(self._stop, stop)
         self._trains_from = plan.phases[-1].trains_from
         self.history += rows
-        self._known = _tensor_hashes(self.model)
+        self._known = hashes_by_name(self.model)
         if self._out is not None:
             self._write(self._out)
         elif not self._quiet:
@@ -215,7 +226,7 @@ class Learner(Showing):
                 raise PlanError(f"The run used your own augmentation {name!r}: sheer.load(run, objects={{{name!r}: {name}}}).")
 
     def _check_model(self) -> None:
-        now = _tensor_hashes(self.model)
+        now = hashes_by_name(self.model)
         changed = [name for name in {**self._known, **now} if self._known.get(name) != now.get(name)]
         if changed and self._interrupted:
             raise OwnershipError(
@@ -370,13 +381,3 @@ class Learner(Showing):
         if self._plan.phases:
             return self._plan.phases[-1]
         return self.plan(recipes.constant(1, profile=self._plan.profile)).phases[-1]
-
-
-def _tensor_hashes(model: nn.Module) -> dict[str, str]:
-    return {name: tensors_sha256([tensor]) for name, tensor in model.state_dict().items()}
-
-
-def _merged(first: Given, second: Given) -> Given:
-    """What the recipe's caller gave, and where that is silent what the learner's maker gave."""
-    values = {name: value for name, value in vars(second).items() if getattr(first, name) is None}
-    return replace(first, **values)

@@ -19,7 +19,6 @@ import torch
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
-COLUMNS = 1 << 16
 
 
 def stream_key(seed: int, name: str, *counters: int) -> int:
@@ -40,7 +39,7 @@ def uniform_draws(key: int, items: np.ndarray, count: int) -> np.ndarray:
     >>> bool((uniform_draws(5, np.array([7, 9]), 2)[1] == uniform_draws(5, np.array([9]), 2)[0]).all())
     True
     """
-    counters = items.astype(np.uint64)[:, None] * np.uint64(COLUMNS) + np.arange(count, dtype=np.uint64)
+    counters = items.astype(np.uint64)[:, None] * np.uint64(65536) + np.arange(count, dtype=np.uint64)
     state: Any = np.uint64(key) + (counters + np.uint64(1)) * _GOLDEN
     state = (state ^ (state >> np.uint64(30))) * _MIX_1
     state = (state ^ (state >> np.uint64(27))) * _MIX_2

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from sheer.api import learner, load
+from sheer.api import learner
 from sheer.cli import demo
 from sheer.cli.report import report
 from sheer.data.block import images
@@ -20,6 +20,7 @@ from sheer.export.eject import eject
 from sheer.interpret.plots import check_plot
 from sheer.interpret.predictions import Predictions
 from sheer.learner import Learner
+from sheer.loading import load
 from sheer.loop.engine import DEVICES
 from sheer.loop.estimate import estimate, peak_memory
 from sheer.loop.lr_find import check_sweep

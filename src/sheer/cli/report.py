@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sheer.api import load
 from sheer.data.block import images
 from sheer.data.folders import listing_hash, photo_files
 from sheer.data.sources import Data
 from sheer.errors import DataError
 from sheer.interpret.interpretation import Interpretation
+from sheer.loading import load
 from sheer.plan.plan import Plan
 from sheer.plan.table import columns
 from sheer.record.run import read_run

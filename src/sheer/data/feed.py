@@ -14,6 +14,7 @@ from sheer.data.augmentations import augmentations_of, cuts_itself
 from sheer.data.boxes import Whole
 from sheer.data.photos import Photos, augment, chunks, to_network
 from sheer.data.pictures import Pictures
+from sheer.data.sampling import balanced_sample, joined
 from sheer.data.sources import Data
 from sheer.plan.augmentations import Function
 from sheer.plan.plan import Phase
@@ -96,10 +97,20 @@ class Feed:
             yield Batch(inputs=images, target=self.target[torch.from_numpy(row).to(self.device)], index=row)
 
     def training(self, epoch: int) -> Iterator[Batch]:
-        """One epoch's batches: shuffled, cut and augmented by draws that depend on (seed, epoch, item) alone."""
-        items = self.data.train[permutation(stream_key(self.seed, "shuffle", epoch), len(self.data.train))]
-        draws = uniform_draws(stream_key(self.seed, "augment", epoch), items, 2 + sum(a.draws for a in self.augmentations))
+        """One epoch's batches: drawn, cut and augmented by draws that depend on (seed, epoch, item) alone.
+
+        Where items are drawn with replacement, on (seed, epoch, place in the epoch): the same photograph comes each time anew.
+        """
+        key, count = stream_key(self.seed, "shuffle", epoch), len(self.data.train)
+        if self.phase.sampling == "balanced":
+            drawn = uniform_draws(key, np.arange(count), 1)[:, 0]
+            items, places = self.data.train[balanced_sample(self.data.targets[self.data.train], drawn)], np.arange(count)
+        else:
+            items = places = self.data.train[permutation(key, count)]
+        draws = uniform_draws(stream_key(self.seed, "augment", epoch), places, 2 + sum(a.draws for a in self.augmentations))
         rows, draws_of_rows = (chunks(values, self.phase.batch_size, self.phase.last_batch) for values in (items, draws))
+        if self.phase.accumulate:
+            rows, draws_of_rows = (joined(parts, self.phase.accumulate // self.phase.batch_size) for parts in (rows, draws_of_rows))
         return self._batches(rows, draws_of_rows, self.augmentations)
 
     def augmented(self, items: np.ndarray, counters: np.ndarray, number: int) -> Iterator[Batch]:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
-
-Decode = Callable[[str], Image.Image]
 
 
 class Photos:
@@ -20,7 +17,7 @@ class Photos:
     brings the whole picture to its working size, `cut` makes the square, `join` the batch.
     """
 
-    def __init__(self, paths: Sequence[str], decode: Decode, resize: Any, size: int, readers: int, keep_bytes: int = 1 << 30) -> None:
+    def __init__(self, paths: Sequence[str], decode: Any, resize: Any, size: int, readers: int, keep_bytes: int = 1 << 30) -> None:
         self.paths, self.decode, self.resize, self.size = paths, decode, resize, size
         self.readers, self.keep_bytes = readers, keep_bytes
         self.kept: dict[int, np.ndarray] = {}

@@ -9,13 +9,13 @@ from sheer.data import splits
 from sheer.data.augmentations import augmentations_of, cuts_itself, mix_of
 from sheer.data.boxes import Whole
 from sheer.data.pictures import resize_of
-from sheer.loop import optimizers
+from sheer.loop.engine import DTYPES
+from sheer.loop.train import average_of, keep_of, loss_of, optimizer_of, schedule_of, step_of, stop_of
 from sheer.model import backbones, heads
 from sheer.model.rebuild import OWN
-from sheer.plan import schedules
 from sheer.plan.augmentations import Function
-from sheer.plan.plan import Part, Phase, Plan
-from sheer.task import losses, metrics, tasks
+from sheer.plan.plan import Numerics, Part, Phase, Plan
+from sheer.task import metrics, tasks
 
 
 def render_constants(plan: Plan, items: str, start: str, functions: Mapping[str, Function]) -> str:
@@ -71,7 +71,10 @@ def render_constants(plan: Plan, items: str, start: str, functions: Mapping[str,
         "MEMORY_FORMAT": {"contiguous": "torch.contiguous_format", "channels_last": "torch.channels_last"}[plan.numerics.memory_format],
         "DETERMINISTIC": repr(plan.numerics.deterministic),
     }
-    phases = "\n".join(_phase_text(phase, functions) for phase in plan.phases)
+    if plan.numerics.precision != "float32":
+        rows["PRECISION"] = repr(DTYPES[plan.numerics.precision])
+    needed = needed_marks(plan)
+    phases = "\n".join(_phase_text(phase, plan.numerics, functions, needed) for phase in plan.phases)
     return "\n".join(f"{name} = {value}" for name, value in rows.items()) + f"\nPHASES = (\n{phases}\n)"
 
 
@@ -87,27 +90,54 @@ def _metric_name(plan: Plan, name: str) -> str:
     return function.__name__ if function else name
 
 
-def _phase_text(phase: Phase, functions: Mapping[str, Function]) -> str:
+def needed_marks(plan: Plan) -> frozenset[str]:
+    """Which marks (`# only NAME`) of the template the plan needs."""
+    phases, numerics = plan.phases, plan.numerics
+    marks = {
+        "mix": any(phase.mix for phase in phases),
+        "accumulate": any(phase.accumulate for phase in phases),
+        "sampling": any(phase.sampling != "shuffle" for phase in phases),
+        "average": any(phase.ema for phase in phases),
+        "keep": any(phase.keep.name != "last" for phase in phases),
+        "stop": any(phase.stop for phase in phases),
+        "autocast": numerics.precision != "float32",
+        "compile": numerics.compile,
+    }
+    return frozenset(name for name, used in marks.items() if used)
+
+
+def _phase_text(phase: Phase, numerics: Numerics, functions: Mapping[str, Function], needed: frozenset[str]) -> str:
     values = {
         "name": phase.name,
         "epochs": phase.epochs,
         "trains_from": phase.trains_from,
         "rates": phase.rates,
         "norm": phase.norm,
-        "schedule": schedules.SCHEDULES[phase.schedule.name](**phase.schedule.options()),  # type: ignore[arg-type]
-        "optimizer": optimizers.OPTIMIZERS[phase.optimizer.name](**phase.optimizer.options()),  # type: ignore[arg-type]
+        "schedule": schedule_of(phase),
+        "optimizer": optimizer_of(phase),
         "weight_decay": phase.weight_decay,
         "no_decay": phase.no_decay,
-        "loss": losses.LOSSES[phase.loss.name](**phase.loss.options()),  # type: ignore[arg-type]
+        "loss": loss_of(phase),
+        "step": step_of(phase, numerics),
         "batch_size": phase.batch_size,
         "last_batch": phase.last_batch,
         "size": phase.size,
         "resize": Whole(rule=resize_of(phase.resize)) if cuts_itself(phase) else resize_of(phase.resize),
         "augmentations": augmentations_of(phase, functions),
-        "mix": mix_of(phase),
         "mean": phase.mean,
         "std": phase.std,
     }
-    text = ", ".join(f"{name}={value!r}" for name, value in values.items())
-    inside = textwrap.fill(text, 129, initial_indent=" " * 8, subsequent_indent=" " * 8, break_long_words=False)
-    return f"    Phase(\n{inside},\n    ),"
+    extras = {
+        "mix": mix_of(phase),
+        "accumulate": phase.accumulate,
+        "sampling": phase.sampling,
+        "average": average_of(phase),
+        "keep": keep_of(phase),
+        "stop": stop_of(phase),
+    }
+    values |= {name: value for name, value in extras.items() if name in needed}
+    text = ", ".join(
+        f"{name}={value.__name__ if callable(value) and hasattr(value, '__name__') else repr(value)}" for name, value in values.items()
+    )
+    inside = textwrap.fill(text, 138, initial_indent=" " * 8, subsequent_indent=" " * 8, break_long_words=False)
+    return f"    SimpleNamespace(\n{inside},\n    ),"

@@ -10,13 +10,13 @@ from pathlib import Path
 from types import ModuleType
 
 from sheer import streams
-from sheer.data import augment, boxes, colour, folders, geometry, mix, own, photos, pixels, policies, splits
+from sheer.data import augment, boxes, colour, folders, geometry, mix, own, photos, pixels, policies, sampling, splits
 from sheer.errors import EjectError
 from sheer.export import main_template
-from sheer.export.constants import render_constants
+from sheer.export.constants import needed_marks, render_constants
 from sheer.export.source import Definition, definitions, import_block, names_read, own_definitions, reached
 from sheer.interpret import attribution
-from sheer.loop import optimizers, step
+from sheer.loop import optimizers, precision, step, updates
 from sheer.model import backbones, channels, hashing, heads, stages
 from sheer.model.rebuild import OWN
 from sheer.plan import schedules
@@ -28,6 +28,7 @@ LEAVES: tuple[ModuleType, ...] = (
     streams,
     folders,
     splits,
+    sampling,
     pixels,
     augment,
     geometry,
@@ -47,11 +48,11 @@ LEAVES: tuple[ModuleType, ...] = (
     metrics,
     tasks,
     optimizers,
+    precision,
     step,
+    updates,
     attribution,
 )
-BEGIN, END = "# constants: begin\n", "# constants: end\n"
-
 
 def eject(run: str | Path, script: str | Path, *, objects: Mapping[str, Callable[..., object]] | None = None) -> Path:
     """Write a finished run as one plain PyTorch script that gives the same weights bit for bit.
@@ -73,7 +74,7 @@ def eject(run: str | Path, script: str | Path, *, objects: Mapping[str, Callable
     kept, target = read_run(run), Path(script).expanduser()
     if target.exists():
         raise EjectError(f"{target} exists. Nothing was overwritten: give another name, or remove it.")
-    if kept.record.stop_reason != "plan completed":
+    if not kept.record.stop_reason.startswith("plan completed"):
         raise EjectError(f"{run} did not complete its plan ({kept.record.stop_reason}), so a script would do more than it did.")
     beside = {
         name: target.with_name(f"{target.stem}_{name}") for name in ("items.csv", "start.safetensors") if (kept.folder / name).is_file()
@@ -103,13 +104,13 @@ def script_text(kept: Run, objects: Mapping[str, Callable[..., object]], beside:
             "files, in class folders or with a table, and train with sheer.images to eject."
         )
     yours = own_definitions(kept, objects)
-    before, _, rest = inspect.getsource(main_template).partition(BEGIN)
-    _, _, after = rest.partition(END)
+    after = inspect.getsource(main_template)
     after = after.replace("model = make_timm_model()", f"model = make_{_kind(plan)}()")
     after = after.replace("        start_timm_model(model)", f"        {'start_of_run' if start else STARTS[_kind(plan)]}(model)")
     after = after.replace(" = find_photos(root)", " = find_listed(root)") if items else after
+    after = only(after, needed_marks(plan))
     constants = render_constants(plan, items, start, objects)
-    parts = definitions(before + after)
+    parts = definitions(after)
     wanted = names_read(ast.parse(constants)) | {"main"}
     leaves = [item for leaf in LEAVES for item in definitions(inspect.getsource(leaf))]
     used = reached([*leaves, *yours, *parts], wanted)
@@ -120,7 +121,7 @@ def script_text(kept: Run, objects: Mapping[str, Callable[..., object]], beside:
     if clash:
         raise EjectError(f"Your own {', '.join(clash)} would be replaced by what the script has under that name: rename yours.")
     body = [(d.text if d.name in theirs else _short_docstrings(d.text)).rstrip() for d in used if d.name not in in_template]
-    main_part = [d.text.rstrip() for d in used if d.name in in_template and d.name != "Phase"]
+    main_part = [d.text.rstrip() for d in used if d.name in in_template]
     head = (
         f'"""Fine-tunes {plan.model.name} on {plan.data.train_items} photographs: plan {plan.short_hash()}.\n\n'
         f"Written by sheer {record.sheer} from a run with torch {record.torch}, {plan.numerics.threads} threads, "
@@ -136,7 +137,6 @@ def script_text(kept: Run, objects: Mapping[str, Callable[..., object]], beside:
         head,
         "from __future__ import annotations\n\n" + imports,
         *blocks,
-        next(d.text.rstrip() for d in used if d.name == "Phase"),
         "# What was decided.\n" + constants,
         *_joined(main_part),
     ]
@@ -160,6 +160,20 @@ def _joined(texts: list[str]) -> list[str]:
         else:
             blocks.append(text)
     return blocks
+
+
+def only(text: str, needed: frozenset[str]) -> str:
+    """The template's source without the lines marked `# only NAME` whose name is not needed; the marks of the rest go.
+
+    >>> only("a = 1  # only tea\nb = 2  # only coffee\n", frozenset({"tea"}))
+    'a = 1\\n'
+    """
+    kept = []
+    for line in text.splitlines(keepends=True):
+        code, mark, name = line.partition("  # only ")
+        if not mark or name.strip() in needed:
+            kept.append(code + "\n" if mark else line)
+    return "".join(kept)
 
 
 STARTS = {

@@ -1,4 +1,4 @@
-"""The main part of an ejected script: `eject` copies it below the leaves and puts a run's constants in the marked place."""
+"""The main part of an ejected script: `eject` copies it below the leaves and a run's constants."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,15 +17,45 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from sheer.data.augment import Flip
 from sheer.data.folders import SUFFIXES, listing_hash, photo_files
 from sheer.data.photos import Photos, augment, chunks, to_network
-from sheer.data.pixels import Crop, decode
-from sheer.data.splits import stratified_split
-from sheer.loop.optimizers import AdamW, set_rates
-from sheer.loop.step import Loss, scores_of, train_step
+from sheer.data.pixels import decode
+from sheer.data.sampling import balanced_sample, joined
+from sheer.export.constants_template import (
+    BODY_SHA256,
+    BODY_WEIGHTS,
+    CLASSES,
+    DETERMINISTIC,
+    DEVICE,
+    FEATURES,
+    HEAD,
+    INITIAL_SHA256,
+    ITEMS,
+    KIND,
+    LISTING_SHA256,
+    MAKE,
+    MEASURES,
+    MEMORY_FORMAT,
+    NAME,
+    NODE,
+    PHASES,
+    PRECISION,
+    SEED,
+    SHARE,
+    SPLIT,
+    SPLIT_SEED,
+    STAGES,
+    START,
+    TASK,
+    THREADS,
+    TRAIN_PART,
+    UNDECAYED,
+    VALID_PART,
+)
+from sheer.loop.optimizers import set_rates
+from sheer.loop.precision import autocast
+from sheer.loop.step import scores_of
 from sheer.model.backbones import (
-    NoWeights,
     TorchvisionBody,
     load_body,
     timm_body,
@@ -33,102 +63,20 @@ from sheer.model.backbones import (
     torchvision_whole,
 )
 from sheer.model.hashing import weights_sha256
-from sheer.model.heads import ConcatPool
 from sheer.model.stages import parameter_groups, set_modes, set_trainable
-from sheer.plan.schedules import OneCycle
 from sheer.streams import permutation, reseed, stream_key, uniform_draws
-from sheer.task.losses import CrossEntropy
-from sheer.task.metrics import accuracy, balanced_accuracy
-from sheer.task.tasks import Classify
-
-
-@dataclass(frozen=True, kw_only=True)
-class Phase:
-    """One stretch of training; `rates` and `norm` have one entry per stage, stages before `trains_from` are frozen."""
-
-    name: str
-    epochs: int
-    trains_from: int
-    rates: tuple[float, ...]
-    norm: tuple[str, ...]
-    schedule: Any
-    optimizer: AdamW
-    weight_decay: float
-    no_decay: str
-    loss: Loss
-    batch_size: int
-    last_batch: str
-    size: int
-    resize: Any
-    augmentations: tuple[Any, ...]
-    mix: Any
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-
-# constants: begin
-MAKE = nn.Identity
-INITIAL_SHA256 = ""
-NAME = "resnet18"
-KIND = "map"
-NODE = ""
-FEATURES = 512
-BODY_SHA256 = ""
-BODY_WEIGHTS = NoWeights()
-HEAD = ConcatPool()
-STAGES = (("body",), ("head",))
-UNDECAYED: tuple[str, ...] = ()
-CLASSES = ("ants", "bees")
-TASK = Classify()
-MEASURES = {"accuracy": accuracy, "balanced_accuracy": balanced_accuracy}
-TRAIN_PART = ""
-VALID_PART = ""
-SPLIT = stratified_split
-SHARE = 0.2
-SPLIT_SEED = 0
-LISTING_SHA256 = ""
-ITEMS = ""
-START = ""
-SEED = 0
-DEVICE = "cpu"
-THREADS = 2
-MEMORY_FORMAT = torch.channels_last
-DETERMINISTIC = True
-PHASES = (
-    Phase(
-        name="frozen",
-        epochs=1,
-        trains_from=1,
-        rates=(2e-4, 2e-3),
-        norm=("frozen", "train"),
-        schedule=OneCycle(),
-        optimizer=AdamW(),
-        weight_decay=0.01,
-        no_decay="norm_bias",
-        loss=CrossEntropy(),
-        batch_size=32,
-        last_batch="drop",
-        size=160,
-        resize=Crop(fraction=0.875, interpolation="bicubic"),
-        augmentations=(Flip(),),
-        mix=None,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
-    ),
-)
-# constants: end
 
 HISTORY_COLUMNS = ("phase", "epoch", "train_loss", "valid_loss", *MEASURES, "seconds", "weights_sha256")
 
 
 def make_timm_model() -> nn.Module:
     """timm's body and the head, with weights yet to come."""
-    return joined(timm_body(NAME, KIND))
+    return with_head(timm_body(NAME, KIND))
 
 
 def make_torchvision_model() -> nn.Module:
     """torchvision's body and the head, with weights yet to come."""
-    return joined(TorchvisionBody(torchvision_whole(NAME), NODE))
+    return with_head(TorchvisionBody(torchvision_whole(NAME), NODE))
 
 
 def make_own_model() -> nn.Module:
@@ -139,10 +87,10 @@ def make_own_model() -> nn.Module:
 
 def make_own_body() -> nn.Module:
     """Your own module as the body, from its random stream, and the head."""
-    return joined(make_own_model())
+    return with_head(make_own_model())
 
 
-def joined(body: nn.Module) -> nn.Module:
+def with_head(body: nn.Module) -> nn.Module:
     """The body with a head on it."""
     return nn.Sequential(OrderedDict(body=body, head=HEAD.build(FEATURES, len(CLASSES), KIND)))
 
@@ -209,7 +157,7 @@ def find_listed(root: str) -> tuple[list[str], np.ndarray, np.ndarray]:
     return [os.path.join(root, path) for path in paths], TASK.parse(rows, CLASSES), held_out
 
 
-def network_batches(photos: Photos, phase: Phase, rows: Any, draws: Any, augmentations: Any) -> Iterator[torch.Tensor]:
+def network_batches(photos: Photos, phase: SimpleNamespace, rows: Any, draws: Any, augmentations: Any) -> Iterator[torch.Tensor]:
     """The inputs of each row of items, as the network takes them."""
     mean = torch.tensor(phase.mean, device=DEVICE).view(-1, 1, 1)
     std = torch.tensor(phase.std, device=DEVICE).view(-1, 1, 1)
@@ -218,7 +166,7 @@ def network_batches(photos: Photos, phase: Phase, rows: Any, draws: Any, augment
         yield augment(to_network(images, mean, std, MEMORY_FORMAT), augmentations, draw, True)
 
 
-def scores(model: nn.Module, photos: Photos, phase: Phase, items: np.ndarray) -> torch.Tensor:
+def scores(model: nn.Module, photos: Photos, phase: SimpleNamespace, items: np.ndarray) -> torch.Tensor:
     """Raw scores (items, classes) of items in order, cut at the centre, not augmented."""
     rows = chunks(items, phase.batch_size, "keep")
     centre = [np.full((len(row), 2), 0.5) for row in rows]
@@ -236,26 +184,41 @@ def train(model: nn.Module, root: str, out: str) -> None:
     for phase in PHASES:
         if photos is None or (photos.size, photos.resize) != (phase.size, phase.resize):
             photos = Photos(paths, decode, phase.resize, phase.size, readers=2)
+        torch.compiler.reset()  # only compile
         set_trainable(model, STAGES, phase.trains_from, phase.norm)
         groups = parameter_groups(model, STAGES, phase.rates, phase.weight_decay, phase.no_decay, UNDECAYED)
         optimizer = phase.optimizer.build(groups)
+        if phase.average:  # only average
+            phase.average.start(model)  # only average
         for epoch in range(phase.epochs):
             started = time.perf_counter()
             set_modes(model, STAGES, phase.trains_from, phase.norm)
             items = train_items[permutation(stream_key(SEED, "shuffle", epoch_number), len(train_items))]
             draws = uniform_draws(stream_key(SEED, "augment", epoch_number), items, 2 + sum(a.draws for a in phase.augmentations))
+            if phase.sampling == "balanced":  # only sampling
+                places = np.arange(len(train_items))  # only sampling
+                drawn = uniform_draws(stream_key(SEED, "shuffle", epoch_number), places, 1)[:, 0]  # only sampling
+                items = train_items[balanced_sample(targets[train_items], drawn)]  # only sampling
+                draws = uniform_draws(stream_key(SEED, "augment", epoch_number), places, draws.shape[1])  # only sampling
             rows, cuts = (chunks(values, phase.batch_size, phase.last_batch) for values in (items, draws))
+            if phase.accumulate:  # only accumulate
+                rows, cuts = (joined(parts, phase.accumulate // phase.batch_size) for parts in (rows, cuts))  # only accumulate
             losses = []
             for step, inputs in enumerate(network_batches(photos, phase, rows, cuts, phase.augmentations)):
                 progress = (epoch * len(rows) + step) / (phase.epochs * len(rows))
                 set_rates(optimizer, phase.schedule.rate(progress), phase.schedule.momentum(progress))
                 reseed(stream_key(SEED, "step", step_number), device)
                 wanted = target[torch.from_numpy(rows[step]).to(device)]
-                mix_key = stream_key(SEED, "mix", step_number)
-                inputs, loss = phase.mix(inputs, wanted, phase.loss, mix_key) if phase.mix else (inputs, phase.loss)
-                losses.append(train_step(model, loss, optimizer, inputs, wanted))
+                loss = phase.loss
+                if phase.mix:  # only mix
+                    inputs, loss = phase.mix(inputs, wanted, phase.loss, stream_key(SEED, "mix", step_number))  # only mix
+                losses.append(phase.step(model, loss, optimizer, inputs, wanted))
+                if phase.average:  # only average
+                    phase.average.follow(model)  # only average
                 step_number += 1
             epoch_number += 1
+            if phase.average:  # only average
+                phase.average.swap(model)  # only average
             predicted = scores(model, photos, phase, valid_items)
             outputs, true = TASK.outputs(predicted), targets[valid_items]
             train_loss = float(torch.stack(losses).cpu().double().mean())
@@ -265,6 +228,18 @@ def train(model: nn.Module, root: str, out: str) -> None:
             with open(os.path.join(out, "history.csv"), "a", newline="") as file:
                 csv.writer(file, lineterminator="\n").writerow([repr(cell) if isinstance(cell, float) else str(cell) for cell in row])
             print(", ".join(f"{name} {cell}" for name, cell in zip(HISTORY_COLUMNS, row, strict=True)), flush=True)
+            if phase.keep:  # only keep
+                phase.keep.look(model, row[HISTORY_COLUMNS.index(phase.keep.metric)])  # only keep
+            if phase.average:  # only average
+                phase.average.swap(model)  # only average
+            if phase.stop and phase.stop.over(row[HISTORY_COLUMNS.index(phase.stop.metric)]):  # only stop
+                left = phase.epochs - epoch - 1  # only stop
+                epoch_number, step_number = epoch_number + left, step_number + left * len(rows)  # only stop
+                break  # only stop
+        if phase.average:  # only average
+            phase.average.swap(model)  # only average
+        if phase.keep:  # only keep
+            phase.keep.restore(model)  # only keep
 
 
 def predict(model: nn.Module, files: list[str]) -> None:
@@ -294,20 +269,22 @@ def main() -> None:
     weights = os.path.join(args.out, "weights.pt")
     model = make_timm_model()
     if args.folder:
-        start_timm_model(model)
         os.makedirs(args.out, exist_ok=True)
         if os.listdir(args.out):
             sys.exit(f"{args.out} is not empty; nothing was overwritten. Give another folder.")
-        with open(os.path.join(args.out, "history.csv"), "w") as file:
-            file.write(",".join(HISTORY_COLUMNS) + "\n")
-        model.to(DEVICE, memory_format=MEMORY_FORMAT)  # type: ignore[call-overload]
-        train(model, args.folder, args.out)
-        torch.save(model.state_dict(), weights)
+        start_timm_model(model)
     elif os.path.isfile(weights):
         model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-        model.to(DEVICE, memory_format=MEMORY_FORMAT)  # type: ignore[call-overload]
     else:
         sys.exit(f"There is no {weights}: give the folder to train on first.")
+    model.to(DEVICE, memory_format=MEMORY_FORMAT)  # type: ignore[call-overload]
+    autocast(model, torch.device(DEVICE), PRECISION)  # only autocast
+    model.compile()  # only compile
+    if args.folder:
+        with open(os.path.join(args.out, "history.csv"), "w") as file:
+            file.write(",".join(HISTORY_COLUMNS) + "\n")
+        train(model, args.folder, args.out)
+        torch.save(model.state_dict(), weights)
     if args.predict:
         predict(model, args.predict)
 

@@ -22,7 +22,7 @@ from sheer.errors import DataError, ModelError, PlanError
 from sheer.interpret.attribution import class_activation, overlay
 from sheer.interpret.neighbours import Pair, duplicate_pairs
 from sheer.interpret.predictions import Predictions, prior_outputs
-from sheer.loop.engine import switched
+from sheer.loop.engine import prepared, switched
 from sheer.loop.step import scores_of
 from sheer.loop.train import READERS, loss_of, task_of
 from sheer.model.heads import AvgPool
@@ -99,8 +99,8 @@ class View:
 
     @contextlib.contextmanager
     def ready(self) -> Iterator[None]:
-        """The model on the plan's device, PyTorch's switches as the plan says."""
-        with switched(self.plan.numerics):
+        """The model on the plan's device in its precision, PyTorch's switches as the plan says."""
+        with switched(self.plan.numerics), prepared(self.model, self.plan.numerics):
             self.model.to(self.plan.numerics.device)
             yield
 

@@ -13,7 +13,7 @@ from sheer.errors import DataError
 from sheer.interpret.mistakes import Mistake
 from sheer.interpret.predictions import Predictions
 from sheer.plan.plan import Phase
-from sheer.plan.schedules import SCHEDULES
+from sheer.plan.schedules import schedule_named
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -114,7 +114,7 @@ def schedule_steps(phases: Sequence[Phase]) -> Steps:
     names = list(dict.fromkeys(name for phase in phases for name in _rates(phase)))
     blocks, momenta, starts, start = [], [], [], 0
     for phase in phases:
-        schedule = SCHEDULES[phase.schedule.name](**phase.schedule.options())  # type: ignore[arg-type]
+        schedule = schedule_named(phase.schedule.name, phase.schedule.options())
         total = phase.epochs * phase.steps_per_epoch
         factors = np.array([schedule.rate(step / total) for step in range(total)])
         peaks = _rates(phase)

@@ -6,24 +6,46 @@ import contextlib
 from collections.abc import Iterator
 
 import torch
+from torch import nn
 
 from sheer.errors import PlanError, nearest
+from sheer.loop.precision import autocast
 from sheer.plan.plan import Numerics, Origin
 from sheer.plan.profiles import Profile
 
 DEVICES = ("cpu", "cuda", "mps")
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def _available(name: str) -> bool:
     return {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}[name]
 
 
-def choose_numerics(device: str | None, profile: Profile, *, pictures: bool) -> Numerics:
+def choose_numerics(
+    device: str | None,
+    profile: Profile,
+    *,
+    pictures: bool,
+    precision: str | None = None,
+    memory_format: str | None = None,
+    compile: bool | str | None = None,
+) -> Numerics:
     """The device, threads and formats of a run; where no device is given, cuda, then mps, then cpu.
 
+    What is to be probed is float32, the default format, and not compiled here; `sheer.loop.probe` decides it.
+
     Raises:
-        PlanError: the device is not known or not there.
+        PlanError: the device is not known or not there, or a value is not allowed on it.
     """
+    for field, value, allowed in (
+        ("precision", precision, ("float32", *DTYPES, "probe")),
+        ("memory_format", memory_format, ("contiguous", "channels_last", "probe")),
+        ("compile", compile, (True, False, "probe")),
+    ):
+        if value is not None and value not in allowed:
+            raise PlanError(f"{field}={value!r} is not known. {nearest(str(value), map(str, allowed))}")
+    if memory_format == "channels_last" and not pictures:
+        raise PlanError("memory_format='channels_last' is for pictures only; these items are no pictures.")
     if device is not None and device.partition(":")[0] not in DEVICES:
         raise PlanError(f"device={device!r} is not known. {nearest(device, DEVICES)}")
     if device is not None and not _available(device.partition(":")[0]):
@@ -32,25 +54,45 @@ def choose_numerics(device: str | None, profile: Profile, *, pictures: bool) -> 
     chosen = device or next(name for name in ("cuda", "mps", "cpu") if _available(name))
     by, why = ("you", "you gave it") if device else ("machine", "the fastest kind that this machine has")
     kind = chosen.partition(":")[0]
+    if precision == "fp16" and kind != "cuda":
+        raise PlanError(f"precision='fp16' needs CUDA, for its GradScaler; the device is {chosen!r}. Give 'bf16' or 'probe'.")
     fast = profile.value("memory_format.cpu") == "channels_last" and pictures and kind in ("cpu", "cuda")
     return Numerics(
         device=chosen,
         threads=torch.get_num_threads(),
-        memory_format="channels_last" if fast else "contiguous",
-        precision="float32",
+        memory_format=memory_format if memory_format not in (None, "probe") else "channels_last" if fast else "contiguous",
+        precision=precision if precision not in (None, "probe") else "float32",
+        compile=compile is True,
         deterministic=True,
         origins=(
             Origin(field="device", by=by, reason=why),
             Origin(field="threads", by="machine", reason="PyTorch's own choice here"),
-            Origin(
-                field="memory_format",
-                by="default",
-                reason=profile.reason("memory_format.cpu") if pictures else "for pictures only",
-            ),
-            Origin(field="precision", by="default", reason="full precision"),
+            _origin("memory_format", memory_format, profile.reason("memory_format.cpu") if pictures else "for pictures only"),
+            _origin("precision", precision, "full precision"),
+            _origin("compile", compile, "compiling takes longer than short runs win back"),
             Origin(field="deterministic", by="default", reason="the same bits each time; it costs nothing measurable here"),
         ),
     )
+
+
+def _origin(field: str, given: object, reason: str) -> Origin:
+    return Origin(field=field, by="default" if given is None else "you", reason=reason if given is None else "you gave it")
+
+
+@contextlib.contextmanager
+def prepared(model: nn.Module, numerics: Numerics, *, compiled: bool = False) -> Iterator[None]:
+    """The model under the plan's precision, and compiled if asked; plain again afterwards."""
+    lower = numerics.precision != "float32"
+    handles = autocast(model, torch.device(numerics.device), DTYPES[numerics.precision]) if lower else []
+    if compiled:
+        model.compile()
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+        if compiled:
+            model._compiled_call_impl = None  # what model.compile() sets; PyTorch has no public way back
 
 
 @contextlib.contextmanager

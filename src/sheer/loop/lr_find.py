@@ -21,14 +21,12 @@ from tqdm import tqdm
 from sheer.data.feed import Batch, Feed
 from sheer.errors import DataError, ModelError, PlanError, first_line
 from sheer.loop.engine import switched
-from sheer.loop.optimizers import OPTIMIZERS, set_rates
-from sheer.loop.step import train_step
+from sheer.loop.optimizers import set_rates
 from sheer.loop.suggestions import DIVERGED, MEANINGS, SUGGESTIONS, smoothed, trimmed
-from sheer.loop.train import loss_of
+from sheer.loop.train import loss_of, optimizer_of, schedule_of, step_of
 from sheer.model.stages import parameter_groups, set_modes, set_trainable
 from sheer.plan.markup import html_table
 from sheer.plan.plan import Phase, Plan
-from sheer.plan.schedules import SCHEDULES
 from sheer.plan.table import columns
 from sheer.streams import borrowed_generators, reseed, stream_key
 
@@ -156,14 +154,14 @@ def lr_find(model: nn.Module, plan: Plan, number: int, feed: Feed, *, start: flo
         set_trainable(swept, prefixes, phase.trains_from, phase.norm)
         loss = loss_of(phase)
         groups = parameter_groups(swept, prefixes, profile, phase.weight_decay, phase.no_decay, plan.model.undecayed)
-        optimizer = OPTIMIZERS[phase.optimizer.name](**phase.optimizer.options()).build(groups)  # type: ignore[arg-type]
+        optimizer, update = optimizer_of(phase).build(groups), step_of(phase, plan.numerics)
         set_modes(swept, prefixes, phase.trains_from, phase.norm)
         for step in tqdm(range(steps), unit="step", leave=False, disable=True if quiet else None):
             batch = _next(batches, feed)
             rates.append(start * (end / start) ** (step / steps))
             set_rates(optimizer, rates[-1], momentum)
             reseed(stream_key(plan.seed, "lr_find", step), device)
-            losses.append(float(train_step(swept, loss, optimizer, batch.inputs, batch.target)))
+            losses.append(float(update(swept, loss, optimizer, batch.inputs, batch.target)))
             curve = smoothed(losses)
             if not math.isfinite(losses[-1]):
                 stop = "stopped: the loss is not finite"
@@ -196,9 +194,9 @@ def check_sweep(start: float, end: float, steps: int) -> None:
 
 def momentum_at_peak(phase: Phase) -> float:
     """The phase's momentum at the step with its highest rate."""
-    schedule = SCHEDULES[phase.schedule.name](**phase.schedule.options())  # type: ignore[arg-type]
+    schedule = schedule_of(phase)
     total = phase.epochs * phase.steps_per_epoch
-    return schedule.momentum(max(range(total), key=lambda step: schedule.rate(step / total)) / total)
+    return float(schedule.momentum(max(range(total), key=lambda step: schedule.rate(step / total)) / total))
 
 
 def _endless(feed: Feed, first: int) -> Generator[Batch, None, None]:

@@ -10,9 +10,7 @@ from torch import nn
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-def train_step(
-    model: nn.Module, loss: Loss, optimizer: torch.optim.Optimizer, inputs: torch.Tensor, target: torch.Tensor
-) -> torch.Tensor:
+def train_step(model: nn.Module, loss: Loss, optimizer: torch.optim.Optimizer, inputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Forward, mean loss, backward, update; returns the loss before the update, a scalar that is not synced.
 
     `loss` gives one value an item; gradients are None where a tensor does not train, so that no
@@ -27,11 +25,10 @@ def train_step(
 
 def scores_of(model: nn.Module, batches: Iterable[torch.Tensor]) -> torch.Tensor:
     """The raw scores (items, classes), float32 on the CPU, in eval mode; every module's mode is put back."""
-    root, modes = model.training, [(module, module.training) for module in model.modules()]
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     with torch.inference_mode():
         parts = [model(inputs).float().cpu() for inputs in batches]
-    model.train(root)
     for module, training in modes:
         module.training = training
     return torch.cat(parts)

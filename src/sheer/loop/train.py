@@ -2,7 +2,8 @@
 
 for each phase:   what trains, optimiser, ownership check
   for each epoch: modes, then for each batch: rates, streams, one step
-                  validation, a row of history
+                  validation of the weights (or their average), a row of history, an early end
+  the average's or the best epoch's weights are taken, if the plan says so
   frozen tensors are compared with what they were
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -20,19 +21,20 @@ from sheer.data.augmentations import MIXES
 from sheer.data.feed import Feed
 from sheer.data.pictures import Album
 from sheer.data.sources import Data
-from sheer.errors import FrozenError, OwnershipError
+from sheer.errors import FrozenError, OwnershipError, PlanError, first_line
 from sheer.loop.callbacks import Callback, Position
-from sheer.loop.engine import switched
+from sheer.loop.engine import prepared, switched
 from sheer.loop.optimizers import OPTIMIZERS, set_rates
 from sheer.loop.step import Loss, scores_of, train_step
+from sheer.loop.updates import Average, BestEpoch, Patience, Update
 from sheer.model.hashing import tensors_sha256, weights_sha256
 from sheer.model.stages import is_norm, parameter_groups, set_modes, set_trainable, stage_of
 from sheer.plan.augmentations import Function
-from sheer.plan.plan import Phase, Plan
-from sheer.plan.schedules import SCHEDULES
+from sheer.plan.plan import Numerics, Phase, Plan
+from sheer.plan.schedules import schedule_named
 from sheer.record.run import Row
 from sheer.streams import borrowed_generators, reseed, stream_key
-from sheer.task.losses import LOSSES
+from sheer.task.losses import LOSSES, Weighted
 from sheer.task.metrics import Metric
 from sheer.task.tasks import TASKS, Task
 
@@ -55,26 +57,32 @@ def train(
     device, seed, task = torch.device(plan.numerics.device), plan.seed, task_of(plan)
     todo = plan.phases[first:]
     rows: list[Row] = []
+    early: list[str] = []
     epoch_number = sum(phase.epochs for phase in plan.phases[:first])
     step_number = sum(phase.epochs * phase.steps_per_epoch for phase in plan.phases[:first])
     steps = sum(phase.epochs * phase.steps_per_epoch for phase in todo)
     position = Position(phase="", epoch=0, epochs=sum(phase.epochs for phase in todo), step=0, steps=steps, metrics=plan.metrics)
-    with switched(plan.numerics), borrowed_generators(device):
+    compiled = plan.numerics.compile
+    with switched(plan.numerics), borrowed_generators(device), prepared(model, plan.numerics, compiled=compiled):
         model.to(device, memory_format=feeds[0].memory_format)  # type: ignore[call-overload]
         for callback in callbacks:
             callback.on_start(position)
         for phase, feed in zip(todo, feeds, strict=True):
             position.phase = phase.name
+            if compiled:
+                torch.compiler.reset()
             stages = [stage.prefixes for stage in plan.model.stages]
             set_trainable(model, stages, phase.trains_from, phase.norm)
-            schedule = SCHEDULES[phase.schedule.name](**phase.schedule.options())  # type: ignore[arg-type]
-            loss = loss_of(phase)
+            schedule, loss, step = schedule_of(phase), loss_of(phase), step_of(phase, plan.numerics)
+            average, patience, best = average_of(phase), stop_of(phase), keep_of(phase)
             mix = MIXES[phase.mix.name](**phase.mix.options()) if phase.mix is not None else None
             groups = parameter_groups(model, stages, phase.rates, phase.weight_decay, phase.no_decay, plan.model.undecayed)
-            optimizer = OPTIMIZERS[phase.optimizer.name](**phase.optimizer.options()).build(groups)  # type: ignore[arg-type]
+            optimizer = optimizer_of(phase).build(groups)
             check_ownership(model, optimizer)
+            if average:
+                average.start(model)
             frozen_before = frozen_sha256(model, stages, phase)
-            total = phase.epochs * phase.steps_per_epoch
+            total, first_epoch, first_step = phase.epochs * phase.steps_per_epoch, epoch_number, step_number
             for epoch in range(phase.epochs):
                 started = time.perf_counter()
                 set_modes(model, stages, phase.trains_from, phase.norm)
@@ -86,7 +94,9 @@ def train(
                     inputs, step_loss = batch.inputs, loss
                     if mix is not None:
                         inputs, step_loss = mix(inputs, batch.target, loss, stream_key(seed, "mix", step_number))
-                    losses.append(train_step(model, step_loss, optimizer, inputs, batch.target))
+                    losses.append(step(model, step_loss, optimizer, inputs, batch.target))
+                    if average:
+                        average.follow(model)
                     step_number += 1
                     position.step += 1
                     for callback in callbacks:
@@ -94,21 +104,54 @@ def train(
                 epoch_number += 1
                 position.epoch += 1
                 train_loss = float(torch.stack(losses).cpu().double().mean())
+                if average:
+                    average.swap(model)
                 row = validated(model, feed, task, loss, metrics, phase.name, epoch_number, train_loss, started)
                 rows.append(row)
                 for callback in callbacks:
                     callback.on_epoch(position, row)
                 if not math.isfinite(train_loss):
                     position.stop = f"training loss {train_loss} in epoch {epoch_number}: too high a rate, or an input that is no number"
+                if best:
+                    best.look(model, value_of(row, best.metric))
+                if average:
+                    average.swap(model)
+                if patience and patience.over(value_of(row, patience.metric)) and epoch + 1 < phase.epochs:
+                    early.append(
+                        f"phase {phase.name} ended after epoch {epoch + 1} of {phase.epochs}: "
+                        f"no better {patience.metric} for {patience.epochs} epochs"
+                    )
+                    position.step += (phase.epochs - epoch - 1) * phase.steps_per_epoch
+                    position.epoch += phase.epochs - epoch - 1
+                    epoch_number, step_number = first_epoch + phase.epochs, first_step + total
+                    break
                 if position.stop:
                     break
+            if average:
+                average.swap(model)
+            if best:
+                best.restore(model)
             if frozen_sha256(model, stages, phase) != frozen_before:
                 raise FrozenError(f"Phase {phase.name}: a tensor that the plan calls frozen has moved. Was it changed by a callback?")
             if position.stop:
                 break
         for callback in callbacks:
             callback.on_end(position)
-    return rows, position.stop or "plan completed"
+    return rows, position.stop or "; ".join(["plan completed", *early])
+
+
+def joined_reasons(before: str, now: str) -> str:
+    """Why the fits so far ended: early ends are kept, and a run that was stopped once never counts as completed."""
+    if before == "nothing was trained":
+        return now
+    if before.startswith("plan completed") and now.startswith("plan completed"):
+        return before + now.removeprefix("plan completed")
+    return f"{before}; then {now}" if not before.startswith("plan completed") else now
+
+
+def value_of(row: Row, name: str) -> float:
+    """A loss or metric of an epoch by its name."""
+    return row.metrics[name] if name in row.metrics else float(getattr(row, name))
 
 
 def prepared_feeds(
@@ -130,7 +173,7 @@ def prepared_feeds(
                 for f in feeds
                 if all(
                     getattr(f.phase, n) == getattr(phase, n)
-                    for n in ("size", "resize", "augmentation", "mean", "std", "batch_size", "last_batch")
+                    for n in ("size", "resize", "augmentation", "mean", "std", "batch_size", "last_batch", "accumulate", "sampling")
                 )
             ),
             None,
@@ -175,9 +218,54 @@ def task_of(plan: Plan) -> Task:
     return TASKS[plan.data.task.name](**plan.data.task.options())  # type: ignore[arg-type]
 
 
+def schedule_of(phase: Phase) -> Any:
+    """Its `rate` and `momentum` are functions of progress."""
+    return schedule_named(phase.schedule.name, phase.schedule.options())
+
+
+def optimizer_of(phase: Phase) -> Any:
+    """Its `build` makes the optimiser from parameter groups."""
+    return OPTIMIZERS[phase.optimizer.name](**phase.optimizer.options())
+
+
 def loss_of(phase: Phase) -> Loss:
-    """The phase's loss as the function that carries it out."""
-    return cast(Loss, LOSSES[phase.loss.name](**phase.loss.options()))  # type: ignore[arg-type]
+    """One value an item, times the weight of its class where there are weights."""
+    loss = cast(Loss, LOSSES[phase.loss.name](**phase.loss.options()))
+    return Weighted(loss=loss, weights=phase.class_weights) if phase.class_weights else loss
+
+
+def step_of(phase: Phase, numerics: Numerics) -> Any:
+    """`train_step`, or an `Update` where the plan clips, accumulates or scales."""
+    scaled = numerics.precision == "fp16"
+    if not (phase.clip or phase.accumulate or scaled):
+        return train_step
+    return Update(micro=phase.batch_size if phase.accumulate else 0, clip=phase.clip, scaled=scaled)
+
+
+def average_of(phase: Phase) -> Average | None:
+    """The moving average of the weights, or None."""
+    return Average(decay=phase.ema) if phase.ema else None
+
+
+def stop_of(phase: Phase) -> Patience | None:
+    """What ends the phase early, or None."""
+    return Patience(**phase.stop.options()) if phase.stop else None  # type: ignore[arg-type]
+
+
+def keep_of(phase: Phase) -> BestEpoch | None:
+    """What keeps the best epoch's weights, or None for the last epoch's."""
+    return BestEpoch(**phase.keep.options()) if phase.keep.name == "best" else None  # type: ignore[arg-type]
+
+
+def check_optimizer(phase: Phase) -> None:
+    """PlanError where the optimiser cannot be made with its settings; tried on one number."""
+    group = {"params": [torch.zeros(1, requires_grad=True)], "peak": 1.0, "lr": 1.0, "weight_decay": 0.0}
+    try:
+        optimizer_of(phase).build([group])
+    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+        raise PlanError(
+            f"optimizer {phase.optimizer} cannot be made: {first_line(error)}. timm's are listed by timm.optim.list_optimizers()."
+        ) from error
 
 
 def check_ownership(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:

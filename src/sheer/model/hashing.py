@@ -25,3 +25,8 @@ def weights_sha256(module: nn.Module) -> str:
     'e3b0c442'
     """
     return tensors_sha256(module.state_dict().values())
+
+
+def hashes_by_name(module: nn.Module) -> dict[str, str]:
+    """The SHA-256 of each parameter and buffer by its name in `state_dict`."""
+    return {name: tensors_sha256([tensor]) for name, tensor in module.state_dict().items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sheer.errors import PlanError, nearest
+from sheer.errors import PlanError, first_line, nearest
 from sheer.plan.augmentations import augmentation_parts, mix_part
 from sheer.plan.checks import real, whole
 from sheer.plan.facts import InputFacts, TensorFact, joint_hash
@@ -13,7 +13,8 @@ from sheer.plan.plan import Group, Origin, Part, Phase, Stage, Value
 from sheer.plan.profiles import Profile
 from sheer.plan.rates import spread
 from sheer.plan.recipes import Draft, Given
-from sheer.plan.schedules import SCHEDULES
+from sheer.plan.schedules import schedule_named
+from sheer.plan.training import training_values
 
 LARGEST_SIDE = 4096
 NORM_POLICIES = ("train", "adapt", "frozen")
@@ -32,6 +33,8 @@ class Situation:
     inputs: InputFacts
     train_items: int
     task: str
+    train_counts: tuple[int, ...]
+    judged_by: dict[str, str]
     device: str
     trains_from: int
     weights_from: str
@@ -126,28 +129,29 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
     resize, resize_origin = resize_rule(given, profile, situation.inputs)
     augmentation = augmentation_parts(str(profile.value("augmentation")) if given.augmentation is None else given.augmentation)
     decay = _pick(given.weight_decay, profile, "weight_decay", "weight_decay")
-    loss, loss_origin = _loss(given, profile, situation.task)
-    last = str(profile.value("last_batch"))
-    optimizer = Part(
-        name="adamw",
-        settings=(
-            ("beta2", profile.number("beta2")),
-            ("eps", profile.number("eps")),
-            ("implementation", profile.value("implementation")),
-        ),
+    training = training_values(
+        given, profile, task=situation.task, batch_size=batch_size, counts=situation.train_counts, judged_by=situation.judged_by
     )
+    last = str(profile.value("last_batch"))
     phase = Phase(
         name=draft.name,
         epochs=draft.epochs,
-        steps_per_epoch=_steps(situation.train_items, batch_size, last),
+        steps_per_epoch=_steps(situation.train_items, batch_size, last, training.accumulate),
         trains_from=trains_from,
         rates=rates,
         norm=norm,
         schedule=draft.schedule,
-        optimizer=optimizer,
+        optimizer=training.optimizer,
         weight_decay=decay[0],
         no_decay=str(profile.value("no_decay")),
-        loss=loss,
+        loss=training.loss,
+        class_weights=training.class_weights,
+        sampling=training.sampling,
+        clip=training.clip,
+        accumulate=training.accumulate,
+        ema=training.ema,
+        stop=training.stop,
+        keep=training.keep,
         batch_size=batch_size,
         last_batch=last,
         size=size,
@@ -158,20 +162,15 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
         std=situation.inputs.std,
         groups=(),
         origins=(
-            *(origin for origin in draft.origins if origin.field != "trains_from"),
+            *(origin for origin in draft.origins if origin.field not in ("trains_from", "size")),
+            *training.origins,
             trains_origin,
             norm_origin,
             batch_origin,
-            size_origin,
+            next((origin for origin in draft.origins if origin.field == "size"), size_origin),
             resize_origin,
             decay[1],
-            loss_origin,
             Origin(field="steps_per_epoch", by="data", reason=f"{situation.train_items} items in batches of {batch_size}"),
-            Origin(
-                field="optimizer",
-                by="default",
-                reason=f"torch's AdamW; {profile.reason('beta2')}; {profile.reason('eps')}; {profile.reason('implementation')}",
-            ),
             Origin(field="no_decay", by="default", reason=profile.reason("no_decay")),
             Origin(field="last_batch", by="default", reason=profile.reason("last_batch")),
             Origin(
@@ -194,19 +193,6 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
 def _statistics_origin(field: str, inputs: InputFacts) -> Origin:
     reason = f"what the weights were trained with ({inputs.source})" if inputs.statistics_by == "weights" else inputs.source
     return Origin(field=field, by=inputs.statistics_by, reason=reason)
-
-
-def _loss(given: Given, profile: Profile, task: str) -> tuple[Part, Origin]:
-    """The loss for the kind of task; label smoothing is for one class an item."""
-    name = str(profile.value(f"loss.{task}"))
-    if name != "cross_entropy":
-        if given.label_smoothing is not None:
-            raise PlanError(f"label_smoothing={given.label_smoothing!r} is for one class an item; the task here is {task!r}.")
-        return Part(name=name), Origin(field="loss", by="default", reason=profile.reason(f"loss.{task}"))
-    if given.label_smoothing is not None:
-        real(given.label_smoothing, "label_smoothing", 0, 1)
-    smoothing, origin = _pick(given.label_smoothing, profile, "loss", "loss.label_smoothing")
-    return Part(name=name, settings=(("label_smoothing", smoothing),)), origin
 
 
 def _trains_from(draft: Draft, situation: Situation) -> tuple[int, Origin]:
@@ -238,8 +224,10 @@ def _pick(given: float | None, profile: Profile, field: str, key: str) -> tuple[
     return real(given, field, 0), Origin(field=field, by="you", reason="you gave it")
 
 
-def _steps(items: int, batch_size: int, last_batch: str) -> int:
-    return items // batch_size if last_batch == "drop" else -(-items // batch_size)
+def _steps(items: int, batch_size: int, last_batch: str, accumulate: int) -> int:
+    """Updates an epoch: what is left over after whole batches (or nothing, where it is dropped) makes a last one."""
+    used = items - items % batch_size if last_batch == "drop" else items
+    return -(-used // (accumulate or batch_size))
 
 
 def kind_of(tensor: TensorFact, phase: Phase) -> str:
@@ -253,8 +241,7 @@ def kind_of(tensor: TensorFact, phase: Phase) -> str:
 
 def groups_of(phase: Phase, situation: Situation) -> tuple[Group, ...]:
     """One row a parameter group, in the optimiser's order, the fixed tensors of each stage after them."""
-    schedule = SCHEDULES[phase.schedule.name](**phase.schedule.options())  # type: ignore[arg-type]
-    total = phase.epochs * phase.steps_per_epoch
+    factors = _rate_factors(phase)
     rows: list[Group] = []
     for index, stage in enumerate(situation.stages):
         for kind in KINDS:
@@ -271,9 +258,9 @@ def groups_of(phase: Phase, situation: Situation) -> tuple[Group, ...]:
                     tensors=len(tensors),
                     values=sum(tensor.values for tensor in tensors),
                     trains=trains,
-                    rate_start=peak * schedule.rate(0.0),
-                    rate_peak=max(peak * schedule.rate(step / total) for step in range(total)),
-                    rate_end=peak * schedule.rate((total - 1) / total),
+                    rate_start=peak * factors[0],
+                    rate_peak=peak * max(factors),
+                    rate_end=peak * factors[-1],
                     weight_decay=phase.weight_decay if kind == "decay" else 0.0,
                     norm=phase.norm[index],
                     weights_from=changed_by or _first_source(stage.name, situation),
@@ -281,6 +268,19 @@ def groups_of(phase: Phase, situation: Situation) -> tuple[Group, ...]:
                 )
             )
     return tuple(rows)
+
+
+def _rate_factors(phase: Phase) -> list[float]:
+    """The schedule's factor at every step; PlanError where there is none, or it is below 0."""
+    total = phase.epochs * phase.steps_per_epoch
+    try:
+        schedule = schedule_named(phase.schedule.name, phase.schedule.options())
+        factors = [schedule.rate(step / total) for step in range(total)]
+    except (ArithmeticError, IndexError, TypeError, ValueError) as error:
+        raise PlanError(f"schedule {phase.schedule}: its settings give no rates ({first_line(error)}).") from error
+    if any(isinstance(factor, complex) or not 0 <= factor < float("inf") for factor in factors):
+        raise PlanError(f"schedule {phase.schedule}: its settings give rates below 0, or none at all.")
+    return factors
 
 
 def _last_change(stage: int, tensors: Sequence[TensorFact], before: tuple[Phase, ...]) -> str:

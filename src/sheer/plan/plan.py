@@ -123,6 +123,7 @@ class Numerics:
     threads: int
     memory_format: str
     precision: str
+    compile: bool
     deterministic: bool
     origins: tuple[Origin, ...]
 
@@ -155,6 +156,9 @@ class Phase:
 
     `rates` and `norm` have one entry per stage. Stages before `trains_from` are frozen, but for
     what their norm policy lets move (`train`, `adapt` or `frozen`).
+
+    Off: `class_weights` (), `clip` 0, `accumulate` 0 (else the items of an update, taken in batches of
+    `batch_size`), `ema` 0, `stop` None.
     """
 
     name: str
@@ -168,6 +172,13 @@ class Phase:
     weight_decay: float
     no_decay: str
     loss: Part
+    class_weights: tuple[float, ...]
+    sampling: str
+    clip: float
+    accumulate: int
+    ema: float
+    stop: Part | None
+    keep: Part
     batch_size: int
     last_batch: str
     size: int

@@ -77,6 +77,23 @@ _SHARED = {
     "resize.method": Setting(value="crop", reason="keeps shapes, fills the square"),
     "resize.padding": Setting(value="reflection", reason="goes on with the picture's own texture, without the edge of a black bar"),
     "loss.label_smoothing": Setting(value=0.0, reason="plain cross-entropy"),
+    "huber.delta": Setting(value=1.0, reason="squared within one standard deviation, linear beyond"),
+    "focal.gamma": Setting(value=2.0, reason="the exponent its authors found best"),
+    "optimizer": Setting(value="adamw", reason="torch's AdamW"),
+    "sgd.nesterov": Setting(value=False, reason="plain momentum"),
+    "rmsprop.alpha": Setting(value=0.99, reason="torch's own"),
+    "rmsprop.eps": Setting(value=1e-8, reason="torch's own"),
+    "rmsprop.implementation": Setting(value="foreach", reason="torch has no fused RMSprop"),
+    "sampling": Setting(value="shuffle", reason="every item once an epoch"),
+    "keep": Setting(value="last", reason="the weights that training ends with"),
+    "flat_cosine.start": Setting(value=0.75, reason="flat for three quarters of the steps, then down"),
+    "sgdr.cycles": Setting(value=2, reason="one restart: short runs"),
+    "sgdr.mult": Setting(value=2.0, reason="each cycle twice as long as the one before"),
+    "fall.start": Setting(value=1.0, reason="begins at the peak"),
+    "fall.end": Setting(value=0.0, reason="ends near 0"),
+    "exponential.end": Setting(value=0.01, reason="ends at a hundredth: equal ratios never reach 0"),
+    "polynomial.power": Setting(value=2.0, reason="a parabola"),
+    "progressive.sizes": Setting(value=(96, 128, 160), reason="small pictures first: most steps are cheap"),
 }
 
 _DEFAULT = {

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sheer.errors import PlanError
 
-Rate = float | slice | Sequence[float]
+
+@dataclass(frozen=True, kw_only=True)
+class Decayed:
+    """The last stage at `last`, each stage before it at `factor` times the rate of the one after (layer-wise decay)."""
+
+    last: float
+    factor: float
+
+
+Rate = float | slice | Sequence[float] | Decayed
 
 
 def spread(rate: Rate, stages: int, rest_divisor: float = 10.0) -> tuple[float, ...]:
     """One peak rate per stage, first stage first.
 
     A number goes to all stages; slice(x) gives x to the last and x / rest_divisor to all others;
-    slice(a, b) is the geometric row a (b/a)^(i / (n-1)); a list is taken as it is. Source: fastai 2.8.
+    slice(a, b) is the geometric row a (b/a)^(i / (n-1)); a list is taken as it is; Decayed is a geometric
+    row down from the last stage. Source: fastai 2.8; Clark et al. 2020 (ELECTRA) for the layer-wise decay.
 
     Raises:
         PlanError: a rate is not positive and finite, or a list has another length than the stages.
@@ -21,6 +32,11 @@ def spread(rate: Rate, stages: int, rest_divisor: float = 10.0) -> tuple[float, 
     >>> spread([1e-5, 1e-4, 1e-3], 3), spread(slice(2.0), 2)
     ((1e-05, 0.0001, 0.001), (0.2, 2.0))
     """
+    if isinstance(rate, Decayed):
+        check_rates([rate.last], rate.last)
+        if isinstance(rate.factor, bool) or not isinstance(rate.factor, int | float) or not 0 < rate.factor <= 1:
+            raise PlanError(f"decay={rate.factor!r}: give the ratio of a stage's rate to the next one's, above 0 and at most 1.")
+        return tuple(rate.last * rate.factor ** (stages - 1 - index) for index in range(stages))
     if isinstance(rate, slice):
         start, stop = rate.start, rate.stop
         if rate.step is not None or stop is None:

@@ -6,14 +6,17 @@ are filled in by `sheer.plan.defaults` when the draft meets a model and data.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import cast
 
+from sheer.errors import PlanError
 from sheer.plan.augmentations import Augmentations, Mix
 from sheer.plan.checks import whole
+from sheer.plan.parts import SCHEDULE_SETTINGS, Choice, chosen, composed
 from sheer.plan.plan import Origin, Part
 from sheer.plan.profiles import Profile, profile_named
-from sheer.plan.rates import Rate, check_rates
+from sheer.plan.rates import Decayed, Rate, check_rates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +25,7 @@ class Given:
 
     `norm` is a policy for the frozen stages (`train`, `adapt`, `frozen`), or one policy a stage;
     `augmentation` is the name of a set, or a tuple of names from AUGMENTATIONS, (name, {settings}), Parts and functions;
-    `resize` a name from RESIZES, or a Part with settings.
+    `resize` a name from RESIZES, or a Part with settings; `optimizer` and `loss` a name, or a name with settings.
     """
 
     size: int | None = None
@@ -33,11 +36,23 @@ class Given:
     mix: Mix | None = None
     resize: str | Part | None = None
     label_smoothing: float | None = None
+    optimizer: Choice | None = None
+    loss: Choice | None = None
+    class_weights: str | tuple[float, ...] | None = None
+    sampling: str | None = None
+    clip: float | None = None
+    accumulate: int | None = None
+    ema: float | None = None
+    stop: int | tuple[str, int] | None = None
+    keep: str | tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Draft:
-    """A phase before it knows its model and data. `trains_from` counts from the end where negative."""
+    """A phase before it knows its model and data. `trains_from` counts from the end where negative.
+
+    `gradual`: one phase a stage instead, each training one stage more, from the last to all of them.
+    """
 
     profile: str
     name: str
@@ -46,7 +61,21 @@ class Draft:
     trains_from: int | None
     schedule: Part
     given: Given = field(default_factory=Given)
+    gradual: bool = False
     origins: tuple[Origin, ...]
+
+
+def merged(first: Given, second: Given) -> Given:
+    """What the recipe's caller gave, and where that is silent what the learner's maker gave."""
+    values = {name: value for name, value in vars(second).items() if getattr(first, name) is None}
+    return replace(first, **values)
+
+
+def unrolled(draft: Draft, stages: int) -> tuple[Draft, ...]:
+    """The draft itself, or for a gradual one a draft a stage: the last stage alone, the last two, ..., all."""
+    if not draft.gradual:
+        return (draft,)
+    return tuple(replace(draft, name=f"gradual {count}", trains_from=stages - count, gradual=False) for count in range(1, stages + 1))
 
 
 def _origin(name: str, given: bool, reason: str) -> Origin:
@@ -54,14 +83,7 @@ def _origin(name: str, given: bool, reason: str) -> Origin:
 
 
 def _one_cycle(profile: Profile, *, warmup: float, start_div: float) -> Part:
-    settings = {
-        "warmup": warmup,
-        "start_div": start_div,
-        "end_div": profile.number("one_cycle.end_div"),
-        "momentum_high": profile.number("momentum_high"),
-        "momentum_low": profile.number("momentum_low"),
-    }
-    return Part(name="one_cycle", settings=tuple(settings.items()))
+    return chosen(("one_cycle", {"warmup": warmup, "start_div": start_div}), SCHEDULE_SETTINGS, profile, "schedule")
 
 
 def fine_tune(
@@ -132,34 +154,119 @@ def fine_tune(
     return (frozen, unfrozen) if frozen_epochs else (unfrozen,)
 
 
-def one_cycle(epochs: int, *, rate: Rate | None = None, profile: str = "default") -> tuple[Draft, ...]:
-    """One phase up to `rate` and down again, on the stages that train as the learner stands.
+SCHEDULE_REASONS = {
+    "one_cycle": "up to the peak and down again",
+    "constant": "the rate does not move",
+    "flat_cosine": "the peak rate for most of the steps, then down to near 0",
+    "sgdr": "cosine cycles, each restarting at the peak",
+    "linear": "a straight line",
+    "polynomial": "fast at first, then slowly",
+    "exponential": "equal ratios",
+    "composed": "one schedule after another",
+}
+
+
+def scheduled(
+    epochs: int,
+    *,
+    schedule: Choice | Sequence[tuple[Choice, float]] = "flat_cosine",
+    rate: Rate | None = None,
+    decay: float | None = None,
+    profile: str = "default",
+) -> tuple[Draft, ...]:
+    """One phase under any schedule, on the stages that train as the learner stands.
+
+    Args:
+        epochs: How many.
+        schedule: A name from SCHEDULES; a name and settings, `("sgdr", {"cycles": 3})`; or several of
+            these one after another, each with its share of the steps,
+            `[(("linear", {"start": 0.1, "end": 1.0}), 0.2), ("flat_cosine", 0.8)]`.
+        rate: The peak: a number, a slice, or one number a stage.
+        decay: Each stage's rate is this times the next one's; `rate` is the last stage's, one number.
+        profile: Whose constants fill what is not given.
+
+    Raises:
+        PlanError: epochs below 1, an unknown schedule or setting, or decay with a rate that is no number.
+    """
+    epochs = whole(epochs, "epochs", 1)
+    constants = profile_named(profile)
+    if isinstance(schedule, str) or (isinstance(schedule, tuple) and schedule and isinstance(schedule[0], str)):
+        part = chosen(cast(Choice, schedule), SCHEDULE_SETTINGS, constants, "schedule")
+    else:
+        part = composed(tuple(cast(Sequence[tuple[Choice, float]], schedule)), profile=constants)
+    return (_single(constants, part.name, epochs, rate, decay, part, SCHEDULE_REASONS[part.name]),)
+
+
+def one_cycle(epochs: int, *, rate: Rate | None = None, decay: float | None = None, profile: str = "default") -> tuple[Draft, ...]:
+    """One phase up to `rate` and down again: `scheduled` with one_cycle.
 
     Source: Smith 2018 (arXiv 1803.09820), with fastai 2.8's constants.
+    """
+    return scheduled(epochs, schedule="one_cycle", rate=rate, decay=decay, profile=profile)
+
+
+def constant(epochs: int, *, rate: Rate | None = None, decay: float | None = None, profile: str = "default") -> tuple[Draft, ...]:
+    """One phase at one rate and momentum: `scheduled` with constant."""
+    return scheduled(epochs, schedule="constant", rate=rate, decay=decay, profile=profile)
+
+
+def flat_cosine(epochs: int, *, rate: Rate | None = None, decay: float | None = None, profile: str = "default") -> tuple[Draft, ...]:
+    """One phase at the peak rate, then down: `scheduled` with flat_cosine. Source: fastai's fit_flat_cos."""
+    return scheduled(epochs, schedule="flat_cosine", rate=rate, decay=decay, profile=profile)
+
+
+def sgdr(epochs: int, *, rate: Rate | None = None, decay: float | None = None, profile: str = "default") -> tuple[Draft, ...]:
+    """One phase of cosine cycles: `scheduled` with sgdr. Source: Loshchilov, Hutter 2017."""
+    return scheduled(epochs, schedule="sgdr", rate=rate, decay=decay, profile=profile)
+
+
+def progressive(
+    epochs: int, *, sizes: tuple[int, ...] | None = None, rate: float | None = None, profile: str = "default"
+) -> tuple[Draft, ...]:
+    """Progressive resizing: `fine_tune` at the first size, then `epochs` of one cycle at each further size.
+
+    The pictures' sides are `sizes`, in pixels; the rates of the further sizes are those of fine_tune's
+    second phase.
 
     Raises:
-        PlanError: epochs below 1.
+        PlanError: epochs below 1, or sizes that are no positive whole numbers.
     """
     epochs = whole(epochs, "epochs", 1)
     constants = profile_named(profile)
-    schedule = _one_cycle(
-        constants,
-        warmup=constants.number("one_cycle.warmup"),
-        start_div=constants.number("one_cycle.start_div"),
-    )
-    return (_single(constants, "one_cycle", epochs, rate, schedule, constants.reason("one_cycle.warmup")),)
+    chosen_sizes = cast(tuple[int, ...], constants.value("progressive.sizes")) if sizes is None else tuple(sizes)
+    if not chosen_sizes or any(isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in chosen_sizes):
+        raise PlanError(f"sizes={sizes!r}: give the sides of the pictures in pixels, such as (96, 128, 160).")
+    why = _origin("size", sizes is not None, constants.reason("progressive.sizes"))
+    first = fine_tune(epochs, rate=rate, profile=profile)
+    unfrozen = first[-1]
+    further = _one_cycle(constants, warmup=constants.number("one_cycle.warmup"), start_div=constants.number("one_cycle.start_div"))
+    drafts = [replace(draft, given=Given(size=chosen_sizes[0]), origins=(*draft.origins, why)) for draft in first]
+    for size in chosen_sizes[1:]:
+        kept = tuple(origin for origin in unfrozen.origins if origin.field not in ("name", "schedule"))
+        named = _origin("name", False, "a further size of progressive")
+        cycle = _origin("schedule", False, constants.reason("one_cycle.warmup"))
+        drafts.append(replace(unfrozen, name=f"{size} px", schedule=further, given=Given(size=size), origins=(*kept, named, cycle, why)))
+    return tuple(drafts)
 
 
-def constant(epochs: int, *, rate: Rate | None = None, profile: str = "default") -> tuple[Draft, ...]:
-    """One phase at one rate and momentum, on the stages that train as the learner stands.
+def gradual(epochs: int, *, rate: float | None = None, profile: str = "default") -> tuple[Draft, ...]:
+    """Gradual unfreezing: a phase a stage, the last stage alone, then one stage more each, one cycle of `epochs` each.
+
+    Source: Howard, Ruder 2018 (ULMFiT); the rates fall towards the first stage as in `fine_tune`.
 
     Raises:
-        PlanError: epochs below 1.
+        PlanError: epochs below 1, or a rate that is not positive.
     """
     epochs = whole(epochs, "epochs", 1)
     constants = profile_named(profile)
-    schedule = Part(name="constant", settings=(("level", constants.number("constant_momentum")),))
-    return (_single(constants, "constant", epochs, rate, schedule, "the rate does not move"),)
+    base = constants.number("fine_tune.rate") if rate is None else rate
+    check_rates([base], base)
+    (draft,) = one_cycle(epochs, rate=slice(base / constants.number("fine_tune.spread"), base), profile=profile)
+    kept = tuple(origin for origin in draft.origins if origin.field not in ("name", "rates"))
+    named = _origin("name", False, "how many stages train")
+    rates = _origin("rates", rate is not None, f"base rate {base:g}; {constants.reason('fine_tune.spread')}")
+    thaws = _origin("trains_from", False, "one stage more a phase, the last first")
+    return (replace(draft, name="gradual", gradual=True, origins=(*kept, named, rates, thaws)),)
 
 
 def linear_probe(epochs: int, *, rate: float | None = None, profile: str = "default") -> tuple[Draft, ...]:
@@ -185,18 +292,23 @@ def linear_probe(epochs: int, *, rate: float | None = None, profile: str = "defa
     )
 
 
-def _single(constants: Profile, name: str, epochs: int, rate: Rate | None, schedule: Part, why: str) -> Draft:
+def _single(constants: Profile, name: str, epochs: int, rate: Rate | None, decay: float | None, schedule: Part, why: str) -> Draft:
+    peak = constants.number("rate") if rate is None else rate
+    if decay is not None:
+        if isinstance(peak, bool) or not isinstance(peak, int | float):
+            raise PlanError(f"rate={rate!r} with decay={decay!r}: with a decay the rate is the last stage's, one number.")
+        peak = Decayed(last=peak, factor=decay)
     return Draft(
         profile=constants.name,
         name=name,
         epochs=epochs,
-        rate=constants.number("rate") if rate is None else rate,
+        rate=peak,
         trains_from=None,
         schedule=schedule,
         origins=(
             _origin("name", False, "the recipe's only phase"),
             Origin(field="epochs", by="you", reason="you gave it"),
-            _origin("rates", rate is not None, constants.reason("rate")),
+            _origin("rates", rate is not None or decay is not None, constants.reason("rate")),
             _origin("schedule", False, why),
         ),
     )
@@ -207,4 +319,9 @@ RECIPES: dict[str, Callable[..., tuple[Draft, ...]]] = {
     "one_cycle": one_cycle,
     "constant": constant,
     "linear_probe": linear_probe,
+    "scheduled": scheduled,
+    "flat_cosine": flat_cosine,
+    "sgdr": sgdr,
+    "progressive": progressive,
+    "gradual": gradual,
 }

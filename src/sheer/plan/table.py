@@ -90,6 +90,13 @@ def _phase(phase: Phase, number: int, count: int) -> str:
         ("weight decay", f"{phase.weight_decay:g}", "weight_decay"),
         ("no decay", phase.no_decay, "no_decay"),
         ("loss", str(phase.loss), "loss"),
+        ("class weights", _numbers(phase.class_weights) if phase.class_weights else "none", "class_weights"),
+        ("sampling", phase.sampling, "sampling"),
+        ("clip", f"norm {phase.clip:g}" if phase.clip else "off", "clip"),
+        ("accumulate", f"{phase.accumulate} items an update" if phase.accumulate else "off", "accumulate"),
+        ("average", f"ema {phase.ema:g}" if phase.ema else "off", "ema"),
+        ("stop", str(phase.stop) if phase.stop else "never", "stop"),
+        ("keep", str(phase.keep) if phase.keep.settings else phase.keep.name, "keep"),
     ]
     return f"{title}\n{_groups(phase)}\n{_decisions(phase, rows)}"
 
@@ -158,6 +165,7 @@ def _machine(plan: Plan) -> str:
         ("threads", str(numerics.threads), "threads"),
         ("precision", numerics.precision, "precision"),
         ("memory format", numerics.memory_format, "memory_format"),
+        ("compile", str(numerics.compile), "compile"),
         ("deterministic", str(numerics.deterministic), "deterministic"),
     ]
     return "Numerics\n" + _decisions(numerics, rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.nn import functional
@@ -22,6 +23,39 @@ class CrossEntropy:
 
     def __call__(self, scores: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         return functional.cross_entropy(scores, target, reduction="none", label_smoothing=self.label_smoothing)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Focal:
+    """Cross-entropy times (1 - p) ** gamma, p the probability of the true class: easy items count less, giving (N,).
+
+    Source: Lin et al. 2017 (arXiv 1708.02002), without their class weight alpha (see `Weighted`).
+
+    >>> abs(Focal()(torch.zeros(1, 2), torch.tensor([0])).item() - 0.25 * 0.693147) < 1e-6
+    True
+    """
+
+    gamma: float = 2.0
+
+    def __call__(self, scores: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        log = functional.log_softmax(scores, 1).gather(1, target[:, None])[:, 0]
+        return -((1 - log.exp()) ** self.gamma) * log
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weighted:
+    """Another loss, each item times the weight of its class; the step's mean divides by items, not by weights.
+
+    >>> Weighted(loss=CrossEntropy(), weights=(0.5, 2.0))(torch.zeros(2, 2), torch.tensor([0, 1])).tolist()
+    [0.3465735912322998, 1.3862943649291992]
+    """
+
+    loss: Any
+    weights: tuple[float, ...]
+
+    def __call__(self, scores: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        each: torch.Tensor = self.loss(scores, target) * torch.tensor(self.weights, device=scores.device)[target]
+        return each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,5 +96,10 @@ class Huber:
         return functional.huber_loss(scores, target, reduction="none", delta=self.delta).mean(1)
 
 
-LOSSES = {"cross_entropy": CrossEntropy, "binary_cross_entropy": BinaryCrossEntropy, "squared_error": SquaredError, "huber": Huber}
-LOSSES_OF = {"classify": ("cross_entropy",), "tag": ("binary_cross_entropy",), "regress": ("squared_error", "huber")}
+LOSSES: dict[str, Any] = {
+    "cross_entropy": CrossEntropy,
+    "focal": Focal,
+    "binary_cross_entropy": BinaryCrossEntropy,
+    "squared_error": SquaredError,
+    "huber": Huber,
+}

@@ -1,0 +1,89 @@
+"""Measured numerics: what is faster here, by timing a few steps; observers that train nothing and leave no trace."""
+
+from __future__ import annotations
+
+import copy
+import time
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from sheer.errors import PlanError, first_line
+from sheer.loop.engine import prepared, switched
+from sheer.plan.plan import Numerics, Origin
+from sheer.streams import borrowed_generators
+
+STEPS = 3
+
+
+def step_seconds(model: nn.Module, sample: torch.Tensor, numerics: Numerics) -> float:
+    """The shortest of three timed forward and backward passes of a copy of the model, after one that is not timed.
+
+    `sample` (N, ...) are the inputs of a step, float32.
+    """
+    device = torch.device(numerics.device)
+    layout = torch.channels_last if numerics.memory_format == "channels_last" else torch.contiguous_format
+    trial = copy.deepcopy(model).to(device, memory_format=layout).train()  # type: ignore[call-overload]
+    inputs = sample.to(device, memory_format=layout) if sample.ndim == 4 else sample.to(device)
+    best = float("inf")
+    with switched(numerics), borrowed_generators(device), prepared(trial, numerics, compiled=numerics.compile):
+        for number in range(STEPS + 1):
+            started = time.perf_counter()
+            trial(inputs).float().square().mean().backward()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            best = min(best, time.perf_counter() - started) if number else best
+    return best
+
+
+def measured(
+    numerics: Numerics,
+    model: nn.Module,
+    sample: torch.Tensor,
+    *,
+    precision: str | None,
+    memory_format: str | None,
+    compile: bool | str | None,
+) -> Numerics:
+    """The numerics with what was to be probed; on a CPU a precision that you gave is probed too.
+
+    Raises:
+        PlanError: bf16 was asked for on a CPU where it is slower, or torch.compile does not work here.
+    """
+    if memory_format == "probe":
+        numerics = _fastest(numerics, model, sample, "memory_format", ("contiguous", "channels_last"))
+    if precision == "probe":
+        numerics = _fastest(numerics, model, sample, "precision", ("float32", "bf16"))
+    elif precision == "bf16" and numerics.device == "cpu":
+        numerics = _fastest(numerics, model, sample, "precision", ("float32", "bf16"))
+        if numerics.precision != "bf16":
+            reason = next(origin.reason for origin in numerics.origins if origin.field == "precision")
+            raise PlanError(f"precision='bf16' is slower than float32 on this CPU: {reason}. Leave precision away, or use another device.")
+    if compile:
+        try:
+            plain, compiled = (step_seconds(model, sample, replace(numerics, compile=value)) for value in (False, True))
+        except Exception as error:  # dynamo, inductor and the compiler each raise their own; all mean the same here
+            raise PlanError(f"compile={compile!r}: torch.compile does not work here ({first_line(error)}). Leave compile away.") from error
+        if compile == "probe":
+            faster = compiled < plain
+            numerics = _decided(numerics, "compile", faster, f"a step took {_ms(compiled)} compiled, {_ms(plain)} plain", sample)
+        else:
+            numerics = replace(numerics, compile=True)
+    return numerics
+
+
+def _fastest(numerics: Numerics, model: nn.Module, sample: torch.Tensor, field: str, values: tuple[str, ...]) -> Numerics:
+    seconds = {value: step_seconds(model, sample, replace(numerics, **{field: value})) for value in values}  # type: ignore[arg-type]
+    told = ", ".join(f"{_ms(took)} with {value}" for value, took in seconds.items())
+    return _decided(numerics, field, min(seconds, key=seconds.__getitem__), f"a step took {told}", sample)
+
+
+def _decided(numerics: Numerics, field: str, value: str | bool, told: str, sample: torch.Tensor) -> Numerics:
+    origin = Origin(field=field, by="measured", reason=f"{told} ({len(sample)} items of {'x'.join(map(str, sample.shape[1:]))})")
+    others = tuple(kept for kept in numerics.origins if kept.field != field)
+    return replace(numerics, origins=(*others, origin), **{field: value})  # type: ignore[arg-type]
+
+
+def _ms(seconds: float) -> str:
+    return f"{1000 * seconds:.3g} ms"

@@ -1,0 +1,113 @@
+"""Techniques that are chosen by name: which names there are, their settings, and where a setting nobody gave comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sheer.errors import PlanError, nearest
+from sheer.plan.plan import Part, Value
+from sheer.plan.profiles import Profile
+
+Choice = str | tuple[str, Mapping[str, Value]]
+Table = Mapping[str, Mapping[str, str]]
+
+_ADAM = {"beta2": "beta2", "eps": "eps", "implementation": "implementation"}
+OPTIMIZER_SETTINGS: Table = {
+    "adamw": _ADAM,
+    "adam": _ADAM,
+    "sgd": {"nesterov": "sgd.nesterov", "implementation": "implementation"},
+    "rmsprop": {"alpha": "rmsprop.alpha", "eps": "rmsprop.eps", "implementation": "rmsprop.implementation"},
+}
+LOSS_SETTINGS: dict[str, Table] = {
+    "classify": {"cross_entropy": {"label_smoothing": "loss.label_smoothing"}, "focal": {"gamma": "focal.gamma"}},
+    "tag": {"binary_cross_entropy": {}},
+    "regress": {"squared_error": {}, "huber": {"delta": "huber.delta"}},
+}
+_ENDS = {"start": "fall.start", "end": "fall.end", "level": "constant_momentum"}
+SCHEDULE_SETTINGS: Table = {
+    "one_cycle": {
+        "warmup": "one_cycle.warmup",
+        "start_div": "one_cycle.start_div",
+        "end_div": "one_cycle.end_div",
+        "momentum_high": "momentum_high",
+        "momentum_low": "momentum_low",
+    },
+    "constant": {"level": "constant_momentum"},
+    "flat_cosine": {"start": "flat_cosine.start", "end_div": "one_cycle.end_div", "level": "constant_momentum"},
+    "sgdr": {"cycles": "sgdr.cycles", "mult": "sgdr.mult", "level": "constant_momentum"},
+    "linear": _ENDS,
+    "polynomial": {**_ENDS, "power": "polynomial.power"},
+    "exponential": {**_ENDS, "end": "exponential.end"},
+}
+"""For each name, its settings and the profile's key that fills each where nobody gave it."""
+
+
+def chosen(given: Choice, table: Table, profile: Profile, field: str) -> Part:
+    """The part for a name, or a name with some of its settings; the rest are the profile's.
+
+    Raises:
+        PlanError: the name or a setting is not known, or a setting is of another kind than it should be.
+    """
+    name, settings = (given, {}) if isinstance(given, str) else _pair(given, field)
+    if name not in table:
+        raise PlanError(f"{field}={given!r} is not known. {nearest(name, table)}")
+    unknown = sorted(set(settings) - set(table[name]))
+    if unknown:
+        raise PlanError(f"{field}={given!r}: {name} has no setting {unknown[0]!r}. {nearest(unknown[0], table[name])}")
+    values = {key: profile.value(source) for key, source in table[name].items()}
+    for key, value in settings.items():
+        if kind_of_value(value) != kind_of_value(values[key]):
+            raise PlanError(f"{field}={given!r}: {key} is {value!r}; a {kind_of_value(values[key])} such as {values[key]!r} is wanted.")
+        values[key] = float(value) if isinstance(values[key], float) and isinstance(value, int) else value
+    return Part(name=name, settings=tuple(values.items()))
+
+
+def _pair(given: object, field: str) -> tuple[str, dict[str, Value]]:
+    if not (isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], str) and isinstance(given[1], Mapping)):
+        raise PlanError(f"{field}={given!r}: give a name, or a name with its settings such as ('sgd', {{'nesterov': True}}).")
+    return given[0], dict(given[1])
+
+
+def kind_of_value(value: Value) -> str:
+    """What a setting is, in words: a whole number may stand for a number, but not the other way round.
+
+    >>> kind_of_value(1), kind_of_value(0.5), kind_of_value(True)
+    ('number', 'number', 'truth value')
+    """
+    if isinstance(value, bool):
+        return "truth value"
+    return {int: "number", float: "number", str: "text", tuple: "row"}.get(type(value), "empty value")
+
+
+def optimizer_part(given: Choice, profile: Profile) -> Part:
+    """An optimiser by name, one of timm's as `timm:NAME`, with its settings.
+
+    Raises:
+        PlanError: as in `chosen`.
+    """
+    name = given if isinstance(given, str) else _pair(given, "optimizer")[0]
+    if not name.startswith("timm:"):
+        return chosen(given, OPTIMIZER_SETTINGS, profile, "optimizer")
+    settings = () if isinstance(given, str) else tuple(_pair(given, "optimizer")[1].items())
+    return Part(name="timm", settings=(("name", name.partition(":")[2]), ("settings", settings)))
+
+
+def composed(parts: tuple[tuple[Choice, float], ...], *, profile: Profile) -> Part:
+    """Schedules one after another, each with its share of the steps.
+
+    Raises:
+        PlanError: as in `chosen`, or the shares are not positive or do not sum to 1.
+    """
+    shares = tuple(float(share) for _, share in parts)
+    if not parts or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-9:
+        raise PlanError(f"schedule: the shares are {shares}; give positive numbers that sum to 1.")
+    inside = tuple(chosen(choice, SCHEDULE_SETTINGS, profile, "schedule") for choice, _ in parts)
+    return Part(name="composed", settings=(("parts", tuple((part.name, part.settings) for part in inside)), ("shares", shares)))
+
+
+def choice_of(part: Part) -> Choice:
+    """How a caller would write the part: the way back from `chosen` and `optimizer_part`."""
+    options = part.options()
+    if part.name != "timm":
+        return part.name, options
+    return f"timm:{options['name']}", {str(pair[0]): pair[1] for pair in options["settings"] if isinstance(pair, tuple)}  # type: ignore[union-attr]
