@@ -12,7 +12,7 @@ from torch import nn
 
 from sheer.data.cache import Cache
 from sheer.data.sources import Data
-from sheer.errors import DataError, ModelError, PlanError, nearest
+from sheer.errors import DataError, ModelError, PlanError, first_line, nearest
 from sheer.learner import Learner
 from sheer.loop.engine import choose_numerics
 from sheer.loop.probe import measured
@@ -39,7 +39,7 @@ def learner(
     *,
     weights: str = "default",
     profile: str = "default",
-    head: str | HeadMaker | None = None,
+    head: str | Part | HeadMaker | None = None,
     channels: int | None = None,
     channel_init: str | None = None,
     seed: int = 0,
@@ -79,7 +79,7 @@ def learner(
             module is a body: it must give a map (N, C, H, W) or a vector (N, C).
         weights: `default` (the library's own download), `package`, `none`, or a file.
         profile: `default` or `fastai-2.8`.
-        head: A name from HEADS, or your own function of (features, classes) that returns a module for what the
+        head: A name from HEADS, a Part with settings, or your own function of (features, classes) that returns a module for what the
             body gives; the profile's where not given.
         channels: Of the pictures; what the data has where not given. Photographs have three.
         channel_init: The rule of CHANNEL_INITS (`zero`, `tile`, `mean`) that gives a named network's first
@@ -196,7 +196,7 @@ def learner(
     return assembled(built, plan, data, given, folder, (), quiet, functions, cache)
 
 
-def _wanted_head(head: str | HeadMaker | None) -> WantedHead | None:
+def _wanted_head(head: str | Part | HeadMaker | None) -> WantedHead | None:
     """The head that was given, by name or as a function.
 
     Raises:
@@ -204,10 +204,15 @@ def _wanted_head(head: str | HeadMaker | None) -> WantedHead | None:
     """
     if head is None:
         return None
-    if isinstance(head, str):
-        if head not in HEADS:
-            raise PlanError(f"head={head!r} is no head. {nearest(head, HEADS)}")
-        return WantedHead(part=Part(name=head), make=None)
+    if isinstance(head, str | Part):
+        part = Part(name=head) if isinstance(head, str) else head
+        if part.name not in HEADS:
+            raise PlanError(f"head={part.name!r} is no head. {nearest(part.name, HEADS)}")
+        try:
+            HEADS[part.name](**part.options())  # type: ignore[arg-type]
+        except TypeError as error:
+            raise PlanError(f"head={part}: {first_line(error)}.") from error
+        return WantedHead(part=part, make=None)
     name = getattr(head, "__name__", "")
     if not callable(head) or not name:
         raise PlanError(f"head={head!r}: give a name from HEADS, or a function of (features, classes) that returns a torch.nn.Module.")
