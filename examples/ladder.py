@@ -163,7 +163,8 @@ def main() -> None:
         f"weights unless said otherwise. Accuracy on {count} test photographs, mean over seeds with "
         "its 95 % interval (Student's t); differences are paired by seed, McNemar's test is over the items of all seeds. A "
         "difference whose interval holds 0 is called seed noise. Rows up to the deeper network add up; each row after it changes one "
-        f"thing of `more epochs`. lr_find said {', '.join(f'{rate:.2g}' for rate in rates)}. Seconds are medians of whole runs.\n\n{table(results)}\n"
+        f"thing of `more epochs`. lr_find said {', '.join(f'{rate:.2g}' for rate in rates)}. Seconds are medians of "
+        f"whole runs.\n\n{table(results)}\n"
     )
     print(page)
     if args.out:

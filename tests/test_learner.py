@@ -218,3 +218,113 @@ def test_another_split_of_the_runs_files_is_refused(random_resnet_run, photos, t
         sheer.load(random_resnet_run, data=sheer.images(photos, seed=7))
     with pytest.raises(RunError, match="all the classes"):
         sheer.load(random_resnet_run, data=sheer.images(make_photos(tmp_path / "other", {"blue": 9, "zebra": 9})))
+
+
+class Stop:
+    """Stops after the first epoch."""
+
+    def on_start(self, position): ...
+    def on_step(self, position): ...
+    def on_end(self, position): ...
+    def on_epoch(self, position, row):
+        position.stop = "enough"
+
+
+def test_a_run_that_stopped_early_stays_one_that_did(small_learner, photos, tmp_path):
+    learn = small_learner(model="resnet18", weights="none").fit(3, callbacks=[Stop()])
+    learn.fit(1)
+    learn.save(tmp_path / "run")
+    with pytest.raises(sheer.SheerError, match="enough"):
+        sheer.eject(tmp_path / "run", tmp_path / "train.py")
+    again = sheer.load(tmp_path / "run", data=sheer.images(photos)).fit(1)
+    again.save(tmp_path / "again")
+    with pytest.raises(sheer.SheerError, match="enough"):
+        sheer.eject(tmp_path / "again", tmp_path / "train.py")
+
+
+def test_a_model_that_is_not_the_plans_is_not_saved(small_learner, tmp_path):
+    class Fails(Stop):
+        def on_step(self, position):
+            if position.step == 2:
+                raise KeyError("mine")
+
+    learn = small_learner()
+    with pytest.raises(KeyError):
+        learn.fit(1, callbacks=[Fails()])
+    with pytest.raises(OwnershipError, match="did not come to its end"):
+        learn.save(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    other = small_learner().fit(1)
+    other.model = Small()
+    with pytest.raises(OwnershipError):
+        other.save(tmp_path / "run")
+
+
+def test_a_finished_run_survives_a_fit_that_fails(photos, tmp_path):
+    class Fails(Stop):
+        def on_step(self, position):
+            raise KeyError("mine")
+
+    learn = sheer.learner(sheer.images(photos), "resnet18", weights="none", size=32, batch_size=8, quiet=True, out=tmp_path / "run")
+    learn.fit(1)
+    with pytest.raises(KeyError):
+        learn.fit(1, callbacks=[Fails()])
+    assert len(sheer.load(tmp_path / "run").history) == 1
+
+
+class Nans(Small):
+    def forward(self, images):
+        return super().forward(images) * (float("nan") if self.training else 1.0)
+
+
+def test_training_that_is_no_number_stops_and_says_so(small_learner):
+    learn = small_learner(model=Nans).fit(3)
+    assert len(learn.history) == 1
+    with pytest.raises(ModelError, match="no finite numbers"):
+        learn.validate()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"norm": ["train"]}, "norm="),
+        ({"norm": 3}, "norm="),
+        ({"size": 5000}, "at most 4096"),
+        ({"weight_decay": "x"}, "weight_decay="),
+        ({"weight_decay": True}, "weight_decay="),
+        ({"seed": True}, "seed="),
+        ({"device": 0}, "device="),
+        ({"batch_size": 2.0}, "batch_size="),
+    ],
+)
+def test_options_of_a_wrong_kind(small_learner, options, message):
+    base = {"size": 32, "batch_size": 8} | options
+    with pytest.raises(PlanError, match=message):
+        sheer.learner(small_learner().data, Small, quiet=True, **base).plan(sheer.recipes.constant(1))
+
+
+def test_numbers_of_numpy_are_numbers(small_learner):
+    plan = small_learner().plan(sheer.recipes.constant(int(np.int64(1)), rate=np.float32(1e-3)))
+    assert plan.phases[0].rates == (float(np.float32(1e-3)),)
+    with pytest.raises(PlanError, match="freeze_epochs"):
+        sheer.recipes.fine_tune(1, freeze_epochs=True)
+    with pytest.raises(PlanError, match="freeze_to"):
+        small_learner(model="resnet18", weights="none").freeze_to(1.5)
+    with pytest.raises(PlanError, match="one stage"):
+        small_learner().freeze()
+
+
+def test_inputs_that_are_numbers_have_no_size(small_learner):
+    data = sheer.arrays(torch.rand(40, 7), [0, 1] * 20)
+    learn = sheer.learner(data, lambda: nn.Linear(7, 2), quiet=True, batch_size=8).fit(1)
+    phase = learn.plan().phases[0]
+    assert (phase.size, phase.resize.name, phase.augmentation) == (0, "none", ())
+    with pytest.raises(PlanError, match="is for pictures"):
+        sheer.learner(data, lambda: nn.Linear(7, 2), augmentation=("flip",)).plan(sheer.recipes.constant(1))
+
+
+def test_a_module_with_frozen_tensors_is_refused(small_learner):
+    model = Small()
+    model.conv.requires_grad_(False)
+    with pytest.raises(ModelError, match="requires_grad=False"):
+        small_learner(model=model)

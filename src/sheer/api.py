@@ -23,7 +23,7 @@ from sheer.model.layers import by_layers
 from sheer.model.own import WantedHead, build_own
 from sheer.model.surgery import probe_images
 from sheer.plan.augmentations import Augmentations, Mix
-from sheer.plan.defaults import image_size
+from sheer.plan.looks import image_size
 from sheer.plan.parts import Choice
 from sheer.plan.plan import Origin, Part, Plan
 from sheer.plan.profiles import profile_named
@@ -173,6 +173,8 @@ def learner(
         stop=stop,
         keep=keep,
     )
+    if data.arrays is not None and pictures and size not in (None, int(data.arrays.shape[-1])):
+        raise PlanError(f"size={size}: pictures in memory keep their {data.arrays.shape[-1]} px; other sizes are for photographs.")
     if data.arrays is not None and pictures:
         given = replace(given, size=int(data.arrays.shape[-1]))
     plan = Plan(

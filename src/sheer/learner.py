@@ -120,6 +120,7 @@ class Learner(Showing):
             judged_by={name: "min" if name in LOWER_IS_BETTER else "max" for name in ("train_loss", "valid_loss", *self._plan.metrics)},
             task=self._plan.data.task.name,
             device=self._plan.numerics.device,
+            pictures=self._plan.data.pictures,
             trains_from=self._trains_from,
             weights_from=self._label,
             phases_before=before,
@@ -131,7 +132,7 @@ class Learner(Showing):
         augmentations_of(phase, self._functions, channels=self._plan.model.channels or 3)
         mix_of(phase)
         check_optimizer(phase)
-        sample = probe_images(phase.size, self._plan.model.channels or 3)
+        sample = probe_images(max(phase.size, 1), self._plan.model.channels or 3)
         if self.data is not None and self.data.arrays is not None:
             arrays = self.data.arrays
             sample = arrays[:2] if arrays.dtype != torch.uint8 else probe_images(arrays.shape[-1], arrays.shape[1])

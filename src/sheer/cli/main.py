@@ -25,7 +25,7 @@ from sheer.loop.engine import DEVICES
 from sheer.loop.estimate import estimate, peak_memory
 from sheer.loop.lr_find import check_sweep
 from sheer.plan.augmentations import SETS
-from sheer.plan.defaults import RESIZE_SETTINGS
+from sheer.plan.looks import RESIZE_SETTINGS
 from sheer.plan.plan import Plan
 from sheer.plan.profiles import PROFILES
 from sheer.plan.recipes import RECIPES, Draft

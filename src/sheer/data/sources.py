@@ -270,6 +270,7 @@ def assemble(
         settings = (("mean", tuple(mean.tolist())), ("std", tuple(std.tolist())))
     plan = DataPlan(
         source=source,
+        pictures="files" if arrays is None else "memory" if arrays.dtype == torch.uint8 else "none",
         task=Part(name=task, settings=settings),
         classes=classes,
         train_items=len(train),
@@ -281,6 +282,7 @@ def assemble(
         notes=tuple(notes),
         origins=(
             Origin(field="source", by="you", reason="you gave it"),
+            Origin(field="pictures", by="data", reason="photographs are read as they are needed; arrays of bytes are pictures"),
             Origin(field="classes", by="data", reason="the names of the class folders, sorted by code point"),
             task_origin,
             *(Origin(field=name, by="data", reason="as listed") for name in ("train_items", "valid_items", "train_counts", "valid_counts")),

@@ -6,26 +6,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sheer.errors import PlanError, first_line, nearest
-from sheer.plan.augmentations import augmentation_parts, mix_part
+from sheer.plan.augmentations import mix_part
 from sheer.plan.checks import real, whole
 from sheer.plan.facts import InputFacts, TensorFact, joint_hash
-from sheer.plan.plan import Group, Origin, Part, Phase, Stage, Value
+from sheer.plan.looks import look_of
+from sheer.plan.plan import Group, Origin, Phase, Stage
 from sheer.plan.profiles import Profile
 from sheer.plan.rates import spread
-from sheer.plan.recipes import Draft, Given
+from sheer.plan.recipes import Draft
 from sheer.plan.schedules import schedule_named
 from sheer.plan.training import training_values
 
-LARGEST_SIDE = 4096
 NORM_POLICIES = ("train", "adapt", "frozen")
-RESIZE_SETTINGS = {"crop": ("fraction", "interpolation"), "pad": ("padding", "interpolation"), "squish": ("interpolation",)}
-RESIZE_VALUES = {"padding": ("reflection", "zeros"), "interpolation": ("nearest", "bilinear", "bicubic", "lanczos")}
 KINDS = ("decay", "no decay", "fixed")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Situation:
-    """What a draft is resolved against."""
+    """What a draft is resolved against; `pictures` are in "files", in "memory" (squares of one size), or there are "none"."""
 
     profile: Profile
     stages: tuple[Stage, ...]
@@ -36,54 +34,10 @@ class Situation:
     train_counts: tuple[int, ...]
     judged_by: dict[str, str]
     device: str
+    pictures: str
     trains_from: int
     weights_from: str
     phases_before: tuple[Phase, ...]
-
-
-def image_size(given: int | None, profile: Profile, inputs: InputFacts, device: str) -> tuple[int, Origin]:
-    """The side of the pictures in pixels, and who decided it.
-
-    Raises:
-        PlanError: the size is no positive whole number.
-    """
-    if given is not None:
-        side = whole(given, "size", 1, ", the side of the pictures in pixels, such as 160")
-        if side > LARGEST_SIDE:
-            raise PlanError(f"size={given!r}: at most {LARGEST_SIDE} pixels a side are taken.")
-        return side, Origin(field="size", by="you", reason="you gave it")
-    on_cpu = profile.value("size.cpu")
-    if isinstance(on_cpu, int) and device == "cpu" and not inputs.fixed_size and on_cpu < inputs.size:
-        return on_cpu, Origin(field="size", by="default", reason=profile.reason("size.cpu"))
-    return inputs.size, Origin(field="size", by="weights", reason=f"the size the weights were made for ({inputs.source})")
-
-
-def resize_rule(given: Given, profile: Profile, inputs: InputFacts) -> tuple[Part, Origin]:
-    """How a picture becomes a square: the method with its settings, from the caller, the profile or the weights.
-
-    Raises:
-        PlanError: the method, or one of its settings, is not known or out of range.
-    """
-    method = given.resize if isinstance(given.resize, Part) else Part(name=given.resize or str(profile.value("resize.method")))
-    if method.name not in RESIZE_SETTINGS:
-        raise PlanError(f"resize={method.name!r} is no resize method. {nearest(method.name, RESIZE_SETTINGS)}")
-    names, yours = RESIZE_SETTINGS[method.name], method.options()
-    for name, value in yours.items():
-        if name not in names:
-            raise PlanError(f"resize {method.name!r} has no setting {name!r}. {nearest(name, names)}")
-        allowed = RESIZE_VALUES.get(name)
-        if allowed is not None and value not in allowed:
-            raise PlanError(f"resize {method.name!r}: {name}={value!r}. {nearest(str(value), allowed)}")
-        if name == "fraction" and not (isinstance(value, int | float) and 0 < value <= 1):
-            raise PlanError(f"resize {method.name!r}: fraction={value!r}: give a number above 0 and at most 1.")
-    from_weights: dict[str, Value] = {"fraction": inputs.crop_fraction, "interpolation": inputs.interpolation}
-    constants = {name: profile.value(f"resize.{name}") for name in names}
-    picked = {name: from_weights[name] if value is None else value for name, value in constants.items()} | yours
-    by = "weights" if any(constants[name] is None and name not in yours for name in names) else "default"
-    reason = "; ".join(profile.reason(f"resize.{name}") for name in names if name not in yours)
-    if given.resize:
-        by, reason = "you", "you gave the method" + (f"; {reason}" if reason else "")
-    return Part(name=method.name, settings=tuple(picked.items())), Origin(field="resize", by=by, reason=reason)
 
 
 def norm_policies(given: str | tuple[str, ...] | None, profile: Profile, stages: int, trains_from: int) -> tuple[tuple[str, ...], Origin]:
@@ -125,9 +79,7 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
     rates = spread(draft.rate, count, profile.number("rest_divisor"))
     norm, norm_origin = norm_policies(given.norm, profile, count, trains_from)
     batch_size, batch_origin = _batch_size(given.batch_size, profile, situation.train_items)
-    size, size_origin = image_size(given.size, profile, situation.inputs, situation.device)
-    resize, resize_origin = resize_rule(given, profile, situation.inputs)
-    augmentation = augmentation_parts(str(profile.value("augmentation")) if given.augmentation is None else given.augmentation)
+    look = look_of(given, profile, situation.inputs, situation.device, situation.pictures)
     decay = _pick(given.weight_decay, profile, "weight_decay", "weight_decay")
     training = training_values(
         given, profile, task=situation.task, batch_size=batch_size, counts=situation.train_counts, judged_by=situation.judged_by
@@ -154,12 +106,12 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
         keep=training.keep,
         batch_size=batch_size,
         last_batch=last,
-        size=size,
-        resize=resize,
-        augmentation=augmentation,
+        size=look.size,
+        resize=look.resize,
+        augmentation=look.augmentation,
         mix=mix_part(str(profile.value("mix")) if given.mix is None else given.mix),
-        mean=situation.inputs.mean,
-        std=situation.inputs.std,
+        mean=look.mean,
+        std=look.std,
         groups=(),
         origins=(
             *(origin for origin in draft.origins if origin.field not in ("trains_from", "size")),
@@ -167,32 +119,20 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
             trains_origin,
             norm_origin,
             batch_origin,
-            next((origin for origin in draft.origins if origin.field == "size"), size_origin),
-            resize_origin,
+            *(origin for origin in draft.origins if origin.field == "size"),
+            *(origin for origin in look.origins if origin.field != "size" or "size" not in {one.field for one in draft.origins}),
             decay[1],
             Origin(field="steps_per_epoch", by="data", reason=f"{situation.train_items} items in batches of {batch_size}"),
             Origin(field="no_decay", by="default", reason=profile.reason("no_decay")),
             Origin(field="last_batch", by="default", reason=profile.reason("last_batch")),
             Origin(
-                field="augmentation",
-                by="default" if given.augmentation is None else "you",
-                reason=profile.reason("augmentation") if given.augmentation is None else "you gave it",
-            ),
-            Origin(
                 field="mix",
                 by="default" if given.mix is None else "you",
                 reason=profile.reason("mix") if given.mix is None else "you gave it",
             ),
-            _statistics_origin("mean", situation.inputs),
-            _statistics_origin("std", situation.inputs),
         ),
     )
     return replace(phase, groups=groups_of(phase, situation))
-
-
-def _statistics_origin(field: str, inputs: InputFacts) -> Origin:
-    reason = f"what the weights were trained with ({inputs.source})" if inputs.statistics_by == "weights" else inputs.source
-    return Origin(field=field, by=inputs.statistics_by, reason=reason)
 
 
 def _trains_from(draft: Draft, situation: Situation) -> tuple[int, Origin]:

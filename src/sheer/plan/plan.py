@@ -98,11 +98,13 @@ class ModelPlan:
 class DataPlan:
     """What is learned from. `classes` are names of classes, labels or numbers, in the order of the model's outputs.
 
+    `pictures` are in "files", in "memory" as squares of one size, or there are "none".
     Counts are items of each class or label, () for numbers; `listing_sha256` covers relative names and
     sizes in bytes; `notes` are sentences about what is odd in the data.
     """
 
     source: str
+    pictures: str
     task: Part
     classes: tuple[str, ...]
     train_items: int

@@ -165,7 +165,7 @@ def _judged(metric: str, field: str, judged_by: Mapping[str, str]) -> tuple[tupl
 def given_like(phase: Phase) -> Given:
     """What was given for a phase, so that training on goes on with it; the rest is decided anew."""
     given = Given(
-        size=phase.size,
+        size=phase.size or None,
         batch_size=phase.batch_size,
         norm=phase.norm,
         weight_decay=phase.weight_decay,
@@ -182,5 +182,5 @@ def given_like(phase: Phase) -> Given:
         stop=(str(phase.stop.options()["metric"]), int(str(phase.stop.options()["epochs"]))) if phase.stop else None,
         keep=("best", str(phase.keep.options()["metric"])) if phase.keep.settings else phase.keep.name,
     )
-    yours = {origin.field for origin in phase.origins if origin.by == "you"}
+    yours = {origin.field for origin in phase.origins if origin.by == "you" or (origin.field, origin.by) == ("size", "data")}
     return replace(given, **{name: None for name in vars(given) if name not in yours})

@@ -1,0 +1,119 @@
+"""How pictures become what the network sees: size, resize method, augmentation, normalisation; from what was given, weights and profile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sheer.errors import PlanError, nearest
+from sheer.plan.augmentations import augmentation_parts
+from sheer.plan.checks import whole
+from sheer.plan.facts import InputFacts
+from sheer.plan.plan import Origin, Part, Value
+from sheer.plan.profiles import Profile
+from sheer.plan.recipes import Given
+
+LARGEST_SIDE = 4096
+RESIZE_SETTINGS = {"crop": ("fraction", "interpolation"), "pad": ("padding", "interpolation"), "squish": ("interpolation",)}
+RESIZE_VALUES = {"padding": ("reflection", "zeros"), "interpolation": ("nearest", "bilinear", "bicubic", "lanczos")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """The values of a phase that are decided here, as the fields of `Phase` of the same names."""
+
+    size: int
+    resize: Part
+    augmentation: tuple[Part, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    origins: tuple[Origin, ...]
+
+
+def look_of(given: Given, profile: Profile, inputs: InputFacts, device: str, pictures: str) -> Look:
+    """The values for one phase; `pictures` are in "files", in "memory" (squares of one size), or there are "none".
+
+    Raises:
+        PlanError: a value is not allowed, or was given for items that are no pictures.
+    """
+    if pictures == "none":
+        for name in ("size", "resize", "augmentation"):
+            if getattr(given, name) is not None:
+                raise PlanError(f"{name}={getattr(given, name)!r} is for pictures; the inputs here are numbers, taken as they are.")
+        fields = ("size", "resize", "augmentation", "mean", "std")
+        origins = tuple(Origin(field=name, by="data", reason="the inputs are numbers, taken as they are") for name in fields)
+        return Look(size=0, resize=Part(name="none"), augmentation=(), mean=(), std=(), origins=origins)
+    size, size_origin = image_size(given.size, profile, inputs, device)
+    if pictures == "memory":
+        size_origin = Origin(field="size", by="data", reason="the side of the pictures in memory")
+        if given.resize is not None:
+            raise PlanError(f"resize={given.resize!r} is for photographs in files; pictures in memory are squares of one size already.")
+        resize, resize_origin = Part(name="none"), Origin(field="resize", by="data", reason="pictures in memory are taken as they are")
+    else:
+        resize, resize_origin = resize_rule(given, profile, inputs)
+    silent = given.augmentation is None
+    augmentation = augmentation_parts(str(profile.value("augmentation")) if given.augmentation is None else given.augmentation)
+    why = profile.reason("augmentation") if silent else "you gave it"
+    return Look(
+        size=size,
+        resize=resize,
+        augmentation=augmentation,
+        mean=inputs.mean,
+        std=inputs.std,
+        origins=(
+            size_origin,
+            resize_origin,
+            Origin(field="augmentation", by="default" if silent else "you", reason=why),
+            _statistics_origin("mean", inputs),
+            _statistics_origin("std", inputs),
+        ),
+    )
+
+
+def image_size(given: int | None, profile: Profile, inputs: InputFacts, device: str) -> tuple[int, Origin]:
+    """The side of the pictures in pixels, and who decided it.
+
+    Raises:
+        PlanError: the size is no positive whole number.
+    """
+    if given is not None:
+        side = whole(given, "size", 1, ", the side of the pictures in pixels, such as 160")
+        if side > LARGEST_SIDE:
+            raise PlanError(f"size={given!r}: at most {LARGEST_SIDE} pixels a side are taken.")
+        return side, Origin(field="size", by="you", reason="you gave it")
+    on_cpu = profile.value("size.cpu")
+    if isinstance(on_cpu, int) and device == "cpu" and not inputs.fixed_size and on_cpu < inputs.size:
+        return on_cpu, Origin(field="size", by="default", reason=profile.reason("size.cpu"))
+    return inputs.size, Origin(field="size", by="weights", reason=f"the size the weights were made for ({inputs.source})")
+
+
+def resize_rule(given: Given, profile: Profile, inputs: InputFacts) -> tuple[Part, Origin]:
+    """How a picture becomes a square: the method with its settings, from the caller, the profile or the weights.
+
+    Raises:
+        PlanError: the method, or one of its settings, is not known or out of range.
+    """
+    method = given.resize if isinstance(given.resize, Part) else Part(name=given.resize or str(profile.value("resize.method")))
+    if method.name not in RESIZE_SETTINGS:
+        raise PlanError(f"resize={method.name!r} is no resize method. {nearest(method.name, RESIZE_SETTINGS)}")
+    names, yours = RESIZE_SETTINGS[method.name], method.options()
+    for name, value in yours.items():
+        if name not in names:
+            raise PlanError(f"resize {method.name!r} has no setting {name!r}. {nearest(name, names)}")
+        allowed = RESIZE_VALUES.get(name)
+        if allowed is not None and value not in allowed:
+            raise PlanError(f"resize {method.name!r}: {name}={value!r}. {nearest(str(value), allowed)}")
+        if name == "fraction" and not (isinstance(value, int | float) and 0 < value <= 1):
+            raise PlanError(f"resize {method.name!r}: fraction={value!r}: give a number above 0 and at most 1.")
+    from_weights: dict[str, Value] = {"fraction": inputs.crop_fraction, "interpolation": inputs.interpolation}
+    constants = {name: profile.value(f"resize.{name}") for name in names}
+    picked = {name: from_weights[name] if value is None else value for name, value in constants.items()} | yours
+    by = "weights" if any(constants[name] is None and name not in yours for name in names) else "default"
+    reason = "; ".join(profile.reason(f"resize.{name}") for name in names if name not in yours)
+    if given.resize:
+        by, reason = "you", "you gave the method" + (f"; {reason}" if reason else "")
+    return Part(name=method.name, settings=tuple(picked.items())), Origin(field="resize", by=by, reason=reason)
+
+
+def _statistics_origin(field: str, inputs: InputFacts) -> Origin:
+    reason = f"what the weights were trained with ({inputs.source})" if inputs.statistics_by == "weights" else inputs.source
+    return Origin(field=field, by=inputs.statistics_by, reason=reason)
