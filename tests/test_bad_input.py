@@ -1,10 +1,13 @@
 """Bad input: one paragraph that names the thing and the remedy, before training; no traceback; nothing overwritten."""
 
 import json
+import shutil
 import time
 
 import pytest
+from PIL import Image
 
+import sheer
 from conftest import make_photos
 from sheer.cli.main import main
 
@@ -210,3 +213,45 @@ def test_predict_prints_a_table_json_lines_and_csv(capsys, random_resnet_run, ph
 def test_evaluate_prints_the_metrics(capsys, random_resnet_run, photos):
     assert main(["evaluate", str(random_resnet_run), str(photos), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["items"] == 51
+
+
+def test_folders_that_would_mislead(train, tmp_path):
+    folder = make_photos(tmp_path / "photos", {"a": 3, "b": 3})
+    make_photos(folder, {"a": 2, "b": 2}, part="val")
+    assert "a folder val but none called train" in train(folder)
+    parted = make_photos(tmp_path / "parted", {"a": 3, "b": 3}, part="train")
+    assert "is the folder to learn from" in train(parted, "--valid", "train")
+    (folder / "a" / "gone.jpg").symlink_to(folder / "nowhere.jpg")
+    (folder / "val").rename(folder / ".val")
+    assert "is no file that can be read" in train(folder)
+
+
+def test_an_empty_folder_is_noted(tmp_path):
+    folder = make_photos(tmp_path / "photos", {"a": 3, "b": 3})
+    (folder / "c").mkdir()
+    assert any("folders without photographs are no classes: c" in note for note in sheer.images(folder).plan.notes)
+
+
+def test_the_same_picture_in_two_classes_is_noted(tmp_path):
+    folder = make_photos(tmp_path / "photos", {"a": 3, "b": 3})
+    (folder / "b" / "000.jpg").write_bytes((folder / "a" / "001.jpg").read_bytes())
+    assert any("different targets" in note for note in sheer.images(folder).plan.notes)
+
+
+def test_csv_into_no_folder_is_refused_before_predicting(capsys, random_resnet_run, photos, tmp_path):
+    assert "There is no folder" in fails(capsys, "predict", random_resnet_run, photos, "--csv", tmp_path / "no" / "x.csv")
+
+
+def test_an_edited_history_or_garbage_is_named(capsys, random_resnet_run, photos, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(random_resnet_run, run)
+    (run / "history.csv").write_text((run / "history.csv").read_text().replace("frozen", "thawed"))
+    assert "history.csv was changed" in fails(capsys, "predict", run, photos / "red")
+    (run / "record.json").write_text("[1]")
+    assert "is damaged" in fails(capsys, "predict", run, photos / "red")
+
+
+def test_a_very_thin_picture_is_named(train, tmp_path):
+    folder = make_photos(tmp_path / "photos", {"a": 8, "b": 8})
+    Image.new("RGB", (60000, 1)).save(folder / "a" / "thin.png")
+    assert "a/thin.png" in train(folder)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import own_code
 import sheer
 from conftest import Small, make_photos
 from sheer.errors import EjectError
@@ -149,3 +150,39 @@ def test_every_leaf_has_names_of_its_own():
 
     names = [item.name for leaf in LEAVES for item in definitions(inspect.getsource(leaf))]
     assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("make", [own_code.make_documented, own_code.make_raw], ids=["docstring", "raw"])
+def test_docstrings_of_your_own_code_are_copied_as_they_are(photos, tmp_path, make):
+    sheer.learner(sheer.images(photos), make, size=32, batch_size=8, quiet=True, out=tmp_path / "run").fit(1)
+    script = sheer.eject(tmp_path / "run", tmp_path / "train.py", objects={make.__name__: make})
+    done = run_script(script, photos, "--out", tmp_path / "again")
+    assert done.returncode == 0, done.stderr
+    assert rows(tmp_path / "run" / "history.csv") == rows(tmp_path / "again" / "history.csv")
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [(own_code.Scaled, "SEED would be replaced"), (own_code.Wide, "by a statement that cannot be copied")],
+    ids=["clash", "unpacking"],
+)
+def test_your_own_code_that_cannot_be_copied_is_refused(photos, tmp_path, model, message):
+    sheer.learner(sheer.images(photos), model, size=32, batch_size=8, quiet=True, out=tmp_path / "run").fit(1)
+    with pytest.raises(EjectError, match=message):
+        sheer.eject(tmp_path / "run", tmp_path / "train.py", objects={model.__name__: model})
+
+
+def test_your_own_code_must_be_what_the_run_used(photos, tmp_path):
+    sheer.learner(sheer.images(photos), Small, size=32, batch_size=8, quiet=True, out=tmp_path / "run").fit(1)
+    with pytest.raises(EjectError, match="not what the run was made with"):
+        sheer.eject(tmp_path / "run", tmp_path / "train.py", objects={"Small": own_code.Scaled})
+
+
+def test_a_script_predicts_without_its_first_weights(random_resnet_run, photos, tmp_path):
+    script = sheer.eject(random_resnet_run, tmp_path / "train.py")
+    assert run_script(script, photos, "--out", tmp_path / "again").returncode == 0
+    script.write_text(script.read_text().replace("BODY_WEIGHTS = NoWeights()", "BODY_WEIGHTS = None"))
+    done = run_script(script, "--out", tmp_path / "again", "--predict", photos / "red" / "000.jpg")
+    assert done.returncode == 0 and "000.jpg" in done.stdout
+    missing = run_script(script, "--out", tmp_path / "again", "--predict", tmp_path / "no.jpg")
+    assert missing.returncode == 1 and "There is no file" in missing.stderr
