@@ -10,6 +10,7 @@ from PIL import Image
 import sheer
 from sheer.data.pixels import Pad
 from sheer.plan.schedules import OneCycle
+from sheer.task.losses import CrossEntropy
 
 fastai = pytest.importorskip("fastai", reason="fastai is not installed: pip install '.[bench]'")
 
@@ -125,3 +126,12 @@ def test_padding_gives_their_picture_but_for_the_seam(size, padding):
     difference = np.abs(ours - theirs).max((0, 2) if size[0] < size[1] else (1, 2))
     # they mirror, then resize; we resize, then mirror: rows may move by half a pixel of ours, and the seam is theirs mixed
     assert np.sort(difference)[-5] <= 8
+
+
+def test_label_smoothing_is_fastais():
+    from fastai.losses import LabelSmoothingCrossEntropy
+
+    generator = torch.Generator().manual_seed(0)
+    scores, target = torch.randn(16, 5, generator=generator), torch.randint(0, 5, (16,), generator=generator)
+    ours = CrossEntropy(label_smoothing=0.1)(scores, target)
+    assert torch.allclose(ours, LabelSmoothingCrossEntropy(eps=0.1, reduction="none")(scores, target), atol=1e-6)

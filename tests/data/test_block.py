@@ -13,6 +13,7 @@ from PIL import Image
 
 import sheer
 from conftest import make_photos
+from sheer.cli.main import main
 from sheer.errors import DataError, PlanError
 from test_eject import rows, run_script
 
@@ -251,3 +252,12 @@ def test_preview_names_the_step_that_fails(photos, tmp_path):
     (folder / "a" / "002.jpg").write_text("no picture")
     with pytest.raises(DataError, match=r"The step .decode. fails on a/002\.jpg"):
         learn.preview(2)
+
+
+def test_a_csv_file_on_the_command_line(table, tmp_path, capsys):
+    options = ["--label", "tags", "--separator", " ", "--model", "resnet18", "--weights", "none", "--size", "32", "--batch-size", "8"]
+    assert main(["train", str(table / "items.csv"), *options, "--epochs", "1", "--optimizer", "sgd", "--out", str(tmp_path / "run")]) == 0
+    printed = capsys.readouterr().out
+    assert "average_precision" in printed and "sgd(" in printed and "bluish" in printed
+    assert main(["predict", str(tmp_path / "run"), str(table / "p00_r.png"), "--json"]) == 0
+    assert '"labels"' in capsys.readouterr().out

@@ -21,7 +21,7 @@ from sheer.interpret.plots import check_plot
 from sheer.interpret.predictions import Predictions
 from sheer.learner import Learner
 from sheer.loading import load
-from sheer.loop.engine import DEVICES
+from sheer.loop.engine import DEVICES, DTYPES
 from sheer.loop.estimate import estimate, peak_memory
 from sheer.loop.lr_find import check_sweep
 from sheer.plan.augmentations import SETS
@@ -34,7 +34,7 @@ from sheer.record.run import check_free
 
 
 def _add_plan_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", help="class folders of photographs, with or without train and valid above them")
+    parser.add_argument("folder", help="class folders of photographs, with or without train and valid above them, or a CSV file")
     parser.add_argument("--model", default="tf_efficientnet_lite0", help="a timm or torchvision name (default: %(default)s)")
     parser.add_argument("--weights", default="default", help="default, none, package, or a file (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=3, help="epochs of the recipe's main phase (default: %(default)s)")
@@ -42,8 +42,13 @@ def _add_plan_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recipe", default="fine_tune", choices=sorted(RECIPES), help="(default: %(default)s)")
     parser.add_argument("--profile", default="default", choices=sorted(PROFILES), help="(default: %(default)s)")
     parser.add_argument("--valid", help="the share to hold out, such as 0.2, or the name of the folder to hold out")
+    parser.add_argument("--label", help="the column of classes, where FOLDER is a CSV file, or an expression over file names")
+    parser.add_argument("--separator", help="what separates several labels in one cell")
+    parser.add_argument("--group", help="a column of groups that stay on one side of the split")
     parser.add_argument("--seed", type=int, default=0, help="of every random stream (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, help="items a step")
+    parser.add_argument("--optimizer", help="adamw, adam, sgd, rmsprop, or timm:NAME (default: adamw)")
+    parser.add_argument("--precision", choices=sorted((*DTYPES, "float32", "probe")), help="of the forward pass (default: float32)")
     parser.add_argument("--device", choices=DEVICES, help="the fastest there where not given")
     parser.add_argument("--norm", choices=("train", "adapt", "frozen"), help="norm policy of the frozen stages")
     parser.add_argument("--resize", choices=sorted(RESIZE_SETTINGS), help="how a picture becomes a square")
@@ -100,7 +105,15 @@ def _prepare(args: argparse.Namespace) -> tuple[Learner, tuple[Draft, ...], Plan
         valid = None if args.valid is None else float(args.valid)
     except ValueError:
         valid = args.valid
-    data = images(args.folder, valid=valid, seed=args.seed, profile=args.profile)
+    data = images(
+        args.folder,
+        label=args.label,
+        separator=args.separator,
+        group=args.group,
+        valid=valid,
+        seed=args.seed,
+        profile=args.profile,
+    )
     learn = learner(
         data,
         args.model,
@@ -111,6 +124,8 @@ def _prepare(args: argparse.Namespace) -> tuple[Learner, tuple[Draft, ...], Plan
         size=args.size,
         batch_size=args.batch_size,
         norm=args.norm,
+        optimizer=args.optimizer,
+        precision=args.precision,
         resize=args.resize,
         cache=not getattr(args, "no_cache", False),
         augmentation=args.augmentation,
