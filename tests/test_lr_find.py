@@ -377,3 +377,10 @@ def test_a_sweep_imports_no_matplotlib(photos):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_a_sweep_mixes_as_the_phase_does(photos):
+    learn = sheer.learner(sheer.images(photos), "resnet18", weights="none", size=32, batch_size=8, quiet=True)
+    mixed = sheer.learner(sheer.images(photos), "resnet18", weights="none", size=32, batch_size=8, quiet=True, mix="mixup")
+    assert mixed.lr_find(steps=20).losses != learn.lr_find(steps=20).losses
+    assert mixed.lr_find(steps=20).losses == mixed.lr_find(steps=20).losses

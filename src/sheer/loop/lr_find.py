@@ -18,9 +18,10 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from sheer.data.augmentations import mix_of
 from sheer.data.feed import Batch, Feed
 from sheer.errors import DataError, ModelError, PlanError, first_line
-from sheer.loop.engine import switched
+from sheer.loop.engine import prepared, switched
 from sheer.loop.optimizers import set_rates
 from sheer.loop.suggestions import DIVERGED, MEANINGS, SUGGESTIONS, smoothed, trimmed
 from sheer.loop.train import loss_of, optimizer_of, schedule_of, step_of
@@ -149,10 +150,16 @@ def lr_find(model: nn.Module, plan: Plan, number: int, feed: Feed, *, start: flo
     rates: list[float] = []
     losses: list[float] = []
     stop = "all steps done"
-    with switched(plan.numerics), borrowed_generators(device), closing(_endless(feed, first)) as batches:
-        swept = _copied(model).to(device, memory_format=feed.memory_format)  # type: ignore[call-overload]
+    swept = _copied(model)
+    with (
+        switched(plan.numerics),
+        borrowed_generators(device),
+        prepared(swept, plan.numerics, compiled=False),
+        closing(_endless(feed, first)) as batches,
+    ):
+        swept.to(device, memory_format=feed.memory_format)  # type: ignore[call-overload]
         set_trainable(swept, prefixes, phase.trains_from, phase.norm)
-        loss = loss_of(phase)
+        loss, mix = loss_of(phase), mix_of(phase)
         groups = parameter_groups(swept, prefixes, profile, phase.weight_decay, phase.no_decay, plan.model.undecayed)
         optimizer, update = optimizer_of(phase).build(groups), step_of(phase, plan.numerics)
         set_modes(swept, prefixes, phase.trains_from, phase.norm)
@@ -161,7 +168,10 @@ def lr_find(model: nn.Module, plan: Plan, number: int, feed: Feed, *, start: flo
             rates.append(start * (end / start) ** (step / steps))
             set_rates(optimizer, rates[-1], momentum)
             reseed(stream_key(plan.seed, "lr_find", step), device)
-            losses.append(float(update(swept, loss, optimizer, batch.inputs, batch.target)))
+            inputs, step_loss = batch.inputs, loss
+            if mix is not None:
+                inputs, step_loss = mix(inputs, batch.target, loss, stream_key(plan.seed, "lr_find mix", step))
+            losses.append(float(update(swept, step_loss, optimizer, inputs, batch.target)))
             curve = smoothed(losses)
             if not math.isfinite(losses[-1]):
                 stop = "stopped: the loss is not finite"
