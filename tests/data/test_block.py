@@ -15,6 +15,7 @@ import sheer
 from conftest import make_photos
 from sheer.cli.main import main
 from sheer.errors import DataError, PlanError
+from sheer.task.metrics import METRICS
 from test_eject import rows, run_script
 
 TINY = {"weights": "none", "size": 32, "batch_size": 8, "quiet": True}
@@ -178,7 +179,8 @@ def test_notes_about_copies_and_balance(tmp_path):
 def test_every_task_trains_loads_predicts_and_ejects(table, tmp_path, options, task, names):
     data = sheer.images(table / "items.csv", **options)
     assert data.plan.task.name == task and data.classes == names
-    learn = sheer.learner(data, "resnet18", out=tmp_path / "run", **TINY).fine_tune(1)
+    learn = sheer.learner(data, "resnet18", metrics=tuple(METRICS[task]), out=tmp_path / "run", **TINY).fine_tune(1)
+    assert list(learn.history[0].metrics) == list(METRICS[task])
     found = learn.validate()
     assert str(len(found)) in found.report() and "baseline" in found.report()
     assert learn.plan() == sheer.Plan.from_json(learn.plan().to_json())
