@@ -14,7 +14,9 @@ from PIL import Image
 import sheer
 from conftest import make_photos
 from sheer.cli.main import main
+from sheer.data.mix import CutMix, Mixup
 from sheer.errors import DataError, PlanError
+from sheer.task.losses import CrossEntropy, ItemWeighted
 from sheer.task.metrics import METRICS
 from test_eject import rows, run_script
 
@@ -263,3 +265,34 @@ def test_a_csv_file_on_the_command_line(table, tmp_path, capsys):
     assert "average_precision" in printed and "sgd(" in printed and "bluish" in printed
     assert main(["predict", str(tmp_path / "run"), str(table / "p00_r.png"), "--json"]) == 0
     assert '"labels"' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("options", [{}, {"mix": "mixup"}, {"mix": "cutmix", "accumulate": 16}], ids=["plain", "mixup", "accumulated"])
+def test_weights_of_items(table, tmp_path, options):
+    data = sheer.images(table / "items.csv", label="colour", weight="red")
+    assert data.weights[data.train].mean() == pytest.approx(1, rel=1e-6) and "item weights" in str(
+        sheer.learner(data, "resnet18", **TINY).plan()
+    )
+    learn = sheer.learner(data, "resnet18", out=tmp_path / "run", **(TINY | {"batch_size": 4}), **options).fit_one_cycle(2)
+    alike = sheer.learner(sheer.images(table / "items.csv", label="colour"), "resnet18", **(TINY | {"batch_size": 4}), **options)
+    assert alike.fit_one_cycle(2).history[0].weights_sha256 != learn.history[0].weights_sha256
+    script = sheer.eject(tmp_path / "run", tmp_path / "train.py")
+    done = run_script(script, table, "--out", tmp_path / "again")
+    assert done.returncode == 0, done.stderr
+    assert rows(tmp_path / "run" / "history.csv") == rows(tmp_path / "again" / "history.csv")
+
+
+def test_weights_that_are_none(table):
+    with pytest.raises(DataError, match="no number"):
+        sheer.images(table / "items.csv", label="colour", weight="patient")
+    with pytest.raises(DataError, match="a folder has none"):
+        sheer.images(table, label=r"_(.)\.png$", weight="red")
+
+
+def test_a_mixed_weighted_loss_in_parts_is_the_whole():
+    scores, target, weight = torch.randn(6, 3), torch.tensor([0, 1, 2, 0, 1, 2]), torch.rand(6)
+    loss = ItemWeighted(loss=CrossEntropy(), weight=weight)
+    for mix in (Mixup(), CutMix()):
+        _, mixed = mix(torch.zeros(6, 3, 8, 8), target, loss, 5)
+        parts = torch.cat([mixed.at(slice(0, 4))(scores[:4], target[:4]), mixed.at(slice(4, 6))(scores[4:], target[4:])])
+        assert torch.allclose(parts, mixed(scores, target))

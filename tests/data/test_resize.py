@@ -8,7 +8,7 @@ import sheer
 from conftest import Small
 from sheer.data.pixels import RESIZES, Crop, Pad, Squish
 from sheer.errors import PlanError
-from sheer.plan.defaults import RESIZE_SETTINGS
+from sheer.plan.looks import RESIZE_SETTINGS
 from sheer.plan.plan import Part
 
 ROW = np.repeat(np.arange(4, dtype=np.uint8)[None, :, None], 3, 2)

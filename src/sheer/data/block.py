@@ -41,6 +41,7 @@ class DataBlock:
         valid: A share, a column of 0 and 1 (or "train" and "valid"), positions of items, or the name of a class folder's part.
         split: `stratified` or `random`, for shares.
         group: A column, or a function of the relative path; no group is on both sides of the split.
+        weight: A column of numbers of at least 0: what each item's loss counts in training, scaled to a mean of 1.
         folds, fold: Hold out fold number `fold` of `folds`.
         seed: Of the stream `split`.
         profile: Whose share and split are used where none is given.
@@ -56,6 +57,7 @@ class DataBlock:
     group: str | Callable[[str], Any] | None = None
     folds: int | None = None
     fold: int = 0
+    weight: str | None = None
     seed: int = 0
     profile: str = "default"
 
@@ -68,6 +70,8 @@ class DataBlock:
         if self.task is not None and self.task not in TASK_NAMES:
             raise DataError(f"task={self.task!r} is no task. {nearest(self.task, TASK_NAMES)}")
         folder = isinstance(source, str | Path) and not str(source).lower().endswith(".csv")
+        if self.weight is not None and folder:
+            raise DataError(f"weight={self.weight!r} is a column of a table; a folder has none. Give a CSV file or a data frame.")
         if folder and self.label is None and self.group is None and self.folds is None and not _positions(self.valid):
             valid = self.valid if isinstance(self.valid, str | float | int) else None
             data = class_folders(source, valid=valid, split=self.split, seed=self.seed, profile=self.profile)
@@ -80,6 +84,7 @@ class DataBlock:
         task, origin = self._task(raw, names)
         targets, classes = {"classify": one_class, "tag": several_labels, "regress": numbers}[task](raw, names, self.separator)
         held_out, part, split_origin = self._split(listing, targets, task)
+        weights = item_weights(listing.column(self.weight, "weight"), self.weight, ~held_out) if self.weight is not None else None
         notes: list[str] = []
         if task == "classify":
             _check_sides(listing.source, targets, held_out, classes)
@@ -103,7 +108,9 @@ class DataBlock:
             task_origin=origin,
             notes=notes,
             opened=listing.opened,
-            listing_text=items_csv(listing.files, held_out, targets, task, classes) if listing.opened is None else "",
+            listing_text=items_csv(listing.files, held_out, targets, task, classes, weights) if listing.opened is None else "",
+            weights=weights,
+            weight=self.weight or "",
         )
 
     def _raw_targets(self, listing: Listing, folder: bool) -> tuple[list[Any], tuple[str, ...]]:
@@ -251,13 +258,29 @@ def numbers(raw: list[Any], names: tuple[str, ...], separator: str | None) -> tu
     return values.astype(np.float32), wide
 
 
-def items_csv(files: Sequence[str], held_out: np.ndarray, targets: np.ndarray, task: str, classes: tuple[str, ...]) -> str:
-    """The items as CSV text: file, part, and the class, or a column for each label or number."""
+def item_weights(values: list[Any], name: str, train: np.ndarray) -> np.ndarray:
+    """What each item counts, float32 (items,), scaled to a mean of 1 over the items to train on; DataError for what is no weight."""
+    try:
+        weights = np.array(values, dtype=np.float64)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"weight={name!r} has a cell that is no number: {error}.") from error
+    if not np.isfinite(weights).all() or weights.min() < 0 or weights[train].sum() == 0:
+        raise DataError(f"weight={name!r}: weights are finite numbers of at least 0, and not all 0.")
+    return (weights / weights[train].mean()).astype(np.float32)
+
+
+def items_csv(
+    files: Sequence[str], held_out: np.ndarray, targets: np.ndarray, task: str, classes: tuple[str, ...], weights: np.ndarray | None
+) -> str:
+    """The items as CSV text: file, part, weight, and the class, or a column for each label or number."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["file", "part", *(["class"] if task == "classify" else [f"target {name}" for name in classes])])
-    for name, held, target in zip(files, held_out.tolist(), targets.tolist(), strict=True):
-        writer.writerow([name, "valid" if held else "train", *([classes[target]] if task == "classify" else map(repr, target))])
+    counts = np.ones(len(files)) if weights is None else weights
+    writer.writerow(["file", "part", "weight", *(["class"] if task == "classify" else [f"target {name}" for name in classes])])
+    for name, held, count, target in zip(files, held_out.tolist(), counts.tolist(), targets.tolist(), strict=True):
+        writer.writerow(
+            [name, "valid" if held else "train", repr(count), *([classes[target]] if task == "classify" else map(repr, target))]
+        )
     return text.getvalue()
 
 
@@ -274,6 +297,7 @@ def images(
     group: str | Callable[[str], Any] | None = None,
     folds: int | None = None,
     fold: int = 0,
+    weight: str | None = None,
     seed: int = 0,
     profile: str = "default",
 ) -> Data:
@@ -297,6 +321,7 @@ def images(
         group=group,
         folds=folds,
         fold=fold,
+        weight=weight,
         seed=seed,
         profile=profile,
     ).build(source)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,9 +19,20 @@ class MixedLoss:
     loss: ItemLoss
     other: torch.Tensor
     share: torch.Tensor
+    other_loss: ItemLoss
 
     def __call__(self, scores: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        return self.share * self.loss(scores, target) + (1 - self.share) * self.loss(scores, self.other)
+        return self.share * self.loss(scores, target) + (1 - self.share) * self.other_loss(scores, self.other)
+
+    def at(self, rows: slice) -> MixedLoss:
+        """The loss of some of the batch's items."""
+        share = self.share[rows] if self.share.ndim else self.share
+        return MixedLoss(loss=loss_at(self.loss, rows), other=self.other[rows], share=share, other_loss=loss_at(self.other_loss, rows))
+
+
+def loss_at(loss: Any, rows: Any) -> Any:
+    """The loss of the items `rows` of a batch, for losses that hold something of each item."""
+    return loss.at(rows) if hasattr(loss, "at") else loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +51,9 @@ class Mixup:
         share = torch.from_numpy(np.maximum(beta, 1 - beta).astype(np.float32)).to(images.device)
         order = torch.from_numpy(generator.permutation(len(images))).to(images.device)
         own = share.view(-1, *[1] * (images.ndim - 1))
-        return own * images + (1 - own) * images[order], MixedLoss(loss=loss, other=target[order], share=share)
+        return own * images + (1 - own) * images[order], MixedLoss(
+            loss=loss, other=target[order], share=share, other_loss=loss_at(loss, order)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,4 +78,4 @@ class CutMix:
         mixed = images.clone()
         mixed[..., top:bottom, left:right] = images[order][..., top:bottom, left:right]
         share = torch.tensor(1 - (bottom - top) * (right - left) / (high * wide), dtype=torch.float32, device=images.device)
-        return mixed, MixedLoss(loss=loss, other=target[order], share=share)
+        return mixed, MixedLoss(loss=loss, other=target[order], share=share, other_loss=loss_at(loss, order))

@@ -36,7 +36,7 @@ class Data:
     numbers); `train` and `valid` int64 positions of items; `paths` relative to `root`
     for photographs; `arrays` (items, ...) for data in memory, uint8 (N, C, S, S) if they are pictures;
     `opened` gives the picture of a path where it is no file; `listing` is the CSV text that lists the items
-    where class folders do not.
+    where class folders do not; `weights` float32 (items,), what an item's loss counts in training, 1 on average.
     """
 
     root: str
@@ -49,6 +49,7 @@ class Data:
     plan: DataPlan
     opened: Callable[[str], Image.Image] | None = None
     listing: str = ""
+    weights: np.ndarray | None = None
 
     def __repr__(self) -> str:
         where = self.plan.source
@@ -255,6 +256,8 @@ def assemble(
     notes: Sequence[str] = (),
     opened: Callable[[str], Image.Image] | None = None,
     listing_text: str = "",
+    weights: np.ndarray | None = None,
+    weight: str = "",
 ) -> Data:
     """The data with its plan: counts, scale of numbers, origins; DataError where a side of the split is empty."""
     train, valid = np.flatnonzero(~held_out), np.flatnonzero(held_out)
@@ -278,6 +281,7 @@ def assemble(
         train_counts=_counts(targets[train], task, len(classes)),
         valid_counts=_counts(targets[valid], task, len(classes)),
         split=part,
+        weight=weight,
         listing_sha256=listing,
         notes=tuple(notes),
         origins=(
@@ -287,6 +291,11 @@ def assemble(
             task_origin,
             *(Origin(field=name, by="data", reason="as listed") for name in ("train_items", "valid_items", "train_counts", "valid_counts")),
             split_origin,
+            Origin(
+                field="weight",
+                by="you" if weight else "default",
+                reason="you gave it, scaled to a mean of 1" if weight else "items count alike",
+            ),
             Origin(field="listing_sha256", by="data", reason="over relative names and sizes of the files"),
         ),
     )
@@ -301,4 +310,5 @@ def assemble(
         plan=plan,
         opened=opened,
         listing=listing_text,
+        weights=weights,
     )

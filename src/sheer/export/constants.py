@@ -94,6 +94,7 @@ def needed_marks(plan: Plan) -> frozenset[str]:
     """Which marks (`# only NAME`) of the template the plan needs."""
     phases, numerics = plan.phases, plan.numerics
     marks = {
+        "weight": bool(plan.data.weight),
         "mix": any(phase.mix for phase in phases),
         "accumulate": any(phase.accumulate for phase in phases),
         "sampling": any(phase.sampling != "shuffle" for phase in phases),

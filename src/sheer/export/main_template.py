@@ -65,6 +65,7 @@ from sheer.model.backbones import (
 from sheer.model.hashing import weights_sha256
 from sheer.model.stages import parameter_groups, set_modes, set_trainable
 from sheer.streams import permutation, reseed, stream_key, uniform_draws
+from sheer.task.losses import ItemWeighted
 
 HISTORY_COLUMNS = ("phase", "epoch", "train_loss", "valid_loss", *MEASURES, "seconds", "weights_sha256")
 
@@ -157,6 +158,13 @@ def find_listed(root: str) -> tuple[list[str], np.ndarray, np.ndarray]:
     return [os.path.join(root, path) for path in paths], TASK.parse(rows, CLASSES), held_out
 
 
+def listed_weights() -> torch.Tensor:
+    """What each item's loss counts, float32 (items,), as the CSV file beside this script says."""
+    beside = os.path.join(os.path.dirname(os.path.abspath(__file__)), ITEMS)
+    with open(beside, newline="", encoding="utf-8", errors="surrogateescape") as file:
+        return torch.from_numpy(np.array([row["weight"] for row in csv.DictReader(file)], dtype=np.float64).astype(np.float32))
+
+
 def network_batches(photos: Photos, phase: SimpleNamespace, rows: Any, draws: Any, augmentations: Any) -> Iterator[torch.Tensor]:
     """The inputs of each row of items, as the network takes them."""
     mean = torch.tensor(phase.mean, device=DEVICE).view(-1, 1, 1)
@@ -179,6 +187,7 @@ def train(model: nn.Module, root: str, out: str) -> None:
     paths, targets, held_out = find_photos(root)
     train_items, valid_items = np.flatnonzero(~held_out), np.flatnonzero(held_out)
     target = TASK.wanted(targets).to(device)
+    weight = listed_weights().to(device)  # only weight
     photos: Photos | None = None
     epoch_number = step_number = 0
     for phase in PHASES:
@@ -210,8 +219,9 @@ def train(model: nn.Module, root: str, out: str) -> None:
                 reseed(stream_key(SEED, "step", step_number), device)
                 wanted = target[torch.from_numpy(rows[step]).to(device)]
                 loss = phase.loss
+                loss = ItemWeighted(loss=loss, weight=weight[torch.from_numpy(rows[step]).to(device)])  # only weight
                 if phase.mix:  # only mix
-                    inputs, loss = phase.mix(inputs, wanted, phase.loss, stream_key(SEED, "mix", step_number))  # only mix
+                    inputs, loss = phase.mix(inputs, wanted, loss, stream_key(SEED, "mix", step_number))  # only mix
                 losses.append(phase.step(model, loss, optimizer, inputs, wanted))
                 if phase.average:  # only average
                     phase.average.follow(model)  # only average

@@ -30,6 +30,7 @@ from sheer.plan.markup import html_table
 from sheer.plan.plan import Phase, Plan
 from sheer.plan.table import columns
 from sheer.streams import borrowed_generators, reseed, stream_key
+from sheer.task.losses import ItemWeighted
 
 FEWEST_STEPS = 20
 
@@ -169,8 +170,10 @@ def lr_find(model: nn.Module, plan: Plan, number: int, feed: Feed, *, start: flo
             set_rates(optimizer, rates[-1], momentum)
             reseed(stream_key(plan.seed, "lr_find", step), device)
             inputs, step_loss = batch.inputs, loss
+            if feed.data.weights is not None:
+                step_loss = ItemWeighted(loss=loss, weight=torch.from_numpy(feed.data.weights[batch.index]).to(device))
             if mix is not None:
-                inputs, step_loss = mix(inputs, batch.target, loss, stream_key(plan.seed, "lr_find mix", step))
+                inputs, step_loss = mix(inputs, batch.target, step_loss, stream_key(plan.seed, "lr_find mix", step))
             losses.append(float(update(swept, step_loss, optimizer, inputs, batch.target)))
             curve = smoothed(losses)
             if not math.isfinite(losses[-1]):

@@ -34,7 +34,7 @@ from sheer.plan.plan import Numerics, Phase, Plan
 from sheer.plan.schedules import schedule_named
 from sheer.record.run import Row
 from sheer.streams import borrowed_generators, reseed, stream_key
-from sheer.task.losses import LOSSES, Weighted
+from sheer.task.losses import LOSSES, ItemWeighted, Weighted
 from sheer.task.metrics import Metric
 from sheer.task.tasks import TASKS, Task
 
@@ -71,6 +71,7 @@ def train(
             position.phase = phase.name
             if compiled:
                 torch.compiler.reset()
+            weights = None if feed.data.weights is None else torch.from_numpy(feed.data.weights).to(device)
             stages = [stage.prefixes for stage in plan.model.stages]
             set_trainable(model, stages, phase.trains_from, phase.norm)
             schedule, loss, step = schedule_of(phase), loss_of(phase), step_of(phase, plan.numerics)
@@ -92,8 +93,10 @@ def train(
                     set_rates(optimizer, schedule.rate(progress), schedule.momentum(progress))
                     reseed(stream_key(seed, "step", step_number), device)
                     inputs, step_loss = batch.inputs, loss
+                    if weights is not None:
+                        step_loss = ItemWeighted(loss=loss, weight=weights[torch.from_numpy(batch.index).to(device)])
                     if mix is not None:
-                        inputs, step_loss = mix(inputs, batch.target, loss, stream_key(seed, "mix", step_number))
+                        inputs, step_loss = mix(inputs, batch.target, step_loss, stream_key(seed, "mix", step_number))
                     losses.append(step(model, step_loss, optimizer, inputs, batch.target))
                     if average:
                         average.follow(model)

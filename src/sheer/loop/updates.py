@@ -37,7 +37,8 @@ class Update:
         optimizer.zero_grad(set_to_none=True)
         size, values = self.micro or len(inputs), []
         for start in range(0, len(inputs), size):
-            value = loss(model(inputs[start : start + size]), target[start : start + size]).sum() / len(inputs)
+            rows = slice(start, start + size)
+            value = (loss.at(rows) if hasattr(loss, "at") else loss)(model(inputs[rows]), target[rows]).sum() / len(inputs)
             self.scaler.scale(value).backward()
             values.append(value.detach())
         if self.clip:

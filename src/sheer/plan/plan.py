@@ -100,7 +100,7 @@ class DataPlan:
 
     `pictures` are in "files", in "memory" as squares of one size, or there are "none".
     Counts are items of each class or label, () for numbers; `listing_sha256` covers relative names and
-    sizes in bytes; `notes` are sentences about what is odd in the data.
+    sizes in bytes; `weight` is the column of what each item's loss counts, or ""; `notes` are sentences about what is odd in the data.
     """
 
     source: str
@@ -112,6 +112,7 @@ class DataPlan:
     train_counts: tuple[int, ...]
     valid_counts: tuple[int, ...]
     split: Part
+    weight: str
     listing_sha256: str
     notes: tuple[str, ...]
     origins: tuple[Origin, ...]

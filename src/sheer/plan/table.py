@@ -152,6 +152,7 @@ def _data(plan: Plan) -> str:
         ("task", str(data.task), "task"),
         ("items", f"{data.train_items} to train on, {data.valid_items} to validate on", "train_items"),
         ("split", str(data.split), "split"),
+        ("item weights", data.weight or "1 each", "weight"),
         ("listing", f"sha256 {data.listing_sha256[:8]}", "listing_sha256"),
     ]
     table = columns(({"regress": "number", "tag": "label"}.get(data.task.name, "class"), "train", "valid"), shown, right=(1, 2))

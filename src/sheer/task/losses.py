@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +57,25 @@ class Weighted:
     def __call__(self, scores: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         each: torch.Tensor = self.loss(scores, target) * torch.tensor(self.weights, device=scores.device)[target]
         return each
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ItemWeighted:
+    """Another loss times the weight (N,) of each item of the batch, giving (N,).
+
+    >>> ItemWeighted(loss=SquaredError(), weight=torch.tensor([0.5]))(torch.tensor([[1.0]]), torch.tensor([[3.0]])).tolist()
+    [2.0]
+    """
+
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    weight: torch.Tensor
+
+    def __call__(self, scores: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return self.weight * self.loss(scores, target)
+
+    def at(self, rows: slice | torch.Tensor) -> ItemWeighted:
+        """The loss of some of the batch's items."""
+        return ItemWeighted(loss=self.loss, weight=self.weight[rows])
 
 
 @dataclass(frozen=True, kw_only=True)
