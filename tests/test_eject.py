@@ -7,6 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
+import torch
+from safetensors.torch import save_file
 
 import own_code
 import sheer
@@ -186,3 +189,22 @@ def test_a_script_predicts_without_its_first_weights(random_resnet_run, photos, 
     assert done.returncode == 0 and "000.jpg" in done.stdout
     missing = run_script(script, "--out", tmp_path / "again", "--predict", tmp_path / "no.jpg")
     assert missing.returncode == 1 and "There is no file" in missing.stderr
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_weights_from_a_local_file(photos, tmp_path, monkeypatch, suffix):
+    monkeypatch.chdir(tmp_path)
+    whole = timm.create_model("resnet18")
+    if suffix == ".pth":
+        torch.save({"state_dict": whole.state_dict()}, tmp_path / "my.pth")
+    else:
+        save_file(whole.state_dict(), tmp_path / "my.safetensors")
+    learn = sheer.learner(
+        sheer.images(photos), "resnet18", weights=str(tmp_path / f"my{suffix}"), size=32, batch_size=8, quiet=True, out="run"
+    )
+    assert torch.equal(learn.model.body.conv1.weight, whole.conv1.weight)
+    assert str(tmp_path) not in learn.plan().to_json() and learn.plan().model.weights.options()["path"] == f"my{suffix}"
+    learn.fit_one_cycle(1)
+    done = run_script(sheer.eject("run", tmp_path / "train.py"), photos, "--out", tmp_path / "again")
+    assert done.returncode == 0, done.stderr
+    assert rows(tmp_path / "run" / "history.csv") == rows(tmp_path / "again" / "history.csv")

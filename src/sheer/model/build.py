@@ -147,7 +147,7 @@ def build_named(
             Origin(
                 field="weights",
                 by="default" if weights == "default" else "you",
-                reason=f"{library_name}'s own" if weights == "default" else f"you gave weights={weights}",
+                reason=f"{library_name}'s own" if weights == "default" else "you gave it",
             ),
             *measured_origins(),
             *channels.origins,

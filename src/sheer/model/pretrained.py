@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,7 +132,8 @@ def choose_weights(library_name: str, name: str, choice: str, whole: nn.Module) 
     if not Path(choice).expanduser().is_file():
         raise WeightsError(f"weights={choice!r} is no file. Give default, none, package, or the path of a .safetensors or .pth file.")
     classifier = [path for path, module in whole.named_modules() if isinstance(module, nn.Linear)][-1:]
-    settings = (("path", choice), ("classifier", tuple(path + "." for path in classifier)))
+    relative = os.path.relpath(Path(choice).expanduser())  # plans and scripts hold no machine's paths
+    settings = (("path", relative), ("classifier", tuple(path + "." for path in classifier)))
     return Part(name="file", settings=settings), "not stated: a local file"
 
 
