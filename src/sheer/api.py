@@ -239,6 +239,9 @@ def _check_types(data: object, model: object, texts: Mapping[str, object], optio
         raise PlanError(f"{wrong[0]}={(dict(texts) | dict(optional))[wrong[0]]!r}: give a text.")
 
 
+TAKEN = ("phase", "epoch", "train_loss", "valid_loss", "metrics", "seconds", "weights_sha256")
+
+
 def _metric_functions(wanted: Sequence[str | Metric], task: str) -> dict[str, Metric]:
     """The metrics by name, in order; PlanError for a name that is none for the task, or a function that has none."""
     found: dict[str, Metric] = {}
@@ -246,6 +249,8 @@ def _metric_functions(wanted: Sequence[str | Metric], task: str) -> dict[str, Me
         name = metric if isinstance(metric, str) else getattr(metric, "__name__", "")
         if isinstance(metric, str) and metric not in METRICS[task]:
             raise PlanError(f"metric {metric!r} is not known for the task {task!r}. {nearest(metric, METRICS[task])}")
+        if not isinstance(metric, str) and name in TAKEN:
+            raise PlanError(f"metric {name!r}: history.csv has a column of that name already. Call yours otherwise.")
         if not name.isidentifier() or name in found or (not isinstance(metric, str) and name in METRICS[task]):
             raise PlanError(f"metric {metric!r}: give each metric once, your own as a function with a name that no other has.")
         found[name] = METRICS[task][metric] if isinstance(metric, str) else metric

@@ -92,7 +92,7 @@ def load(
 
 def _check_data(kept: Run, data: Data) -> None:
     old, missing = kept.plan.data, [name for name in kept.plan.data.classes if name not in data.classes]
-    if data.plan.listing_sha256 and data.plan.listing_sha256 == old.listing_sha256 and data.plan.split != old.split:
+    if data.plan.listing_sha256 and data.plan.listing_sha256 == old.listing_sha256 and data.plan.held_out_sha256 != old.held_out_sha256:
         raise RunError(
             f"{kept.folder} was trained on the same files under the split {old.split}; the data has {data.plan.split}. Items that it "
             "learned would be held out now, and its metrics flatter. Give sheer.images the split of the run."

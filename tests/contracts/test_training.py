@@ -379,3 +379,23 @@ def test_pictures_in_memory_keep_their_size():
     learn = sheer.learner(sheer.arrays(inputs, [0, 1] * 10), Small, batch_size=8, quiet=True)
     with pytest.raises(PlanError, match="keep their 32 px"):
         learn.plan(sheer.recipes.progressive(1, sizes=(16, 32)))
+
+
+class Tied(nn.Module):
+    """Two layers with one weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two, self.out = nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 2)
+        self.two.weight = self.one.weight
+
+    def forward(self, images):
+        return self.out(self.two(self.one(images.mean((2, 3))).relu()))
+
+
+def test_an_average_of_tied_weights_does_not_change_training(photos):
+    losses = []
+    for ema in (None, 0.99):
+        learn = sheer.learner(sheer.images(photos), Tied, size=32, batch_size=8, quiet=True, ema=ema).fit(3, 1e-2)
+        losses.append([row.train_loss for row in learn.history])
+    assert losses[0] == losses[1]

@@ -296,3 +296,52 @@ def test_a_mixed_weighted_loss_in_parts_is_the_whole():
         _, mixed = mix(torch.zeros(6, 3, 8, 8), target, loss, 5)
         parts = torch.cat([mixed.at(slice(0, 4))(scores[:4], target[:4]), mixed.at(slice(4, 6))(scores[4:], target[4:])])
         assert torch.allclose(parts, mixed(scores, target))
+
+
+def test_a_mask_is_a_mask(table):
+    frame = pandas.read_csv(table / "items.csv")
+    assert sheer.images(frame, root=table, label="colour", valid=frame.is_valid.astype(bool)).valid.tolist() == list(range(18, 24))
+    with pytest.raises(DataError, match="whole positions"):
+        sheer.images(frame, root=table, label="colour", valid=[0.9, 20.2])
+
+
+def test_what_would_be_ignored_is_refused(photos, tmp_path):
+    for options, message in (
+        ({"task": "regress"}, "for tables and lists"),
+        ({"fold": 2}, "give folds"),
+        ({"folds": 3, "valid": 0.5}, "leave valid and split away"),
+    ):
+        with pytest.raises(DataError, match=message):
+            sheer.images(photos, **options)
+    parted = make_photos(make_photos(tmp_path / "parted", {"a": 4, "b": 4}, part="train"), {"a": 2, "b": 2}, part="valid")
+    with pytest.raises(DataError, match="which decides the split"):
+        sheer.images(parted, folds=3)
+
+
+def test_names_that_look_like_numbers_stay_names(table, tmp_path):
+    names = sorted(path.name for path in table.glob("*.png"))
+    lines = ["file,label", *(f"{name},{('007', '7', '1_0', 'nan')[number % 4]}" for number, name in enumerate(names))]
+    (tmp_path / "odd.csv").write_text("\n".join(lines))
+    assert sheer.images(tmp_path / "odd.csv", root=table).classes == ("007", "1_0", "7", "nan")
+
+
+def test_other_labels_or_another_split_are_other_data(table, tmp_path):
+    one = sheer.images(table / "items.csv", label="colour", valid=[0, 1, 2, 3])
+    sheer.learner(one, "resnet18", out=tmp_path / "run", **TINY).fit(1)
+    with pytest.raises(sheer.SheerError, match="split of the run"):
+        sheer.load(tmp_path / "run", data=sheer.images(table / "items.csv", label="colour", valid=[4, 5, 6, 7]))
+    frame = pandas.read_csv(table / "items.csv")
+    frame.loc[[10, 11], "colour"] = frame.loc[[11, 10], "colour"].to_numpy()
+    relabelled = sheer.images(frame, root=table, label="colour", valid=[0, 1, 2, 3])
+    assert sheer.load(tmp_path / "run", data=relabelled).plan().phases == ()
+    assert len(sheer.load(tmp_path / "run", data=one).plan().phases) == 1
+    assert main(["report", str(tmp_path / "run"), "--data", str(table)]) == 2
+
+
+def phase(outputs, targets):
+    return 0.0
+
+
+def test_a_metric_may_not_be_called_like_a_column(photos):
+    with pytest.raises(PlanError, match="a column of that name"):
+        sheer.learner(sheer.images(photos), "resnet18", metrics=("accuracy", phase), **TINY)

@@ -50,7 +50,7 @@ def _add_plan_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--optimizer", help="adamw, adam, sgd, rmsprop, or timm:NAME (default: adamw)")
     parser.add_argument("--precision", choices=sorted((*DTYPES, "float32", "probe")), help="of the forward pass (default: float32)")
     parser.add_argument("--device", choices=DEVICES, help="the fastest there where not given")
-    parser.add_argument("--norm", choices=("train", "adapt", "frozen"), help="norm policy of the frozen stages")
+    parser.add_argument("--norm", choices=("train", "adapt", "frozen"), help="norm policy of the body, in every phase")
     parser.add_argument("--resize", choices=sorted(RESIZE_SETTINGS), help="how a picture becomes a square")
     parser.add_argument("--augmentation", choices=sorted(SETS), help="a set of augmentations")
     parser.add_argument("--mix", choices=("none", "mixup", "cutmix"), help="mix the items of a batch with each other")

@@ -28,6 +28,13 @@ def report(run: str, data: str | None, device: str | None) -> str:
     if learn.plan().data.task.name != "classify":
         raise DataError("sheer report --data is for class folders; for other tasks: sheer.load(run, data=...).interpret().report().")
     again = _held_out_as_before(data, learn.plan())
+    was = learn.plan().data
+    known = again is not None and (again.plan.targets_sha256, again.plan.held_out_sha256) == (was.targets_sha256, was.held_out_sha256)
+    if not known and _same_files(data, was.listing_sha256):
+        raise DataError(
+            f"{data} holds the very files of the run, which had other labels or another split than class folders have. Build the data as "
+            "it was then: sheer.load(run, data=sheer.images(...)).interpret().report()."
+        )
     if again is None:
         head = f"All labelled photographs of {data} (not the folder that the run learned from)"
         table = learn.evaluate(data)
@@ -53,6 +60,12 @@ def _held_out_as_before(folder: str, plan: Plan) -> Data | None:
     share, seed = split["share"], split["seed"]
     assert isinstance(share, float) and isinstance(seed, int)
     return images(folder, valid=share, split=plan.data.split.name, seed=seed, profile=plan.profile)
+
+
+def _same_files(folder: str, listing_sha256: str) -> bool:
+    """Whether the files of class folders, wherever they lie, are those of the listing."""
+    root = Path(folder).expanduser()
+    return root.is_dir() and listing_hash(str(root), [path for path, _ in photo_files(str(root))]) == listing_sha256
 
 
 def _recorded(run: str) -> str:

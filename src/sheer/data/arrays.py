@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,11 @@ import torch
 
 from sheer.data.sources import Data, assemble, check_classes, held_out_by, split_part
 from sheer.errors import DataError
+
+
+def tensors_hash(inputs: torch.Tensor) -> str:
+    """SHA-256 over the raw bytes of the items."""
+    return hashlib.sha256(inputs.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data).hexdigest()
 
 
 def arrays(
@@ -55,5 +61,5 @@ def arrays(
         part=part,
         split_origin=origin,
         source=f"arrays {tuple(inputs.shape)}",
-        listing="",
+        listing=tensors_hash(inputs),
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,8 +13,9 @@ import numpy as np
 from sheer.data.check import copies, imbalance
 from sheer.data.folders import listing_hash
 from sheer.data.listing import Listing, is_empty, labels_by, read_listing
-from sheer.data.sources import Data, assemble, check_classes, class_folders, split_part
+from sheer.data.sources import TRAIN_NAMES, VALID_NAMES, Data, assemble, check_classes, class_folders, split_part
 from sheer.data.splits import SPLITS, fold_split, group_fold_split, grouped_split
+from sheer.data.targets import item_weights, items_csv, numbers, one_class, several_labels
 from sheer.errors import DataError, nearest
 from sheer.plan.plan import Origin, Part
 from sheer.plan.profiles import profile_named
@@ -70,6 +69,20 @@ class DataBlock:
         if self.task is not None and self.task not in TASK_NAMES:
             raise DataError(f"task={self.task!r} is no task. {nearest(self.task, TASK_NAMES)}")
         folder = isinstance(source, str | Path) and not str(source).lower().endswith(".csv")
+        if self.fold and self.folds is None:
+            raise DataError(f"fold={self.fold} is a number among folds: give folds as well.")
+        if self.folds is not None and (self.valid is not None or self.split is not None):
+            raise DataError("folds decide what is held out: leave valid and split away.")
+        if self.group is not None and self.split is not None:
+            raise DataError(f"split={self.split!r} beside group: groups are held out at random; leave split away.")
+        plain = folder and self.label is None
+        ignored = [name for name in ("task", "separator", "path", "root") if plain and getattr(self, name) is not None]
+        if ignored:
+            raise DataError(f"{ignored[0]}={getattr(self, ignored[0])!r} is for tables and lists; class folders say it themselves.")
+        if plain and (self.group is not None or self.folds is not None or _positions(self.valid) is not None):
+            parts = [name for name in (*TRAIN_NAMES, *VALID_NAMES) if (Path(source) / name).is_dir()]
+            if parts:
+                raise DataError(f"{source} has its own folder {parts[0]}, which decides the split; leave group, folds and positions away.")
         if self.weight is not None and folder:
             raise DataError(f"weight={self.weight!r} is a column of a table; a folder has none. Give a CSV file or a data frame.")
         if folder and self.label is None and self.group is None and self.folds is None and not _positions(self.valid):
@@ -178,6 +191,8 @@ class DataBlock:
         groups: np.ndarray | None = None
         if group is not None:
             values = listing.column(group, "group") if isinstance(group, str) else labels_by(group, listing.files)
+            if any(is_empty(value) for value in values):
+                raise DataError(f"group: {sum(map(is_empty, values))} items have none, and would be taken for one group. Fill them in.")
             groups = np.unique([str(value) for value in values], return_inverse=True)[1]
             if groups.max() == 0:
                 raise DataError("All items are in one group, so none can be held out without the others.")
@@ -209,9 +224,15 @@ TASK_NAMES = ("classify", "tag", "regress")
 
 
 def _positions(valid: object) -> list[int] | None:
+    """Positions as they were given, or those where a mask is True; None for a share, a name or nothing."""
     if valid is None or isinstance(valid, str | int | float):
         return None
-    return [int(position) for position in np.asarray(valid).tolist()]
+    array = np.asarray(valid)
+    if array.dtype == bool:
+        return np.flatnonzero(array).tolist()
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise DataError("valid: give a share, a name, whole positions of items, or a mask of True and False with one entry an item.")
+    return [int(position) for position in array.tolist()]
 
 
 def _check_sides(source: str, targets: np.ndarray, held_out: np.ndarray, classes: tuple[str, ...]) -> None:
@@ -220,68 +241,6 @@ def _check_sides(source: str, targets: np.ndarray, held_out: np.ndarray, classes
     if unseen:
         names = ", ".join(classes[number] for number in unseen[:5])
         raise DataError(f"{source}: {names} occurs among the held-out items only, so it cannot be learned. Split otherwise.")
-
-
-def one_class(raw: list[Any], names: tuple[str, ...], separator: str | None) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Class numbers int64 (items,) and the classes, sorted as numbers where they are, else by code point."""
-    if len(names) > 1:
-        raise DataError(f"task='classify' takes one column; label has {len(names)}.")
-    found = sorted(set(raw)) if all(isinstance(value, int) for value in raw) else sorted({str(value) for value in raw})
-    classes = tuple(str(value) for value in found)
-    place = {name: number for number, name in enumerate(classes)}
-    return np.array([place[str(value)] for value in raw], dtype=np.int64), classes
-
-
-def several_labels(raw: list[Any], names: tuple[str, ...], separator: str | None) -> tuple[np.ndarray, tuple[str, ...]]:
-    """0 and 1, float32 (items, labels), and the labels: the columns' names, or what the cells name, by code point."""
-    if len(names) > 1:
-        if any(value not in (0, 1) for row in raw for value in row):
-            raise DataError("Several columns of labels hold 0 and 1; give separator= for one column that names them.")
-        return np.array(raw, dtype=np.float32), names
-    sets = [set(map(str, v)) if isinstance(v, list | tuple | set | frozenset) else set(str(v).split(separator)) for v in raw]
-    sets = [{part.strip() for part in found if part.strip()} for found in sets]
-    labels = tuple(sorted(set().union(*sets)))
-    if len(labels) < 1:
-        raise DataError("No item has any label, so there is nothing to learn.")
-    return np.array([[name in found for name in labels] for found in sets], dtype=np.float32), labels
-
-
-def numbers(raw: list[Any], names: tuple[str, ...], separator: str | None) -> tuple[np.ndarray, tuple[str, ...]]:
-    """float32 (items, numbers), and the columns' names."""
-    try:
-        values = np.array(raw, dtype=np.float64).reshape(len(raw), -1)
-    except (ValueError, TypeError) as error:
-        raise DataError(f"task='regress' needs numbers: {error}.") from error
-    if not np.isfinite(values).all():
-        raise DataError("A target is infinite or no number: numbers that can be learned are finite.")
-    wide = names if len(names) == values.shape[1] else tuple(f"{names[0]}{number}" for number in range(values.shape[1]))
-    return values.astype(np.float32), wide
-
-
-def item_weights(values: list[Any], name: str, train: np.ndarray) -> np.ndarray:
-    """What each item counts, float32 (items,), scaled to a mean of 1 over the items to train on; DataError for what is no weight."""
-    try:
-        weights = np.array(values, dtype=np.float64)
-    except (ValueError, TypeError) as error:
-        raise DataError(f"weight={name!r} has a cell that is no number: {error}.") from error
-    if not np.isfinite(weights).all() or weights.min() < 0 or weights[train].sum() == 0:
-        raise DataError(f"weight={name!r}: weights are finite numbers of at least 0, and not all 0.")
-    return (weights / weights[train].mean()).astype(np.float32)
-
-
-def items_csv(
-    files: Sequence[str], held_out: np.ndarray, targets: np.ndarray, task: str, classes: tuple[str, ...], weights: np.ndarray | None
-) -> str:
-    """The items as CSV text: file, part, weight, and the class, or a column for each label or number."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    counts = np.ones(len(files)) if weights is None else weights
-    writer.writerow(["file", "part", "weight", *(["class"] if task == "classify" else [f"target {name}" for name in classes])])
-    for name, held, count, target in zip(files, held_out.tolist(), counts.tolist(), targets.tolist(), strict=True):
-        writer.writerow(
-            [name, "valid" if held else "train", repr(count), *([classes[target]] if task == "classify" else map(repr, target))]
-        )
-    return text.getvalue()
 
 
 def images(

@@ -18,6 +18,9 @@ from sheer.data.folders import SUFFIXES
 from sheer.data.pixels import to_rgb
 from sheer.errors import DataError, nearest
 
+WHOLE = re.compile(r"-?(0|[1-9][0-9]*)")
+NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
@@ -49,6 +52,7 @@ def read_listing(source: Any, *, path: str | None, root: str | Path | None) -> L
         where = Path(source).expanduser()
         if where.is_dir():
             found = sorted(p.relative_to(where).as_posix() for p in where.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+            found = [name for name in found if not any(part.startswith(".") for part in name.split("/"))]
             return _checked(Listing(source=f"files of {where.resolve().name}", root=str(where), files=tuple(found), columns={}))
         if where.suffix.lower() != ".csv" or not where.is_file():
             raise DataError(f"{str(source)!r} is neither a folder nor a CSV file. Give one, a data frame, a list of paths, or a data set.")
@@ -90,14 +94,10 @@ def _typed(values: list[Any]) -> list[Any]:
     if not all(isinstance(value, str) for value in values):
         return values
     filled = [value for value in values if value.strip()]
-    for kind in (int, float):
-        try:
-            known = [kind(value) for value in filled]
-        except ValueError:
-            continue
-        numbers = iter(known)
-        return [next(numbers) if value.strip() else None for value in values]
-    return values
+    if not filled or not all(NUMBER.fullmatch(value.strip()) for value in filled):
+        return values
+    kind = int if all(WHOLE.fullmatch(value.strip()) for value in filled) else float
+    return [kind(value) if value.strip() else None for value in values]
 
 
 def _checked(listing: Listing) -> Listing:
@@ -139,6 +139,7 @@ def _data_set(source: Any) -> Listing:
     """Anything with items (picture, target); targets are its `targets` where it has them, else each item is made once."""
     targets = source.targets if hasattr(source, "targets") else [source[number][1] for number in range(len(source))]
     values = targets.tolist() if isinstance(targets, torch.Tensor | np.ndarray) else list(targets)
+    values = [value.tolist() if isinstance(value, torch.Tensor | np.ndarray | np.generic) else value for value in values]
     names = getattr(source, "classes", None)
     if names is not None and all(isinstance(value, int) for value in values):
         values = [str(names[value]) for value in values]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -283,6 +284,8 @@ def assemble(
         split=part,
         weight=weight,
         listing_sha256=listing,
+        targets_sha256=hashlib.sha256(targets.tobytes() + (b"" if weights is None else weights.tobytes())).hexdigest(),
+        held_out_sha256=hashlib.sha256(held_out.tobytes()).hexdigest(),
         notes=tuple(notes),
         origins=(
             Origin(field="source", by="you", reason="you gave it"),
@@ -296,7 +299,9 @@ def assemble(
                 by="you" if weight else "default",
                 reason="you gave it, scaled to a mean of 1" if weight else "items count alike",
             ),
-            Origin(field="listing_sha256", by="data", reason="over relative names and sizes of the files"),
+            Origin(field="listing_sha256", by="data", reason="over relative names and sizes of the files, or over the arrays"),
+            Origin(field="targets_sha256", by="data", reason="over the items' targets and weights"),
+            Origin(field="held_out_sha256", by="data", reason="over which items are held out"),
         ),
     )
     return Data(

@@ -65,14 +65,20 @@ class Average:
     @torch.no_grad()
     def start(self, model: nn.Module) -> None:
         """Begin with the model's weights as they are."""
-        self.updates, self.values = 0, [tensor.detach().clone() for tensor in model.state_dict().values()]
+        self.updates, self.values = 0, [tensor.clone() for tensor in self.tensors(model)]
+
+    @staticmethod
+    def tensors(model: nn.Module) -> list[torch.Tensor]:
+        """Parameters and buffers, shared ones once."""
+        found = {(tensor.data_ptr(), tensor.shape): tensor for tensor in model.state_dict().values()}
+        return list(found.values())
 
     @torch.no_grad()
     def follow(self, model: nn.Module) -> None:
         """Move towards the model's weights, once an update."""
         self.updates += 1
         kept = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        for mine, new in zip(self.values, model.state_dict().values(), strict=True):
+        for mine, new in zip(self.values, self.tensors(model), strict=True):
             if mine.is_floating_point():
                 mine.lerp_(new, 1 - kept)
             else:
@@ -81,7 +87,7 @@ class Average:
     @torch.no_grad()
     def swap(self, model: nn.Module) -> None:
         """Put the average into the model and keep the model's own weights, or the other way round."""
-        for mine, own in zip(self.values, model.state_dict().values(), strict=True):
+        for mine, own in zip(self.values, self.tensors(model), strict=True):
             held = own.clone()
             own.copy_(mine)
             mine.copy_(held)

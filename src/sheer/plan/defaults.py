@@ -41,7 +41,7 @@ class Situation:
 
 
 def norm_policies(given: str | tuple[str, ...] | None, profile: Profile, stages: int, trains_from: int) -> tuple[tuple[str, ...], Origin]:
-    """One norm policy a stage: given or the profile's for frozen stages, the profile's for the rest, `train` for the last."""
+    """One norm policy a stage: given or the profile's for the body, frozen or not, `train` for the last stage of several."""
     if isinstance(given, str) and given not in NORM_POLICIES:
         raise PlanError(f"norm={given!r} is no norm policy. {nearest(given, NORM_POLICIES)}")
     if given is not None and not isinstance(given, str | tuple):
@@ -52,8 +52,9 @@ def norm_policies(given: str | tuple[str, ...] | None, profile: Profile, stages:
             raise PlanError(f"norm={given!r} has {len(given)} policies, but the model has {stages} stages.")
         policies = given
     else:
-        trained = str(profile.value("norm_trained"))
-        policies = tuple("train" if index == stages - 1 else str(frozen) if index < trains_from else trained for index in range(stages))
+        trained = given or str(profile.value("norm_trained"))
+        last = given if given is not None and stages == 1 else "train"
+        policies = tuple(last if index == stages - 1 else str(frozen) if index < trains_from else trained for index in range(stages))
     for policy in policies:
         if policy not in NORM_POLICIES:
             raise PlanError(f"norm={policy!r} is no norm policy. {nearest(str(policy), NORM_POLICIES)}")

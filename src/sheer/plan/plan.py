@@ -114,6 +114,8 @@ class DataPlan:
     split: Part
     weight: str
     listing_sha256: str
+    targets_sha256: str
+    held_out_sha256: str
     notes: tuple[str, ...]
     origins: tuple[Origin, ...]
 

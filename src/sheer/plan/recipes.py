@@ -23,7 +23,7 @@ from sheer.plan.rates import Decayed, Rate, check_rates
 class Given:
     """What the caller decided beyond the recipe; None: nobody did.
 
-    `norm` is a policy for the frozen stages (`train`, `adapt`, `frozen`), or one policy a stage;
+    `norm` is a policy for the body in every phase (`train`, `adapt`, `frozen`), or one policy a stage;
     `augmentation` is the name of a set, or a tuple of names from AUGMENTATIONS, (name, {settings}), Parts and functions;
     `resize` a name from RESIZES, or a Part with settings; `optimizer` and `loss` a name, or a name with settings.
     """

@@ -154,6 +154,8 @@ def _data(plan: Plan) -> str:
         ("split", str(data.split), "split"),
         ("item weights", data.weight or "1 each", "weight"),
         ("listing", f"sha256 {data.listing_sha256[:8]}", "listing_sha256"),
+        ("targets", f"sha256 {data.targets_sha256[:8]}", "targets_sha256"),
+        ("held out", f"sha256 {data.held_out_sha256[:8]}", "held_out_sha256"),
     ]
     table = columns(({"regress": "number", "tag": "label"}.get(data.task.name, "class"), "train", "valid"), shown, right=(1, 2))
     notes = "".join("\n" + textwrap.fill(f"  note: {note}", WIDTH, subsequent_indent="    ") for note in data.notes)

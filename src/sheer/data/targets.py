@@ -1,0 +1,74 @@
+"""Targets as a source has them, to arrays: classes, labels, numbers, weights; and the list of items as CSV text."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sheer.errors import DataError
+
+
+def one_class(raw: list[Any], names: tuple[str, ...], separator: str | None) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Class numbers int64 (items,) and the classes, sorted as numbers where they are, else by code point."""
+    if len(names) > 1:
+        raise DataError(f"task='classify' takes one column; label has {len(names)}.")
+    found = sorted(set(raw)) if all(isinstance(value, int) for value in raw) else sorted({str(value) for value in raw})
+    classes = tuple(str(value) for value in found)
+    place = {name: number for number, name in enumerate(classes)}
+    return np.array([place[str(value)] for value in raw], dtype=np.int64), classes
+
+
+def several_labels(raw: list[Any], names: tuple[str, ...], separator: str | None) -> tuple[np.ndarray, tuple[str, ...]]:
+    """0 and 1, float32 (items, labels), and the labels: the columns' names, or what the cells name, by code point."""
+    if len(names) > 1:
+        if any(value not in (0, 1) for row in raw for value in row):
+            raise DataError("Several columns of labels hold 0 and 1; give separator= for one column that names them.")
+        return np.array(raw, dtype=np.float32), names
+    sets = [set(map(str, v)) if isinstance(v, list | tuple | set | frozenset) else set(str(v).split(separator)) for v in raw]
+    sets = [{part.strip() for part in found if part.strip()} for found in sets]
+    labels = tuple(sorted(set().union(*sets)))
+    if len(labels) < 1:
+        raise DataError("No item has any label, so there is nothing to learn.")
+    return np.array([[name in found for name in labels] for found in sets], dtype=np.float32), labels
+
+
+def numbers(raw: list[Any], names: tuple[str, ...], separator: str | None) -> tuple[np.ndarray, tuple[str, ...]]:
+    """float32 (items, numbers), and the columns' names."""
+    try:
+        values = np.array(raw, dtype=np.float64).reshape(len(raw), -1)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"task='regress' needs numbers: {error}.") from error
+    if not np.isfinite(values).all():
+        raise DataError("A target is infinite or no number: numbers that can be learned are finite.")
+    wide = names if len(names) == values.shape[1] else tuple(f"{names[0]}{number}" for number in range(values.shape[1]))
+    return values.astype(np.float32), wide
+
+
+def item_weights(values: list[Any], name: str, train: np.ndarray) -> np.ndarray:
+    """What each item counts, float32 (items,), scaled to a mean of 1 over the items to train on; DataError for what is no weight."""
+    try:
+        weights = np.array(values, dtype=np.float64)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"weight={name!r} has a cell that is no number: {error}.") from error
+    if not np.isfinite(weights).all() or weights.min() < 0 or weights[train].sum() == 0:
+        raise DataError(f"weight={name!r}: weights are finite numbers of at least 0, and not all 0.")
+    return (weights / weights[train].mean()).astype(np.float32)
+
+
+def items_csv(
+    files: Sequence[str], held_out: np.ndarray, targets: np.ndarray, task: str, classes: tuple[str, ...], weights: np.ndarray | None
+) -> str:
+    """The items as CSV text: file, part, weight, and the class, or a column for each label or number."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    counts = np.ones(len(files)) if weights is None else weights
+    writer.writerow(["file", "part", "weight", *(["class"] if task == "classify" else [f"target {name}" for name in classes])])
+    for name, held, count, target in zip(files, held_out.tolist(), counts.tolist(), targets.tolist(), strict=True):
+        writer.writerow(
+            [name, "valid" if held else "train", repr(count), *([classes[target]] if task == "classify" else map(repr, target))]
+        )
+    return text.getvalue()
