@@ -328,3 +328,9 @@ def test_a_module_with_frozen_tensors_is_refused(small_learner):
     model.conv.requires_grad_(False)
     with pytest.raises(ModelError, match="requires_grad=False"):
         small_learner(model=model)
+
+
+def test_a_run_loaded_on_its_own_device_keeps_its_numerics(photos, tmp_path):
+    options = {"weights": "none", "size": 32, "batch_size": 8, "quiet": True, "memory_format": "contiguous"}
+    sheer.learner(sheer.images(photos), "resnet18", out=tmp_path / "run", **options).fit(1)
+    assert sheer.load(tmp_path / "run", device="cpu").plan() == sheer.load(tmp_path / "run").plan()

@@ -68,7 +68,7 @@ def load(
     built = replace(built, inputs=inputs)
     load_weights(kept, built.model)
     plan = kept.plan
-    if device is not None or not _there(plan.numerics.device):
+    if device not in (None, plan.numerics.device) or not _there(plan.numerics.device):
         profile = profile_named(plan.profile)
         plan = replace(plan, numerics=choose_numerics(device, profile, pictures=plan.numerics.memory_format == "channels_last"))
     known = METRICS[plan.data.task.name] | {name: cast(Metric, item) for name, item in (objects or {}).items()}

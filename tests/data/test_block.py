@@ -132,7 +132,8 @@ def test_splits(table):
         ({"label": "colour", "valid": "patient"}, "neither train nor valid"),
         ({"label": "colour", "valid": [30]}, "from 0 to 23"),
         ({"label": "colour", "folds": 1}, "at least 2 folds"),
-        ({"label": "colour", "folds": 3, "valid": "is_valid"}, "Give one of"),
+        ({"label": "colour", "folds": 3, "valid": "is_valid"}, "leave valid and split away"),
+        ({"label": "colour", "group": "patient", "valid": "is_valid"}, "Give one of"),
         ({"label": "red", "split": "stratified"}, "one class an item"),
         ({"label": "colour", "task": "regress"}, "needs numbers"),
         ({"label": "colour", "task": "regression"}, "Did you mean 'regress'"),
@@ -265,6 +266,8 @@ def test_a_csv_file_on_the_command_line(table, tmp_path, capsys):
     assert "average_precision" in printed and "sgd(" in printed and "bluish" in printed
     assert main(["predict", str(tmp_path / "run"), str(table / "p00_r.png"), "--json"]) == 0
     assert '"labels"' in capsys.readouterr().out
+    folder = make_photos(tmp_path / "folders", {"bluish": 2, "third": 2})
+    assert main(["evaluate", str(tmp_path / "run"), str(folder)]) == 2 and "the task of this run is 'tag'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("options", [{}, {"mix": "mixup"}, {"mix": "cutmix", "accumulate": 16}], ids=["plain", "mixup", "accumulated"])

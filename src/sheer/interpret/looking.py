@@ -153,6 +153,11 @@ class View:
         Raises:
             DataError: a class folder is not one of the model's classes, or there are no photographs.
         """
+        if self.plan.data.task.name != "classify":
+            raise DataError(
+                f"Class folders name one class an item; the task of this run is {self.plan.data.task.name!r}. Load the run with its data: "
+                "sheer.load(run, data=sheer.images(...)).validate()."
+            )
         root, classes = Path(folder).expanduser(), self.plan.data.classes
         if not root.is_dir():
             raise DataError(f"There is no folder {str(folder)!r}.")
