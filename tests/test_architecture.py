@@ -11,7 +11,10 @@ import sheer
 from sheer.export.eject import LEAVES
 
 SOURCE = Path(sheer.__file__).parent
-LAYERS = ("errors", "streams", "plan", "data", "task", "model", "record", "loop", "interpret", "export", "learner", "api", "loading", "cli")
+LAYERS = (
+    *("errors", "streams", "plan", "data", "task", "model", "record", "loop"),
+    *("interpret", "export", "learner", "api", "loading", "study", "cli"),
+)
 FILES = sorted(SOURCE.rglob("*.py"))
 
 

@@ -1,0 +1,1 @@
+"""Why, and what if: explanations, differences, lock-step comparison, ablations, and a doctor for foreign loops."""
