@@ -9,6 +9,7 @@ import pytest
 import torch
 from matplotlib import _pylab_helpers, rcParams
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 from torch import nn
 
@@ -195,7 +196,9 @@ def test_html_escapes_what_comes_from_outside(spiky):
 
 def test_class_names_that_look_like_mathematics_are_plain_text(spiky):
     learn = sheer.learner(spiky, Small, size=16, batch_size=4, quiet=True).fit(1)
-    for figure in (learn.show_batch(), learn.show_results(), learn.plot_confusion()):
+    for figure in (learn.show_batch(16), learn.show_results(), learn.plot_confusion()):
+        named = [text for text in figure.findobj(Text) if "a_$b^$" in text.get_text()]
+        assert named and not any(text.get_parse_math() for text in named)
         drawn(figure)
 
 

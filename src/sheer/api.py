@@ -16,13 +16,14 @@ from sheer.errors import DataError, ModelError, PlanError, first_line, nearest
 from sheer.learner import Learner
 from sheer.loop.engine import choose_numerics
 from sheer.loop.probe import measured
-from sheer.model.build import Built, build_named
+from sheer.model.build import DEFAULT_MODEL, Built, build_named
 from sheer.model.heads import HEADS
 from sheer.model.inputs import choose_channels, extended
 from sheer.model.layers import by_layers
 from sheer.model.own import WantedHead, build_own
 from sheer.model.surgery import probe_images
 from sheer.plan.augmentations import Augmentations, Mix
+from sheer.plan.checks import whole
 from sheer.plan.looks import image_size
 from sheer.plan.parts import Choice
 from sheer.plan.plan import Origin, Part, Plan
@@ -35,7 +36,7 @@ from sheer.task.metrics import METRICS, Metric
 
 def learner(
     data: Data,
-    model: str | Source = "tf_efficientnet_lite0",
+    model: str | Source = DEFAULT_MODEL,
     *,
     weights: str = "default",
     profile: str = "default",
@@ -115,13 +116,12 @@ def learner(
     """
     _check_types(data, model, {"weights": weights, "profile": profile}, {"device": device})
     constants = profile_named(profile)
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise PlanError(f"seed={seed!r}: give a whole number of at least 0.")
+    seed = whole(seed, "seed", 0)
     wanted_head = _wanted_head(head)
     folder = Path(out).expanduser() if out is not None else None
     if folder is not None:
         check_free(folder)
-    pictures = data.arrays is None or data.arrays.dtype == torch.uint8
+    pictures = data.plan.pictures != "none"
     numerics = choose_numerics(device, constants, pictures=pictures, precision=precision, memory_format=memory_format, compile=compile)
     planes = choose_channels(data.arrays, channels, channel_init, constants, named=isinstance(model, str))
     if isinstance(model, str):
@@ -141,7 +141,7 @@ def learner(
     else:
         arrays = data.arrays
         side = int(arrays.shape[-1]) if arrays is not None else size or 160
-        sample = probe_images(side, planes.count) if arrays is None or arrays.dtype == torch.uint8 else arrays[:2]
+        sample = probe_images(side, planes.count) if arrays is None or pictures else arrays[:2]
         built = build_own(model, seed=seed, classes=len(data.classes), channels=planes, head=wanted_head, sample=sample)
     if pictures:
         built = replace(built, inputs=extended(built.inputs, planes.count, training_pixels(data)))

@@ -24,7 +24,7 @@ from sheer.interpret.predictions import Predictions
 from sheer.interpret.showing import Showing
 from sheer.loop.callbacks import Callback, HistoryFile, Progress
 from sheer.loop.preview import Preview, preview
-from sheer.loop.train import READERS, check_optimizer, joined_reasons, loss_of, prepared_feeds, train
+from sheer.loop.train import NOTHING, READERS, check_optimizer, joined_reasons, loss_of, prepared_feeds, train
 from sheer.model.build import check_inputs
 from sheer.model.hashing import hashes_by_name
 from sheer.model.surgery import probe_images
@@ -40,8 +40,6 @@ from sheer.record.history import History
 from sheer.record.own import HeadMaker, Source, own_module
 from sheer.record.run import Record, Row, begin, check_free, contents_sha256, finish, make_record
 from sheer.task.metrics import LOWER_IS_BETTER, Metric
-
-NOTHING, COMPLETED = "nothing was trained", "plan completed"
 
 
 class Learner(Showing):

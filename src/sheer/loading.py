@@ -7,14 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
-import torch
-
 from sheer.api import assembled, training_pixels
 from sheer.data.cache import Cache
 from sheer.data.sources import Data
 from sheer.errors import RunError
 from sheer.learner import Learner
-from sheer.loop.engine import choose_numerics
+from sheer.loop.engine import available, choose_numerics
 from sheer.model.build import Built, tensor_facts
 from sheer.model.growing import grow_head
 from sheer.model.hashing import weights_sha256
@@ -68,7 +66,7 @@ def load(
     built = replace(built, inputs=inputs)
     load_weights(kept, built.model)
     plan = kept.plan
-    if device not in (None, plan.numerics.device) or not _there(plan.numerics.device):
+    if device not in (None, plan.numerics.device) or not available(plan.numerics.device):
         profile = profile_named(plan.profile)
         plan = replace(plan, numerics=choose_numerics(device, profile, pictures=plan.numerics.memory_format == "channels_last"))
     known = METRICS[plan.data.task.name] | {name: cast(Metric, item) for name, item in (objects or {}).items()}
@@ -123,14 +121,6 @@ def _taken_further(kept: Run, built: Built, plan: Plan, data: Data) -> tuple[Bui
     model = replace(plan.model, weights=part, weights_sha256=start, origins=origins)
     label = f"run {kept.record.plan_hash}"
     return replace(built, plan=model, tensors=tensors, weights_label=label), replace(plan, model=model, data=data.plan, phases=()), ()
-
-
-def _there(device: str) -> bool:
-    return (
-        device == "cpu"
-        or (device.startswith("cuda") and torch.cuda.is_available())
-        or (device == "mps" and torch.backends.mps.is_available())
-    )
 
 
 def _given_before(kept: Run) -> Given:

@@ -24,6 +24,7 @@ from sheer.loading import load
 from sheer.loop.engine import DEVICES, DTYPES
 from sheer.loop.estimate import estimate, peak_memory
 from sheer.loop.lr_find import check_sweep
+from sheer.model.build import DEFAULT_MODEL
 from sheer.plan.augmentations import SETS
 from sheer.plan.looks import RESIZE_SETTINGS
 from sheer.plan.plan import Plan
@@ -35,7 +36,7 @@ from sheer.record.run import check_free
 
 def _add_plan_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", help="class folders of photographs, with or without train and valid above them, or a CSV file")
-    parser.add_argument("--model", default="tf_efficientnet_lite0", help="a timm or torchvision name (default: %(default)s)")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="a timm or torchvision name (default: %(default)s)")
     parser.add_argument("--weights", default="default", help="default, none, package, or a file (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=3, help="epochs of the recipe's main phase (default: %(default)s)")
     parser.add_argument("--size", type=int, help="side of the pictures in pixels")

@@ -25,6 +25,24 @@ def relit(values: torch.Tensor, light: np.ndarray, contrast: np.ndarray) -> torc
     return torch.where(per_item((light != 0.5) | (contrast != 1), values) > 0, changed, values)
 
 
+def drawn_light(draws: np.ndarray, strength: float, p: float) -> np.ndarray:
+    """0.5 (neutral), or uniform within `strength` of it, by two draws: whether, and how bright.
+
+    >>> drawn_light(np.array([[0.1, 1.0], [0.9, 1.0]]), 0.2, 0.75).tolist()
+    [0.6, 0.5]
+    """
+    return np.where(draws[:, 0] < p, 0.5 * (1 + strength * (2 * draws[:, 1] - 1)), 0.5)
+
+
+def drawn_contrast(draws: np.ndarray, strength: float, p: float) -> np.ndarray:
+    """1 (neutral), or a factor with a logarithm uniform within log(1 - `strength`), by two draws: whether, and which.
+
+    >>> drawn_contrast(np.array([[0.1, 0.5], [0.9, 1.0]]), 0.2, 0.75).tolist()
+    [1.0, 1.0]
+    """
+    return np.where(draws[:, 0] < p, np.exp(np.log(1 - strength) * (1 - 2 * draws[:, 1])), 1.0)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Brightness:
     """Add logit(b) to the logit of every value, b uniform within `strength` of 0.5, with probability `p`. Draws: whether, b."""
@@ -35,8 +53,7 @@ class Brightness:
 
     def recolour(self, values: torch.Tensor, draws: np.ndarray) -> torch.Tensor:
         """values (N, C, H, W) in [0, 1], draws (N, 2)."""
-        light = np.where(draws[:, 0] < self.p, 0.5 * (1 + self.strength * (2 * draws[:, 1] - 1)), 0.5)
-        return relit(values, light, np.ones(len(draws)))
+        return relit(values, drawn_light(draws, self.strength, self.p), np.ones(len(draws)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +66,7 @@ class Contrast:
 
     def recolour(self, values: torch.Tensor, draws: np.ndarray) -> torch.Tensor:
         """values (N, C, H, W) in [0, 1], draws (N, 2)."""
-        contrast = np.where(draws[:, 0] < self.p, np.exp(np.log(1 - self.strength) * (1 - 2 * draws[:, 1])), 1.0)
-        return relit(values, np.full(len(draws), 0.5), contrast)
+        return relit(values, np.full(len(draws), 0.5), drawn_contrast(draws, self.strength, self.p))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +82,7 @@ class Lighting:
 
     def recolour(self, values: torch.Tensor, draws: np.ndarray) -> torch.Tensor:
         """values (N, C, H, W) in [0, 1], draws (N, 4)."""
-        light = np.where(draws[:, 0] < self.p, 0.5 * (1 + self.strength * (2 * draws[:, 1] - 1)), 0.5)
-        contrast = np.where(draws[:, 2] < self.p, np.exp(np.log(1 - self.strength) * (1 - 2 * draws[:, 3])), 1.0)
-        return relit(values, light, contrast)
+        return relit(values, drawn_light(draws, self.strength, self.p), drawn_contrast(draws[:, 2:], self.strength, self.p))
 
 
 def grey(values: torch.Tensor) -> torch.Tensor:

@@ -144,5 +144,3 @@ class Feed:
 def data_path(data: Data, item: int) -> str:
     """The item's path below the data's root, or its number for arrays."""
     return data.paths[item] if data.paths else f"item {item}"
-
-

@@ -12,9 +12,7 @@ from sheer.data.pixels import Crop
 from sheer.data.splits import stratified_split
 from sheer.loop.optimizers import AdamW
 from sheer.loop.step import train_step
-from sheer.model.backbones import (
-    NoWeights,
-)
+from sheer.model.backbones import NoWeights
 from sheer.model.heads import ConcatPool
 from sheer.plan.schedules import OneCycle
 from sheer.task.losses import CrossEntropy

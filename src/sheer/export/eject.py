@@ -17,6 +17,7 @@ from sheer.export.constants import needed_marks, render_constants
 from sheer.export.source import Definition, definitions, import_block, names_read, own_definitions, reached
 from sheer.interpret import attribution
 from sheer.loop import optimizers, precision, step, updates
+from sheer.loop.train import COMPLETED
 from sheer.model import backbones, channels, hashing, heads, stages
 from sheer.model.rebuild import OWN
 from sheer.plan import schedules
@@ -54,6 +55,7 @@ LEAVES: tuple[ModuleType, ...] = (
     attribution,
 )
 
+
 def eject(run: str | Path, script: str | Path, *, objects: Mapping[str, Callable[..., object]] | None = None) -> Path:
     """Write a finished run as one plain PyTorch script that gives the same weights bit for bit.
 
@@ -74,7 +76,7 @@ def eject(run: str | Path, script: str | Path, *, objects: Mapping[str, Callable
     kept, target = read_run(run), Path(script).expanduser()
     if target.exists():
         raise EjectError(f"{target} exists. Nothing was overwritten: give another name, or remove it.")
-    if not kept.record.stop_reason.startswith("plan completed"):
+    if not kept.record.stop_reason.startswith(COMPLETED):
         raise EjectError(f"{run} did not complete its plan ({kept.record.stop_reason}), so a script would do more than it did.")
     beside = {
         name: target.with_name(f"{target.stem}_{name}") for name in ("items.csv", "start.safetensors") if (kept.folder / name).is_file()
@@ -117,7 +119,7 @@ def script_text(kept: Run, objects: Mapping[str, Callable[..., object]], beside:
     used_constants = Definition(name="", text="", uses=wanted, imports=parts[0].imports)
     in_template = {part.name for part in parts}
     theirs = {part.name for part in yours}
-    clash = sorted(theirs & (in_template | {name for item in definitions(constants) for name in [item.name]}))
+    clash = sorted(theirs & (in_template | {item.name for item in definitions(constants)}))
     if clash:
         raise EjectError(f"Your own {', '.join(clash)} would be replaced by what the script has under that name: rename yours.")
     body = [(d.text if d.name in theirs else _short_docstrings(d.text)).rstrip() for d in used if d.name not in in_template]

@@ -112,8 +112,7 @@ class Predictions:
         usual = "always the mean" if self.task == "regress" else usual
         width = max(map(len, names))
         lines = [
-            f"{name:<{width}}  {found[name]:.4f}  95 % interval {found[name + '_low']:.4f} to {found[name + '_high']:.4f}"
-            for name in names
+            f"{name:<{width}}  {found[name]:.4f}  95 % interval {found[name + '_low']:.4f} to {found[name + '_high']:.4f}" for name in names
         ]
         lines[0] += f"  ({int(found['items'])} items)"
         lines[-1] += f"  ({names[0]} of {usual})"

@@ -17,8 +17,10 @@ DEVICES = ("cpu", "cuda", "mps")
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def _available(name: str) -> bool:
-    return {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}[name]
+def available(device: str) -> bool:
+    """Whether this machine has the device, such as `cpu` or `cuda:0`."""
+    kind = device.partition(":")[0]
+    return kind == "cpu" or (kind == "cuda" and torch.cuda.is_available()) or (kind == "mps" and torch.backends.mps.is_available())
 
 
 def choose_numerics(
@@ -48,10 +50,10 @@ def choose_numerics(
         raise PlanError("memory_format='channels_last' is for pictures only; these items are no pictures.")
     if device is not None and device.partition(":")[0] not in DEVICES:
         raise PlanError(f"device={device!r} is not known. {nearest(device, DEVICES)}")
-    if device is not None and not _available(device.partition(":")[0]):
-        there = ", ".join(name for name in DEVICES if _available(name))
+    if device is not None and not available(device):
+        there = ", ".join(name for name in DEVICES if available(name))
         raise PlanError(f"device={device!r} is not there; this machine has: {there}.")
-    chosen = device or next(name for name in ("cuda", "mps", "cpu") if _available(name))
+    chosen = device or next(name for name in ("cuda", "mps", "cpu") if available(name))
     by, why = ("you", "you gave it") if device else ("machine", "the fastest kind that this machine has")
     kind = chosen.partition(":")[0]
     if precision == "fp16" and kind != "cuda":

@@ -17,7 +17,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from sheer.data.augmentations import MIXES
+from sheer.data.augmentations import mix_of
 from sheer.data.feed import Feed
 from sheer.data.pictures import Album
 from sheer.data.sources import Data
@@ -39,6 +39,7 @@ from sheer.task.metrics import Metric
 from sheer.task.tasks import TASKS, Task
 
 READERS = 2
+NOTHING, COMPLETED = "nothing was trained", "plan completed"
 
 
 def train(
@@ -76,7 +77,7 @@ def train(
             set_trainable(model, stages, phase.trains_from, phase.norm)
             schedule, loss, step = schedule_of(phase), loss_of(phase), step_of(phase, plan.numerics)
             average, patience, best = average_of(phase), stop_of(phase), keep_of(phase)
-            mix = MIXES[phase.mix.name](**phase.mix.options()) if phase.mix is not None else None
+            mix = mix_of(phase)
             groups = parameter_groups(model, stages, phase.rates, phase.weight_decay, phase.no_decay, plan.model.undecayed)
             optimizer = optimizer_of(phase).build(groups)
             check_ownership(model, optimizer)
@@ -140,16 +141,17 @@ def train(
                 break
         for callback in callbacks:
             callback.on_end(position)
-    return rows, position.stop or "; ".join(["plan completed", *early])
+    return rows, "; ".join([position.stop or COMPLETED, *early])
 
 
 def joined_reasons(before: str, now: str) -> str:
     """Why the fits so far ended: early ends are kept, and a run that was stopped once never counts as completed."""
-    if before == "nothing was trained":
+    if before == NOTHING:
         return now
-    if before.startswith("plan completed") and now.startswith("plan completed"):
-        return before + now.removeprefix("plan completed")
-    return f"{before}; then {now}" if not before.startswith("plan completed") else now
+    if not before.startswith(COMPLETED):
+        return f"{before}; then {now}"
+    early = before.removeprefix(COMPLETED)
+    return COMPLETED + early + now.removeprefix(COMPLETED) if now.startswith(COMPLETED) else now + early
 
 
 def value_of(row: Row, name: str) -> float:
@@ -169,6 +171,7 @@ def prepared_feeds(
         DataError: a photograph cannot be read.
     """
     feeds, pictures = list[Feed](), album.of(data) if album is not None and data.arrays is None else None
+    device, wanted = torch.device(plan.numerics.device), task_of(plan).wanted(data.targets)
     for phase in plan.phases[first:]:
         same = next(
             (
@@ -181,8 +184,6 @@ def prepared_feeds(
             ),
             None,
         )
-        device = torch.device(plan.numerics.device)
-        wanted = task_of(plan).wanted(data.targets)
         memory_format = plan.numerics.memory_format
         feeds.append(same or Feed(data, wanted, phase, plan.seed, device, memory_format, READERS, pictures, functions))
     for feed in dict.fromkeys(feeds):

@@ -25,6 +25,7 @@ from sheer.plan.profiles import Profile
 from sheer.streams import borrowed_generators, reseed, stream_key
 
 CPU = torch.device("cpu")
+DEFAULT_MODEL = "tf_efficientnet_lite0"
 HeadMaker = Callable[[int, int], nn.Module]
 
 
@@ -87,6 +88,13 @@ def new_head(part: Part, make: HeadMaker | None, features: int, classes: int, ki
     return head
 
 
+def _name_origin(name: str) -> Origin:
+    if name == DEFAULT_MODEL:
+        return Origin(field="name", by="default", reason="small, quick on a CPU, and its weights can be had as a package")
+    library = "" if ":" in name else "; which library is the default's choice: timm where it has the name, else torchvision"
+    return Origin(field="name", by="you", reason=f"you named it{library}")
+
+
 def build_named(
     name: str,
     *,
@@ -143,7 +151,7 @@ def build_named(
         stages=stages,
         undecayed=tuple(sorted(prefix + key for key in listed)),
         origins=(
-            Origin(field="name", by="you", reason="you named the model" if ":" in name else f"a bare name means {library_name} here"),
+            _name_origin(name),
             Origin(
                 field="weights",
                 by="default" if weights == "default" else "you",
