@@ -22,7 +22,7 @@ from sheer.model import backbones, channels, hashing, heads, stages
 from sheer.model.rebuild import OWN
 from sheer.plan import schedules
 from sheer.plan.plan import Plan
-from sheer.record.run import Run, read_run
+from sheer.record.run import Record, read_run, version_of
 from sheer.task import losses, metrics, tasks
 
 LEAVES: tuple[ModuleType, ...] = (
@@ -84,7 +84,7 @@ def eject(run: str | Path, script: str | Path, *, objects: Mapping[str, Callable
     for path in beside.values():
         if path.exists():
             raise EjectError(f"{path} exists, where a file of the script would lie. Nothing was overwritten: give another name.")
-    text = script_text(kept, objects or {}, {name: path.name for name, path in beside.items()})
+    text = script_text(kept.plan, objects or {}, {name: path.name for name, path in beside.items()}, kept.record)
     try:
         target.write_text(text)
         for name, path in beside.items():
@@ -94,18 +94,23 @@ def eject(run: str | Path, script: str | Path, *, objects: Mapping[str, Callable
     return target
 
 
-def script_text(kept: Run, objects: Mapping[str, Callable[..., object]], beside: Mapping[str, str]) -> str:
-    """The whole script as text; `beside` has the names of the files beside it, by their names in the run folder."""
-    plan, record = kept.plan, kept.record
+def script_text(plan: Plan, objects: Mapping[str, Callable[..., object]], beside: Mapping[str, str], record: Record | None = None) -> str:
+    """The whole script as text; `beside` has the names of the files beside it, by their names in the run folder.
+
+    Without a record, that of a plan which was not carried out yet.
+
+    Raises:
+        EjectError: as in `eject`.
+    """
     if not plan.phases:
-        raise EjectError(f"{kept.folder} has no phases: there is nothing to train.")
+        raise EjectError(f"Plan {plan.short_hash()} has no phases: there is nothing to train.")
     items, start = beside.get("items.csv", ""), beside.get("start.safetensors", "")
     if not plan.data.source.startswith("folder ") and not items:
         raise EjectError(
-            f"{kept.folder} was trained on {plan.data.source}, which a script cannot read. Save the pictures as "
+            f"Plan {plan.short_hash()} learns from {plan.data.source}, which a script cannot read. Save the pictures as "
             "files, in class folders or with a table, and train with sheer.images to eject."
         )
-    yours = own_definitions(kept, objects)
+    yours = own_definitions(plan, record, objects)
     after = inspect.getsource(main_template)
     after = after.replace("model = make_timm_model()", f"model = make_{_kind(plan)}()")
     after = after.replace("        start_timm_model(model)", f"        {'start_of_run' if start else STARTS[_kind(plan)]}(model)")
@@ -124,9 +129,10 @@ def script_text(kept: Run, objects: Mapping[str, Callable[..., object]], beside:
         raise EjectError(f"Your own {', '.join(clash)} would be replaced by what the script has under that name: rename yours.")
     body = [(d.text if d.name in theirs else _short_docstrings(d.text)).rstrip() for d in used if d.name not in in_template]
     main_part = [d.text.rstrip() for d in used if d.name in in_template]
+    versions = (record.sheer, record.torch) if record else (version_of("sheer"), version_of("torch"))
     head = (
         f'"""Fine-tunes {plan.model.name} on {plan.data.train_items} photographs: plan {plan.short_hash()}.\n\n'
-        f"Written by sheer {record.sheer} from a run with torch {record.torch}, {plan.numerics.threads} threads, "
+        f"Written by sheer {versions[0]} from a run with torch {versions[1]}, {plan.numerics.threads} threads, "
         f"on {plan.numerics.device};\n"
         "with the same it gives the same weights bit for bit. Needs neither sheer nor its run folder.\n\n"
         '    python train.py FOLDER --out DIR [--predict FILE ...]\n"""\n'

@@ -12,8 +12,9 @@ from typing import Any
 
 from sheer.errors import EjectError
 from sheer.model.rebuild import OWN
+from sheer.plan.plan import Plan
 from sheer.record.own import own_module
-from sheer.record.run import Module, Run
+from sheer.record.run import Module, Record
 from sheer.task import metrics
 
 ALLOWED = ("torch", "torchvision", "timm", "numpy", "PIL", "safetensors")
@@ -130,25 +131,24 @@ def names_read(tree: ast.AST) -> frozenset[str]:
     return frozenset(node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load))
 
 
-def own_definitions(kept: Run, objects: Mapping[str, Callable[..., Any]]) -> list[Definition]:
+def own_definitions(plan: Plan, record: Record | None, objects: Mapping[str, Callable[..., Any]]) -> list[Definition]:
     """The user's own module, head and metrics, functions or classes, with what they reach in their files, each once.
 
     Raises:
         EjectError: one was not given, is not what the run used, imports what a script may not, or is no top-level definition.
     """
-    plan = kept.plan
     wanted = [name for name in plan.metrics if name not in metrics.METRICS[plan.data.task.name]]
     kind, _, name = plan.model.name.partition(":")
     if plan.model.head is not None and plan.model.head.name.startswith("function:"):
         wanted.append(plan.model.head.name.partition(":")[2])
-        _check_unchanged(wanted[-1], objects, kept.record.own_head)
+        _check_unchanged(wanted[-1], objects, record.own_head if record else None)
     if kind in OWN:
         if kind == "module":
             raise EjectError(
                 f"The run used an instance of {name}; how it was made is not known. Pass sheer.learner a function that makes it."
             )
         wanted.append(name)
-        _check_unchanged(name, objects, kept.record.own_module)
+        _check_unchanged(name, objects, record.own_module if record else None)
     for options in (part.options() for phase in plan.phases for part in phase.augmentation if part.name == "own"):
         wanted.append(str(options["function"]))
         _check_unchanged(wanted[-1], objects, Module(name=wanted[-1], source_sha256=str(options["source_sha256"])))
