@@ -89,8 +89,8 @@ class Learner(Showing):
         """The class names, in the order of the model's scores."""
         return self._plan.data.classes
 
-    def plan(self, recipe: Sequence[Draft] = ()) -> Plan:
-        """The complete plan: what was done, and what `recipe` would add. Nothing is run.
+    def plan(self, recipe: Sequence[Draft | Phase] = ()) -> Plan:
+        """The complete plan: what was done, and what `recipe` would add; phases of a plan are taken as they are. Nothing is run.
 
         Raises:
             PlanError: a value is not allowed for this model and data.
@@ -98,14 +98,17 @@ class Learner(Showing):
         """
         profile = profile_named(self._plan.profile)
         phases = list(self._plan.phases)
-        for draft in recipe:
-            for one in unrolled(draft, len(self._plan.model.stages)):
-                given = merged(one.given, self._given)
-                self._functions |= functions_of(given.augmentation)
-                phase = resolve(replace(one, given=given), self._situation(profile, tuple(phases)))
+        for item in recipe:
+            for one in (item,) if isinstance(item, Phase) else unrolled(item, len(self._plan.model.stages)):
+                phase = one if isinstance(one, Phase) else self._resolved(one, self._situation(profile, tuple(phases)))
                 self._check(phase)
                 phases.append(phase)
         return replace(self._plan, phases=tuple(phases))
+
+    def _resolved(self, draft: Draft, situation: Situation) -> Phase:
+        given = merged(draft.given, self._given)
+        self._functions |= functions_of(given.augmentation)
+        return resolve(replace(draft, given=given), situation)
 
     def _situation(self, profile: Profile, before: tuple[Phase, ...]) -> Situation:
         return Situation(
@@ -176,7 +179,7 @@ class Learner(Showing):
         """From the next fit on, train everything."""
         return self.freeze_to(0)
 
-    def run(self, recipe: Sequence[Draft], *, callbacks: Sequence[Callback] = ()) -> Learner:
+    def run(self, recipe: Sequence[Draft | Phase], *, callbacks: Sequence[Callback] = ()) -> Learner:
         """Append the phases of `recipe` to the plan and carry them out.
 
         Raises:
@@ -192,7 +195,6 @@ class Learner(Showing):
             raise PlanError(f"The run used your own metric {missing[0]!r}: sheer.load(run, objects={{{missing[0]!r}: {missing[0]}}}).")
         self._check_model()
         plan, first = self.plan(recipe), len(self._plan.phases)
-        self._check_functions(plan.phases[first:])
         if self._out is not None and not self.history:
             check_free(self._out)
         started = time.perf_counter()
@@ -217,12 +219,6 @@ class Learner(Showing):
         elif not self._quiet:
             print("Nothing was written: learn.save(folder) keeps the run.")
         return self
-
-    def _check_functions(self, phases: Sequence[Phase]) -> None:
-        for part in (part for phase in phases for part in phase.augmentation if part.name == "own"):
-            name = str(part.options()["function"])
-            if name not in self._functions:
-                raise PlanError(f"The run used your own augmentation {name!r}: sheer.load(run, objects={{{name!r}: {name}}}).")
 
     def _check_model(self) -> None:
         now = hashes_by_name(self.model)

@@ -1,16 +1,18 @@
-"""A learner from a finished run: as it was, or taken further on other data."""
+"""A learner from a finished run, as it was or taken further on other data; and one at the beginning of a plan."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
+
+import torch
 
 from sheer.api import assembled, training_pixels
 from sheer.data.cache import Cache
 from sheer.data.sources import Data
-from sheer.errors import RunError
+from sheer.errors import ModelError, RunError
 from sheer.learner import Learner
 from sheer.loop.engine import available, choose_numerics
 from sheer.model.build import Built, tensor_facts
@@ -52,33 +54,25 @@ def load(
     kept = read_run(run)
     if data is not None:
         _check_data(kept, data)
-    name = kept.plan.model.name.partition(":")[2]
-    made_by = cast(Source | None, (objects or {}).get(name))
-    head_name = kept.record.own_head.name if kept.record.own_head else ""
-    made_head = cast(HeadMaker | None, (objects or {}).get(head_name))
-    for given, was in ((made_by, kept.record.own_module), (made_head, kept.record.own_head)):
-        if given is not None and was is not None and own_module(given) != was:
+    given = objects or {}
+    own = _own_makers(kept.plan, given)
+    for made, was in ((own.made_by, kept.record.own_module), (own.made_head, kept.record.own_head)):
+        if made is not None and was is not None and own_module(made) != was:
             raise RunError(f"{run}: the source of {was.name!r} is not what the run was made with. Give it as it was then.")
-    built = rebuild(kept.plan, made_by, made_head)
-    inputs = extended(built.inputs, kept.plan.model.channels, training_pixels(data))
-    if kept.plan.phases:
-        inputs = replace(inputs, mean=kept.plan.phases[-1].mean, std=kept.plan.phases[-1].std)
-    built = replace(built, inputs=inputs)
+    built = _as_trained(rebuild(kept.plan, own.made_by, own.made_head), kept.plan, data)
     load_weights(kept, built.model)
     plan = kept.plan
     if device not in (None, plan.numerics.device) or not available(plan.numerics.device):
         profile = profile_named(plan.profile)
         plan = replace(plan, numerics=choose_numerics(device, profile, pictures=plan.numerics.memory_format == "channels_last"))
-    known = METRICS[plan.data.task.name] | {name: cast(Metric, item) for name, item in (objects or {}).items()}
-    metrics = {name: known[name] for name in plan.metrics if name in known}
     trains_from = plan.phases[-1].trains_from if plan.phases else None
     rows, start = kept.rows, read_start(kept)
     if data is not None and not _same_items(data.plan, kept.plan.data):
         data = replace(data, plan=replace(data.plan, task=kept.plan.data.task))
         built, plan, rows = _taken_further(kept, built, plan, data)
         start = {name: tensor.clone() for name, tensor in built.model.state_dict().items()}
-    loaded = assembled(built, plan, data, _given_before(kept), None, rows, False, metrics, cache)
-    loaded._functions = own_functions(kept, objects or {})
+    loaded = assembled(built, plan, data, _given_before(kept.plan), None, rows, False, _metrics(plan, given), cache)
+    loaded._functions = own_functions(kept.plan, given)
     loaded._start = start
     if plan.phases:
         loaded._stop, loaded._seconds, loaded._data_sha256 = kept.record.stop_reason, kept.record.seconds, kept.record.data_sha256
@@ -86,6 +80,71 @@ def load(
         loaded._given = replace(loaded._given, class_weights=None)
     loaded._trains_from = loaded._trains_from if trains_from is None else trains_from
     return loaded
+
+
+def begun(
+    plan: Plan,
+    data: Data,
+    *,
+    objects: Mapping[str, Source | Metric] | None = None,
+    start: dict[str, torch.Tensor] | None = None,
+    out: Path | None = None,
+    quiet: bool = False,
+    cache: bool | Cache = True,
+) -> Learner:
+    """A learner at the very beginning of `plan`, with none of its phases done: `begun(plan, data).run(plan.phases)` carries it out.
+
+    Args:
+        plan: Resolved; where its `model.weights_sha256` is "" (another seed than it was made with) what is measured fills it.
+        data: The plan's own.
+        objects: As for `load`.
+        start: The weights that the plan starts from, for plans whose weights are another run's.
+        out: The run folder.
+        quiet, cache: As for `sheer.learner`.
+
+    Raises:
+        ModelError: the weights to start from cannot be had, or are not those of the plan.
+        RunError: the data is not the plan's.
+    """
+    if not _same_items(data.plan, plan.data):
+        raise RunError("The data is not the plan's: items, targets or split differ. Give it as it was when the plan was made.")
+    own = _own_makers(plan, objects or {})
+    built = rebuild(plan, own.made_by, own.made_head, initial=start is None)
+    if start is not None:
+        built.model.load_state_dict(start)
+        if weights_sha256(built.model) != plan.model.weights_sha256:
+            raise ModelError("The weights to start from are not those of the plan: their SHA-256 is another.")
+    built = _as_trained(built, plan, data)
+    empty = replace(plan, model=built.plan, phases=())
+    learn = assembled(built, empty, data, _given_before(plan), out, (), quiet, _metrics(plan, objects or {}), cache)
+    learn._functions, learn._start = own_functions(plan, objects or {}), start
+    return learn
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Own:
+    """What makes the model and the head, where they are yours."""
+
+    made_by: Source | None
+    made_head: HeadMaker | None
+
+
+def _own_makers(plan: Plan, objects: Mapping[str, Source | Metric]) -> _Own:
+    head = plan.model.head.name.partition(":")[2] if plan.model.head else ""
+    return _Own(
+        made_by=cast(Source | None, objects.get(plan.model.name.partition(":")[2])), made_head=cast(HeadMaker | None, objects.get(head))
+    )
+
+
+def _as_trained(built: Built, plan: Plan, data: Data | None) -> Built:
+    """With the statistics of the inputs that the plan's phases use."""
+    inputs = extended(built.inputs, plan.model.channels, training_pixels(data))
+    return replace(built, inputs=replace(inputs, mean=plan.phases[-1].mean, std=plan.phases[-1].std) if plan.phases else inputs)
+
+
+def _metrics(plan: Plan, objects: Mapping[str, Source | Metric]) -> dict[str, Metric]:
+    known = METRICS[plan.data.task.name] | {name: cast(Metric, item) for name, item in objects.items()}
+    return {name: known[name] for name in plan.metrics if name in known}
 
 
 def _check_data(kept: Run, data: Data) -> None:
@@ -123,8 +182,6 @@ def _taken_further(kept: Run, built: Built, plan: Plan, data: Data) -> tuple[Bui
     return replace(built, plan=model, tensors=tensors, weights_label=label), replace(plan, model=model, data=data.plan, phases=()), ()
 
 
-def _given_before(kept: Run) -> Given:
-    """What you gave for the run's last phase, so that training on goes on with it; the rest is decided anew."""
-    if not kept.plan.phases:
-        return Given()
-    return given_like(kept.plan.phases[-1])
+def _given_before(plan: Plan) -> Given:
+    """What you gave for the plan's last phase, so that training on goes on with it; the rest is decided anew."""
+    return given_like(plan.phases[-1]) if plan.phases else Given()

@@ -1,68 +1,87 @@
-"""A plan's model again, for loading a run: its architecture, without downloading or proving anything anew."""
+"""A plan's model again: its architecture for loading a run, or with the weights that its training starts from."""
 
 from __future__ import annotations
 
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 
 from torch import nn
 
 from sheer.errors import ModelError
 from sheer.model import backbones
 from sheer.model.build import CPU, Built, HeadMaker, new_head, tensor_facts
+from sheer.model.hashing import weights_sha256
 from sheer.model.inputs import widened
 from sheer.model.pretrained import IMAGENET, input_facts, library
-from sheer.plan.plan import Plan
-from sheer.streams import borrowed_generators
+from sheer.plan.plan import ModelPlan, Plan
+from sheer.streams import borrowed_generators, reseed, stream_key
 
 OWN = ("function", "module")
 
 
-def rebuild(plan: Plan, made_by: nn.Module | Callable[[], nn.Module] | None, made_head: HeadMaker | None) -> Built:
-    """The module of the plan with weights yet to be loaded; `made_by` and `made_head` are your own for plans that have them.
+def rebuild(
+    plan: Plan, made_by: nn.Module | Callable[[], nn.Module] | None, made_head: HeadMaker | None, *, initial: bool = False
+) -> Built:
+    """The module of the plan; `made_by` and `made_head` are your own for plans that have them.
+
+    Its weights are yet to be loaded, or with `initial` those that training starts from: the body's own, and new ones
+    from the random streams of the plan's seed. A plan whose `weights_sha256` is "" gets the measured one.
 
     Raises:
-        ModelError: the plan's model or head is your own and was not given, or its library is not here.
+        ModelError: the plan's model or head is your own and was not given, its library is not here, or the
+            weights it starts from are not those of the plan.
     """
     library_name, _, name = plan.model.name.partition(":")
     head_kind, _, head_name = plan.model.head.name.partition(":") if plan.model.head else ("", "", "")
     if head_kind == "function" and made_head is None:
         raise ModelError(
             f"The run used {head_name!r}, a head of your own, and nothing is imported by a name found in a file. "
-            f"Give it: sheer.load(run, objects={{{head_name!r}: {head_name}}})."
+            f"Give it: objects={{{head_name!r}: {head_name}}}."
+        )
+    if library_name in OWN and made_by is None:
+        raise ModelError(
+            f"The run used {name!r}, a module of your own, and nothing is imported by a name found in a file. "
+            f"Give it: objects={{{name!r}: {name}}}."
         )
     with borrowed_generators(CPU), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        if library_name in OWN:
-            if made_by is None:
-                raise ModelError(
-                    f"The run used {name!r}, a module of your own, and nothing is imported by a name found in a file. "
-                    f"Give it: sheer.load(run, objects={{{name!r}: {name}}})."
-                )
+        reseed(stream_key(plan.seed, "init-body"), CPU)
+        if made_by is not None:
             body = made_by if isinstance(made_by, nn.Module) else made_by()
-            inputs = IMAGENET
         else:
             library(library_name)
-            if library_name == "timm":
-                body = backbones.timm_body(name, plan.model.kind)
-            else:
-                body = backbones.TorchvisionBody(backbones.torchvision_whole(name), plan.model.node)
-            body = widened(body, plan.model.name, plan.model.channels, plan.model.channel_init)
-            known = plan.model.weights.name != "none" or library_name == "timm"
-            inputs = input_facts(library_name, name) if known else IMAGENET
+            body = _named_body(plan.model, library_name, name, initial)
+        start = weights_sha256(body) if initial else plan.model.weights_sha256
         model = body
         if plan.model.head:
+            reseed(stream_key(plan.seed, "init-head"), CPU)
             top = new_head(plan.model.head, made_head, plan.model.features, len(plan.data.classes), plan.model.kind)
             model = nn.Sequential(OrderedDict(body=body, head=top))
-    facts = tensor_facts(model, plan.model.stages, plan.model.undecayed)
+    if plan.model.weights_sha256 not in ("", start):
+        raise ModelError(f"{plan.model.name} does not start from the weights of the plan: their SHA-256 is {start[:8]}..., another.")
+    known = made_by is None and (plan.model.weights.name != "none" or library_name == "timm")
     label = {"package": f"package {plan.model.weights.options().get('distribution')}"}.get(plan.model.weights.name, plan.model.weights.name)
     return Built(
         model=model,
-        plan=plan.model,
-        tensors=facts,
-        inputs=inputs,
+        plan=replace(plan.model, weights_sha256=start),
+        tensors=tensor_facts(model, plan.model.stages, plan.model.undecayed),
+        inputs=input_facts(library_name, name) if known else IMAGENET,
         weights_label=label,
         made_by=None if isinstance(made_by, nn.Module) else made_by,
         made_head=made_head,
     )
+
+
+def _named_body(plan: ModelPlan, library_name: str, name: str, initial: bool) -> nn.Module:
+    """The body that the plan cut, with its pretrained weights or with any."""
+    timm = library_name == "timm"
+    whole = None
+    if initial:
+        whole = backbones.timm_whole(name) if timm else backbones.torchvision_whole(name)
+        whole = backbones.WEIGHTS[plan.weights.name](**plan.weights.options()).load(whole, name)
+    body = backbones.timm_body(name, plan.kind) if timm else backbones.TorchvisionBody(backbones.torchvision_whole(name), plan.node)
+    if whole is not None:
+        backbones.load_body(body, whole, "" if timm else "net.")
+    return widened(body, plan.name, plan.channels, plan.channel_init)

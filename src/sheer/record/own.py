@@ -13,7 +13,8 @@ from sheer.errors import RunError
 from sheer.model.build import HeadMaker
 from sheer.model.own import Source
 from sheer.plan.augmentations import Function, source_sha256
-from sheer.record.run import Module, Run
+from sheer.plan.plan import Plan
+from sheer.record.run import Module
 
 __all__ = ["HeadMaker", "Source", "own_functions", "own_module"]
 
@@ -28,17 +29,17 @@ def own_module(made_by: Source | HeadMaker) -> Module:
     return Module(name=getattr(target, "__name__", "?"), source_sha256=hashlib.sha256(source.encode()).hexdigest() if source else "")
 
 
-def own_functions(kept: Run, objects: Mapping[str, Any]) -> dict[str, Function]:
-    """The augmentations of your own that the run used, as far as they are given; their source must be the run's.
+def own_functions(plan: Plan, objects: Mapping[str, Any]) -> dict[str, Function]:
+    """The augmentations of your own that the plan names, as far as they are given; their source must be the plan's.
 
     Raises:
         RunError: it is not.
     """
     functions: dict[str, Function] = {}
-    for part in (part for phase in kept.plan.phases for part in phase.augmentation if part.name == "own"):
+    for part in (part for phase in plan.phases for part in phase.augmentation if part.name == "own"):
         name = str(part.options()["function"])
         if name in objects:
             if source_sha256(objects[name]) != part.options()["source_sha256"]:
-                raise RunError(f"{kept.folder}: the source of {name!r} is not what the run was made with. Give it as it was then.")
+                raise RunError(f"The source of {name!r} is not what the run was made with. Give it as it was then.")
             functions[name] = objects[name]
     return functions
