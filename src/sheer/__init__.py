@@ -13,6 +13,7 @@ from sheer.loading import load
 from sheer.loop.lr_find import RateSweep
 from sheer.plan import recipes
 from sheer.plan.plan import Plan
+from sheer.study.explain import Explanation, explain
 
 __version__ = "0.1.0"
 
@@ -20,6 +21,7 @@ __all__ = [
     "Cache",
     "Data",
     "DataBlock",
+    "Explanation",
     "Learner",
     "Plan",
     "Predictions",
@@ -27,6 +29,7 @@ __all__ = [
     "SheerError",
     "arrays",
     "eject",
+    "explain",
     "images",
     "learner",
     "load",

@@ -10,10 +10,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from sheer.api import learner
 from sheer.cli import demo
+from sheer.cli.options import add_plan_options, prepare
 from sheer.cli.report import report
-from sheer.data.block import images
+from sheer.cli.studies import STUDIES, add_studies
 from sheer.data.cache import Cache
 from sheer.errors import SheerError
 from sheer.export.eject import eject
@@ -21,41 +21,12 @@ from sheer.interpret.plots import check_plot
 from sheer.interpret.predictions import Predictions
 from sheer.learner import Learner
 from sheer.loading import load
-from sheer.loop.engine import DEVICES, DTYPES
+from sheer.loop.engine import DEVICES
 from sheer.loop.estimate import estimate, peak_memory
 from sheer.loop.lr_find import check_sweep
-from sheer.model.build import DEFAULT_MODEL
-from sheer.plan.augmentations import SETS
-from sheer.plan.looks import RESIZE_SETTINGS
-from sheer.plan.plan import Plan
-from sheer.plan.profiles import PROFILES
-from sheer.plan.recipes import RECIPES, Draft
+from sheer.plan.recipes import Draft
 from sheer.plan.table import columns
 from sheer.record.run import check_free
-
-
-def _add_plan_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", help="class folders of photographs, with or without train and valid above them, or a CSV file")
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="a timm or torchvision name (default: %(default)s)")
-    parser.add_argument("--weights", default="default", help="default, none, package, or a file (default: %(default)s)")
-    parser.add_argument("--epochs", type=int, default=3, help="epochs of the recipe's main phase (default: %(default)s)")
-    parser.add_argument("--size", type=int, help="side of the pictures in pixels")
-    parser.add_argument("--recipe", default="fine_tune", choices=sorted(RECIPES), help="(default: %(default)s)")
-    parser.add_argument("--profile", default="default", choices=sorted(PROFILES), help="(default: %(default)s)")
-    parser.add_argument("--valid", help="the share to hold out, such as 0.2, or the name of the folder to hold out")
-    parser.add_argument("--label", help="the column of classes, where FOLDER is a CSV file, or an expression over file names")
-    parser.add_argument("--separator", help="what separates several labels in one cell")
-    parser.add_argument("--group", help="a column of groups that stay on one side of the split")
-    parser.add_argument("--seed", type=int, default=0, help="of every random stream (default: %(default)s)")
-    parser.add_argument("--batch-size", type=int, help="items a step")
-    parser.add_argument("--optimizer", help="adamw, adam, sgd, rmsprop, or timm:NAME (default: adamw)")
-    parser.add_argument("--precision", choices=sorted((*DTYPES, "float32", "probe")), help="of the forward pass (default: float32)")
-    parser.add_argument("--device", choices=DEVICES, help="the fastest there where not given")
-    parser.add_argument("--norm", choices=("train", "adapt", "frozen"), help="norm policy of the body, in every phase")
-    parser.add_argument("--resize", choices=sorted(RESIZE_SETTINGS), help="how a picture becomes a square")
-    parser.add_argument("--augmentation", choices=sorted(SETS), help="a set of augmentations")
-    parser.add_argument("--mix", choices=("none", "mixup", "cutmix"), help="mix the items of a batch with each other")
-    parser.add_argument("--out", help="the run folder (default: runs/FOLDER-PLAN)")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -65,13 +36,13 @@ def _parser() -> argparse.ArgumentParser:
     shown.add_argument("--quick", action="store_true", help="handwritten digits, in under 40 seconds")
     shown.add_argument("--out", help="the run folder (default: runs/demo-PLAN)")
     trained = commands.add_parser("train", help="train on a folder of photographs")
-    _add_plan_options(trained)
+    add_plan_options(trained)
     trained.add_argument("--no-cache", action="store_true", help="keep no presized photographs on disk; the pixels are the same")
     planned = commands.add_parser("plan", help="show what train would do, without doing it")
-    _add_plan_options(planned)
+    add_plan_options(planned)
     planned.add_argument("--json", action="store_true", help="print the plan's JSON and nothing else")
     swept = commands.add_parser("lr-find", help="sweep learning rates for the recipe's first phase, on a copy of the model")
-    _add_plan_options(swept)
+    add_plan_options(swept)
     swept.add_argument("--start", type=float, default=1e-7, help="lowest rate of the last stage (default: %(default)s)")
     swept.add_argument("--end", type=float, default=10.0, help="highest rate of the last stage (default: %(default)s)")
     swept.add_argument("--steps", type=int, default=100, help="training steps (default: %(default)s)")
@@ -92,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     reported.add_argument("run", help="the run folder")
     reported.add_argument("--data", metavar="FOLDER", help="the folder learned from, or other class folders to judge it on")
     reported.add_argument("--device", choices=DEVICES)
+    add_studies(commands)
     ejected = commands.add_parser("eject", help="write a finished run as one plain PyTorch script")
     ejected.add_argument("run", help="the run folder")
     ejected.add_argument("script", help="the file to write")
@@ -101,44 +73,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _prepare(args: argparse.Namespace) -> tuple[Learner, tuple[Draft, ...], Plan]:
-    try:
-        valid = None if args.valid is None else float(args.valid)
-    except ValueError:
-        valid = args.valid
-    data = images(
-        args.folder,
-        label=args.label,
-        separator=args.separator,
-        group=args.group,
-        valid=valid,
-        seed=args.seed,
-        profile=args.profile,
-    )
-    learn = learner(
-        data,
-        args.model,
-        weights=args.weights,
-        profile=args.profile,
-        seed=args.seed,
-        device=args.device,
-        size=args.size,
-        batch_size=args.batch_size,
-        norm=args.norm,
-        optimizer=args.optimizer,
-        precision=args.precision,
-        resize=args.resize,
-        cache=not getattr(args, "no_cache", False),
-        augmentation=args.augmentation,
-        mix=args.mix,
-    )
-    recipe = RECIPES[args.recipe](args.epochs, profile=args.profile)
-    return learn, recipe, learn.plan(recipe)
-
-
 def run_plan(args: argparse.Namespace) -> int:
     """`sheer plan FOLDER`."""
-    learn, _, plan = _prepare(args)
+    learn, _, plan = prepare(args)
     if args.json:
         print(plan.to_json())
     else:
@@ -152,7 +89,7 @@ def run_lr_find(args: argparse.Namespace) -> int:
     check_sweep(args.start, args.end, args.steps)
     if args.plot:
         check_plot(args.plot)
-    learn, recipe, _ = _prepare(args)
+    learn, recipe, _ = prepare(args)
     sweep = learn.lr_find(recipe, start=args.start, end=args.end, steps=args.steps)
     print(json.dumps(sweep.record()) if args.json else sweep)
     if args.plot:
@@ -166,7 +103,7 @@ def run_train(args: argparse.Namespace) -> int:
     started = time.perf_counter()
     if args.out and Path(args.out).expanduser().is_dir() and not (Path(args.out).expanduser() / "plan.json").is_file():
         check_free(Path(args.out).expanduser())
-    learn, recipe, plan = _prepare(args)
+    learn, recipe, plan = prepare(args)
     out = Path(args.out or f"runs/{Path(args.folder).resolve().name}-{plan.short_hash()}").expanduser()
     if check_free(out, plan):
         print(f"{out} is the finished run of this very plan: already done, nothing was trained.")
@@ -288,6 +225,7 @@ COMMANDS = {
     "report": run_report,
     "eject": run_eject,
     "cache": run_cache,
+    **STUDIES,
 }
 
 

@@ -1,0 +1,295 @@
+"""The phases of a plan in words: what trains, at which rate at each step, what the norm policy means, what is carried over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from sheer.interpret.shown import schedule_steps
+from sheer.plan.plan import Group, Phase, Plan
+from sheer.plan.recipes import SCHEDULE_REASONS
+from sheer.study.sentences import Rows, listed, number
+
+PhaseWords = Callable[[Plan, int], str]
+
+NORM = {
+    "train": "scale and shift train, a batch's own statistics are used, the running statistics move",
+    "adapt": "scale and shift are fixed, yet a batch's own statistics are used and the running statistics move",
+    "frozen": "scale and shift are fixed, the running statistics are used and stand still",
+}
+
+
+def _trains_from(plan: Plan, number_: int) -> str:
+    phase, names = plan.phases[number_], [stage.name for stage in plan.model.stages]
+    trained = [group for group in phase.groups if group.trains]
+    frozen = names[: phase.trains_from]
+    if not frozen:
+        return f"Every stage trains, from number {phase.trains_from} ({listed(names)}): {_amount(trained)}."
+    inside = [group for group in trained if group.stage in frozen]
+    but = (
+        f"Yet {_amount(inside)} of them train: scale and shift of norm layers, which the norm policy `train` leaves on. "
+        "Frozen is not frozen there."
+        if inside
+        else "None of their tensors trains; their bytes are compared before and after the phase."
+    )
+    return f"Stages before number {phase.trains_from} are frozen: {listed(frozen)}. {but} In all {_amount(trained)} train."
+
+
+def _amount(groups: Sequence[Group]) -> str:
+    return f"{sum(group.tensors for group in groups):,} tensors with {sum(group.values for group in groups):,} values"
+
+
+def _rates(plan: Plan, number_: int) -> str:
+    phase = plan.phases[number_]
+    names = [stage.name for stage in plan.model.stages]
+    pairs = ", ".join(f"{name} {rate:g}" for name, rate in zip(names, phase.rates, strict=False))
+    text = f"Peak rates, one a stage: {pairs}."
+    for group in phase.groups:
+        if group.trains and group.stage in names[: phase.trains_from] and len(phase.rates) > 1:
+            same = "as fast as the head" if group.rate_peak >= phase.rates[-1] * 0.999 else f"the head's is {phase.rates[-1]:g}"
+            text += f" The norm layers of the frozen stage {group.stage} train at {phase.rates[names.index(group.stage)]:g}: {same}."
+    if len(set(phase.rates)) == 1 and len(phase.rates) > 1:
+        text += " One number went to all stages; slice(x) gives x to the last stage alone, and a tenth to the others."
+    return text
+
+
+def _norm(plan: Plan, number_: int) -> str:
+    phase = plan.phases[number_]
+    by_policy: dict[str, list[str]] = {}
+    for stage, policy in zip(plan.model.stages, phase.norm, strict=False):
+        by_policy.setdefault(policy, []).append(stage.name)
+    said = "; ".join(f"{', '.join(names)}: `{policy}`, {NORM.get(policy, policy)}" for policy, names in by_policy.items())
+    moved = [name for policy, names in by_policy.items() for name in names if policy != "frozen"]
+    still = [stage.name for stage in plan.model.stages[: phase.trains_from] if stage.name in moved]
+    extra = f" So the frozen stages {listed(still)} are not what they were afterwards." if still else ""
+    return (
+        f"Norm layers, chosen by their type and never by their name: {said}.{extra} Layers without running "
+        "statistics (LayerNorm, GroupNorm) know the first switch only."
+    )
+
+
+def _schedule(plan: Plan, number_: int) -> str:
+    phase, total = plan.phases[number_], _steps(plan.phases[number_])
+    options = phase.schedule.options()
+    if phase.schedule.name != "one_cycle":
+        return f"The schedule is {phase.schedule}: {SCHEDULE_REASONS.get(phase.schedule.name, 'its own shape')}, over {total} steps."
+    warmup, start = number(options.get("warmup"), 0.25), number(options.get("start_div"), 25.0)
+    end, high, low = (number(options.get(name), 0) for name in ("end_div", "momentum_high", "momentum_low"))
+    top = max(phase.rates)
+    return (
+        f"The schedule warms up: it begins at the peak / {start:g} (the last stage at {phase.rates[-1]:g} / {start:g} = "
+        f"{phase.rates[-1] / start:.3g}), is at the peak after {warmup:.0%} of the {total} steps, and falls towards peak / {end:g} = "
+        f"{top / end:.3g}. Momentum goes the other way, {high:g} to {low:g} and back."
+    )
+
+
+def _steps(phase: Phase) -> int:
+    return phase.epochs * phase.steps_per_epoch
+
+
+def rate_rows(phase: Phase) -> Rows:
+    """Rate of each group that trains, and momentum, at some steps: the first, the last, the highest, and between; header first."""
+    if not any(group.trains for group in phase.groups):
+        return ()
+    steps, total = schedule_steps([phase]), _steps(phase)
+    highest = int(steps.rates[:, -1].argmax())
+    chosen = sorted({0, total // 4, total // 2, 3 * total // 4, highest, total - 1})
+    header = ("step", *(f"rate of {name}" for name in steps.groups), "momentum")
+    rows = [(f"{step + 1} of {total}", *(f"{rate:.3g}" for rate in steps.rates[step]), f"{steps.momentum[step]:.3f}") for step in chosen]
+    return (header, *rows)
+
+
+def _optimizer(plan: Plan, number_: int) -> str:
+    phase = plan.phases[number_]
+    first = "The optimiser" if number_ == 0 else "A new optimiser"
+    return f"{first} is {phase.optimizer}; before the first step its tensors are proved to be exactly those of the model that train."
+
+
+def _decay(plan: Plan, number_: int) -> str:
+    phase = plan.phases[number_]
+    decay, rate = phase.weight_decay, phase.rates[-1]
+    if not decay:
+        return "Weight decay is 0: off, in either form."
+    if phase.optimizer.name == "adamw":
+        return (
+            f"Weight decay {decay:g} is decoupled: each step first shrinks a weight by the factor 1 - rate x {decay:g} (at the last "
+            f"stage's peak by {rate * decay:.2g} of itself), apart from the gradient."
+        )
+    if phase.optimizer.name == "timm":
+        return f"Weight decay {decay:g} acts as timm's {phase.optimizer.options().get('name')} defines it."
+    scaled = {"adam": ", which Adam then divides by the gradient's own scale", "rmsprop": ", which RMSprop then divides by its scale"}
+    then = scaled.get(phase.optimizer.name, "")
+    return f"Weight decay {decay:g} is L2, not decoupled: {decay:g} times the weight is added to its gradient{then}."
+
+
+def _no_decay(plan: Plan, number_: int) -> str:
+    phase = plan.phases[number_]
+    rule = {
+        "norm_bias": "scale and shift of norm layers, and everything called bias",
+        "norm_bias_1d": "scale and shift of norm layers, biases, all tensors with one dimension, and what the network itself lists",
+    }.get(phase.no_decay, phase.no_decay)
+    return f"Exempt from decay by the rule {phase.no_decay!r}: {rule}; they make groups of their own."
+
+
+def _size(plan: Plan, number_: int) -> str:
+    phase, model = plan.phases[number_], plan.model
+    if not phase.size:
+        return "The inputs are no pictures, so they have no size (0)."
+    text = f"Pictures are {phase.size} x {phase.size} px."
+    if model.kind != "map":
+        return text
+    cells = -(-phase.size // max(model.stride, 1))
+    text += f" Over a stride of {model.stride} the last map is about {cells} x {cells}."
+    if cells == 1 and model.head is not None and model.head.name == "concat_pool":
+        text += " Of one cell maximum and average are the same, so half of the head's inputs repeat the other half: "
+        text += f"try {2 * model.stride} px or more."
+    return text
+
+
+def _resize(plan: Plan, number_: int) -> str:
+    phase = plan.phases[number_]
+    options = phase.resize.options()
+    with_ = f"by the filter {options.get('interpolation')}"
+    if phase.resize.name == "crop":
+        fraction = number(options.get("fraction"), 1.0)
+        short = max(int(phase.size / fraction), phase.size)
+        share = f"of which a square of {phase.size} is cut ({fraction:g} of the side)"
+        return f"A picture's short side is brought to {short} px {with_}, {share}: at random to learn from, else at the centre."
+    if phase.resize.name == "pad":
+        filled = f"the square around it is filled up ({options.get('padding')})"
+        return f"A picture's long side is brought to {phase.size} px {with_}; {filled}."
+    if phase.resize.name == "squish":
+        return f"Both sides are brought to {phase.size} px {with_}, so shapes are squeezed."
+    return f"Pictures are taken as they are (resize {phase.resize})."
+
+
+def _batch(plan: Plan, number_: int) -> str:
+    phase = plan.phases[number_]
+    return f"{phase.batch_size} items go through the network at a time; a batch's norm statistics are over these."
+
+
+def _stop(plan: Plan, number_: int) -> str:
+    stop = plan.phases[number_].stop
+    return f"The phase ends early by {stop}." if stop else "The phase never ends early: every epoch is done (stop None)."
+
+
+def _keep(plan: Plan, number_: int) -> str:
+    keep = plan.phases[number_].keep
+    return (
+        "The phase ends with its last epoch's weights."
+        if keep.name == "last"
+        else f"The phase ends with the weights of its best epoch: {keep}."
+    )
+
+
+def _last_batch(plan: Plan, number_: int) -> str:
+    phase = plan.phases[number_]
+    left = plan.data.train_items % phase.batch_size
+    if phase.last_batch == "drop":
+        return f"The last, short batch is dropped: {left} of {plan.data.train_items:,} items are left out of each epoch, others each time."
+    return f"The last, short batch ({left} items) is {phase.last_batch}."
+
+
+PHASE: dict[str, PhaseWords] = {
+    "name": lambda plan, i: f"Phase {i + 1} of {len(plan.phases)} is called {plan.phases[i].name!r}.",
+    "epochs": lambda plan, i: f"It goes through the items {plan.phases[i].epochs} time{'s' * (plan.phases[i].epochs != 1)}.",
+    "steps_per_epoch": lambda plan, i: (
+        f"An epoch has {plan.phases[i].steps_per_epoch} steps, the phase {_steps(plan.phases[i])}; "
+        "the schedule moves at each step, not each epoch."
+    ),
+    "trains_from": _trains_from,
+    "rates": _rates,
+    "schedule": _schedule,
+    "norm": _norm,
+    "optimizer": _optimizer,
+    "weight_decay": _decay,
+    "no_decay": _no_decay,
+    "loss": lambda plan, i: f"The loss of an item is {plan.phases[i].loss}; a step takes the mean over its batch.",
+    "class_weights": lambda plan, i: (
+        f"An item's loss is multiplied by its class's weight: {listed([f'{w:.3g}' for w in plan.phases[i].class_weights], 12)}."
+        if plan.phases[i].class_weights
+        else "Classes are not weighted."
+    ),
+    "sampling": lambda plan, i: (
+        "Each epoch takes every item once, in a new order."
+        if plan.phases[i].sampling == "shuffle"
+        else f"Items are drawn by the rule {plan.phases[i].sampling!r}: with replacement, each class as likely as the next."
+    ),
+    "clip": lambda plan, i: (
+        f"Gradients are shortened to a norm of {plan.phases[i].clip:g}, all together."
+        if plan.phases[i].clip
+        else "Gradients are not clipped."
+    ),
+    "accumulate": lambda plan, i: (
+        f"{plan.phases[i].accumulate} items make an update, {plan.phases[i].batch_size} at a time."
+        if plan.phases[i].accumulate
+        else "Each batch is an update."
+    ),
+    "ema": lambda plan, i: (
+        f"A moving average of the weights keeps {plan.phases[i].ema:g} of itself at each update; it is what is validated and kept."
+        if plan.phases[i].ema
+        else "The weights themselves are validated and kept, no average of them."
+    ),
+    "stop": _stop,
+    "keep": _keep,
+    "batch_size": _batch,
+    "last_batch": _last_batch,
+    "size": _size,
+    "resize": _resize,
+    "augmentation": lambda plan, i: (
+        f"Training pictures are changed at random by {listed(list(map(str, plan.phases[i].augmentation)), 12)}; held-out ones never are."
+        if plan.phases[i].augmentation
+        else "Training pictures are not augmented."
+    ),
+    "mix": lambda plan, i: (
+        f"Items of a batch are mixed by {plan.phases[i].mix}." if plan.phases[i].mix else "Items are not mixed with each other."
+    ),
+    "mean": lambda plan, i: f"From each channel (0 to 1) the mean {_numbers(plan.phases[i].mean)} is taken away, as the weights expect it.",
+    "std": lambda plan, i: f"What is left is divided by the std {_numbers(plan.phases[i].std)}; other statistics would shift every layer.",
+}
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.4g}" for value in values) or "none"
+
+
+def group_words(group: Group) -> str:
+    """One row of the plan's groups in words."""
+    origin = f"from {group.weights_from}" if group.weights_from != "initialised" else "newly initialised"
+    source = f"{origin}, sha256 {group.sha256}" if group.sha256 else f"as {group.weights_from} left them"
+    start = f"Stage {group.stage}, {group.kind}: {group.tensors} tensors with {group.values:,} values, {source}"
+    if not group.trains:
+        rates = f"rate {group.rate_start:g}, {group.rate_peak:g}, {group.rate_end:g}; decay {group.weight_decay:g}"
+        return f"{start}, do not train ({rates}; norm {group.norm})."
+    return (
+        f"{start}, train: rate {group.rate_start:.3g} at the first step, {group.rate_peak:.3g} at the highest, "
+        f"{group.rate_end:.3g} at the last, weight decay {group.weight_decay:g}, norm layers {group.norm}."
+    )
+
+
+def ledger(plan: Plan, index: int) -> tuple[str, Rows]:
+    """What the phase takes over from what came before it: a sentence, and a row a thing."""
+    phase = plan.phases[index]
+    state = {"sgd": "momentum", "rmsprop": "squared gradients and momentum", "adam": "both Adam moments", "adamw": "both Adam moments"}
+    moments = state.get(phase.optimizer.name, "its state")
+    momenta = f"fresh: {moments} begin at 0" + (", nothing of the phase before is carried" if index else "")
+    epochs, steps = (sum(p.epochs for p in plan.phases[:index]), sum(_steps(p) for p in plan.phases[:index]))
+    sources = {group.stage: group.weights_from for group in phase.groups}
+    moved = [
+        stage.name
+        for number_, stage in enumerate(plan.model.stages)
+        if any(len(p.norm) > number_ and p.norm[number_] != "frozen" for p in plan.phases[:index])
+    ]
+    before = plan.phases[index - 1] if index else None
+    kept = (
+        "" if before is None else ", the best epoch's" if before.keep.name != "last" else ", their average" if before.ema else ", its last"
+    )
+    rows = (
+        ("what", "at the start of this phase"),
+        *((f"weights of {stage}", source + (kept if source == f"phase {index}" else "")) for stage, source in sources.items()),
+        ("norm statistics", f"carried on in {listed(moved)}, as the weights have them elsewhere" if moved else "as the weights have them"),
+        ("optimiser state", momenta),
+        ("schedule", "begins anew at its first step"),
+        ("random streams", f"go on at epoch {epochs + 1}, step {steps + 1}"),
+    )
+    carried = "Carried over from the phase before: the weights and norm statistics. " if index else "Nothing was trained before it. "
+    return f"{carried}The optimiser's state is {momenta}; the schedule begins anew.", rows

@@ -1,0 +1,110 @@
+"""Which line of the ejected script carries out a plan value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from sheer.errors import EjectError
+from sheer.export.eject import script_text
+from sheer.plan.plan import Plan
+
+LINES: dict[str, tuple[str, ...]] = {
+    "profile": (),
+    "seed": ("SEED = ",),
+    "metrics": ("metric(outputs, true) for metric in MEASURES",),
+    "model.name": ("NAME = ", "MAKE = "),
+    "model.weights": ("start_of_run(model)", "load_body(model.body", "MAKE = "),
+    "model.weights_sha256": ("if weights_sha256(model.body) != BODY_SHA256", "if weights_sha256(model) != INITIAL_SHA256"),
+    "model.licence": (),
+    "model.kind": ("KIND = ",),
+    "model.node": ("NODE = ",),
+    "model.features": ("FEATURES = ",),
+    "model.stride": (),
+    "model.channels": (),
+    "model.channel_init": (),
+    "model.surgery": ("body=body, head=HEAD.build",),
+    "model.head": ("HEAD = ",),
+    "model.stages": ("STAGES = ",),
+    "model.undecayed": ("UNDECAYED = ",),
+    "data.source": ('parser.add_argument("folder"',),
+    "data.pictures": ("photos = Photos(paths, decode, phase.resize",),
+    "data.task": ("TASK = ",),
+    "data.classes": ("CLASSES = ",),
+    "data.train_items": ("train_items, valid_items = ",),
+    "data.valid_items": ("predicted = scores(model, photos, phase, valid_items)",),
+    "data.train_counts": (),
+    "data.valid_counts": (),
+    "data.split": ("return full, labels, SPLIT(", "held_out = np.array("),
+    "data.weight": ("weight = listed_weights()",),
+    "data.listing_sha256": ("!= LISTING_SHA256",),
+    "data.targets_sha256": (),
+    "data.held_out_sha256": (),
+    "data.notes": (),
+    "numerics.device": ("model.to(DEVICE",),
+    "numerics.threads": ("torch.set_num_threads(THREADS)",),
+    "numerics.memory_format": ("yield augment(to_network(",),
+    "numerics.precision": ("autocast(model, torch.device(DEVICE)",),
+    "numerics.compile": ("model.compile()",),
+    "numerics.deterministic": ("torch.use_deterministic_algorithms(DETERMINISTIC",),
+    "phase.name": ("row = [phase.name",),
+    "phase.epochs": ("for epoch in range(phase.epochs)",),
+    "phase.steps_per_epoch": ("progress = (epoch * len(rows) + step)",),
+    "phase.trains_from": ("set_trainable(model, STAGES, phase.trains_from",),
+    "phase.rates": ("groups = parameter_groups(model, STAGES, phase.rates",),
+    "phase.norm": ("set_modes(model, STAGES, phase.trains_from",),
+    "phase.schedule": ("set_rates(optimizer, phase.schedule.rate(progress)",),
+    "phase.optimizer": ("optimizer = phase.optimizer.build(groups)",),
+    "phase.weight_decay": ('"weight_decay": 0.0 if exempt else weight_decay',),
+    "phase.no_decay": ("exempt = exempt_from_decay(",),
+    "phase.loss": ("loss = phase.loss",),
+    "phase.class_weights": ("PHASE loss=Weighted(",),
+    "phase.sampling": ('if phase.sampling == "balanced"', "items = train_items[permutation("),
+    "phase.clip": ("PHASE step=Update(",),
+    "phase.accumulate": ("PHASE step=Update(",),
+    "phase.ema": ("phase.average.follow(model)",),
+    "phase.stop": ("if phase.stop and phase.stop.over(",),
+    "phase.keep": ("phase.keep.restore(model)",),
+    "phase.batch_size": ("chunks(values, phase.batch_size, phase.last_batch)",),
+    "phase.last_batch": ("chunks(values, phase.batch_size, phase.last_batch)",),
+    "phase.size": ("photos = Photos(paths, decode, phase.resize, phase.size",),
+    "phase.resize": ("photos = Photos(paths, decode, phase.resize, phase.size",),
+    "phase.augmentation": ("images = augment(images.to(DEVICE",),
+    "phase.mix": ("inputs, loss = phase.mix(",),
+    "phase.mean": ("mean = torch.tensor(phase.mean",),
+    "phase.std": ("std = torch.tensor(phase.std",),
+    "phase.groups": ("groups.setdefault((stage, exempt)",),
+}
+"""For each value what its line contains, the first that is there; () for facts that no line needs.
+
+`PHASE ` before it means a setting of the phase's own constants. What is off has no line either.
+"""
+
+
+def script_of(plan: Plan, objects: Mapping[str, Callable[..., object]]) -> tuple[list[str], str]:
+    """The lines of the script that `eject` would write, or none and why there is none."""
+    beside = {} if plan.data.source.startswith("folder ") or plan.data.pictures != "files" else {"items.csv": "train_items.csv"}
+    beside |= {"start.safetensors": "train_start.safetensors"} if plan.model.weights.name == "run" else {}
+    try:
+        return script_text(plan, objects, beside).splitlines(), ""
+    except EjectError as error:
+        return [], str(error)
+
+
+def line_of(value: str, script: list[str]) -> tuple[int, str]:
+    """Number and text of the line that carries out the value with this dotted path; (0, "") where there is none."""
+    head, _, rest = value.partition("].")
+    index = int(head.removeprefix("phases[")) if rest else 0
+    key = f"phase.{rest.partition('[')[0]}" if rest else value
+    key = "model.surgery" if key.startswith("model.surgery") else key
+    for wanted in LINES.get(key, ()):
+        start = _phase_start(script, index) if wanted.startswith("PHASE ") else 0
+        for place in range(start, len(script)):
+            text, constant = script[place], wanted[0].isupper() and wanted.endswith(" = ")
+            if text.startswith(wanted) if constant else wanted.removeprefix("PHASE ") in text:
+                return place + 1, script[place].strip()
+    return 0, ""
+
+
+def _phase_start(script: list[str], index: int) -> int:
+    """The place of the constants of phase number `index`."""
+    return [place for place, line in enumerate(script) if line == "    SimpleNamespace("][index] if script else 0

@@ -1,0 +1,259 @@
+"""A plan's profile, model, data and numerics in words: for each field of the plan one function of the plan.
+
+The texts say the value, so that another value gives another sentence.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sheer.plan.plan import DataPlan, ModelPlan, Origin, Plan, Value
+
+Rows = tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sentence:
+    """What one or several plan values mean here.
+
+    `values` are dotted paths into the plan, the first one's origin gives `by` and `reason`; `line` is the line of the ejected script
+    that carries it out and `code` its text (0 and "" where none does); `rows` is a small table, header first.
+    """
+
+    topic: str
+    text: str
+    values: tuple[str, ...]
+    by: str = ""
+    reason: str = ""
+    line: int = 0
+    code: str = ""
+    rows: Rows = ()
+
+
+Words = Callable[[Plan], str]
+
+
+def listed(names: Sequence[object], most: int = 6) -> str:
+    """The names with commas, the rest counted.
+
+    >>> listed("abc", 2), listed(())
+    ('a, b and 1 more', 'none')
+    """
+    shown = ", ".join(map(str, names[:most])) or "none"
+    return shown + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def number(value: Value, otherwise: float) -> float:
+    """A setting that may have been left to its technique's own default."""
+    return float(value) if isinstance(value, int | float) else otherwise
+
+
+def _name(plan: Plan) -> str:
+    library, _, name = plan.model.name.partition(":")
+    if library in ("timm", "torchvision"):
+        return f"The network is {library}'s {name}."
+    return f"The network is your own {library} {name}."
+
+
+def _weights(plan: Plan) -> str:
+    weights = plan.model.weights
+    what = {"none": "none: it starts from random numbers", "run": "those of another run, taken further"}
+    return f"Its pretrained weights are {what.get(weights.name, f'from {weights}')}" + (f" ({weights})." if weights.name == "run" else ".")
+
+
+def _features(plan: Plan) -> str:
+    model, head = plan.model, plan.model.head
+    if head is None:
+        return f"The module is taken whole, with scores of its own, so there is no head and nothing is cut ({model.features} features)."
+    width = f"The body gives {model.features:,} channels"
+    if head.name == "concat_pool" and model.kind == "map":
+        return (
+            f"{width}, and the head has {model.features * 2:,} inputs: its pooling joins the maximum and the average of each channel "
+            f"over the map, and 2 x {model.features:,} = {model.features * 2:,}. That has nothing to do with how many classes "
+            "the weights knew."
+        )
+    how = "averaged over the map" if model.kind == "map" else "pooled by the network itself"
+    return f"{width}, {how}, so the head has {model.features:,} inputs: nothing is doubled."
+
+
+def head_layers(model: ModelPlan, classes: int) -> str:
+    """The head's layers in order, with widths and dropout."""
+    if model.head is None:
+        return "the module's own"
+    options, wide = model.head.options(), model.kind == "map"
+    if model.head.name == "concat_pool":
+        hidden = tuple(value for value in (options.get("hidden", (512,)) or ()) if isinstance(value, int))  # type: ignore[union-attr]
+        drop = number(options.get("dropout"), 0.5)
+        widths = [model.features * (2 if wide else 1), *hidden, classes]
+        steps = ["maximum and average pooling, flat"] if wide else []
+        for index, (width, out) in enumerate(itertools.pairwise(widths)):
+            last = index == len(widths) - 2
+            steps.append(
+                f"norm, dropout {drop if last else drop / 2:g}, linear {width:,} to {out:,} without bias" + ("" if last else ", ReLU")
+            )
+        return "; ".join(steps)
+    if model.head.name.startswith("function:"):
+        return f"what your function {model.head.name.partition(':')[2]} returns"
+    pool = "average pooling, " if wide else ""
+    return f"{pool}dropout {number(options.get('dropout'), 0.0):g}, linear {model.features:,} to {classes:,} ({model.head.name})"
+
+
+def _head(plan: Plan) -> str:
+    if plan.model.head is None:
+        return "No head was put on: the module ends in its own scores (head None)."
+    layers = head_layers(plan.model, len(plan.data.classes))
+    return f"The new head {plan.model.head} is, in order: {layers}. All of it starts from random numbers."
+
+
+def _stages(plan: Plan) -> str:
+    rules = "; ".join(f"{stage.name} = names under {listed(stage.prefixes, 4)}" for stage in plan.model.stages)
+    cut = (
+        "The cut took the old classifier away; this split is another thing"
+        if plan.model.surgery
+        else "Nothing was cut; this split takes nothing"
+    )
+    return (
+        f"{cut}: it sorts the tensors that are there into {len(plan.model.stages)} stages ({rules}), so that stages can be frozen, "
+        "have rates of their own, and be left out of weight decay. That is what parameter groups are for; the split has no part in "
+        "how weights are initialised. Stages are rules over names, read anew from the model at the start of each phase, never lists kept "
+        "from an older model."
+    )
+
+
+MODEL: dict[str, Words] = {
+    "name": _name,
+    "weights": _weights,
+    "weights_sha256": lambda plan: (
+        f"Their SHA-256 begins with {plan.model.weights_sha256[:16]}; a script that finds others stops before it trains."
+    ),
+    "licence": lambda plan: f"Their licence: {plan.model.licence}.",
+    "kind": lambda plan: {
+        "map": "What is kept of the network ends in a map (N, C, H, W), before its pooling.",
+        "vector": "What is kept of the network ends in a vector (N, C), after its own pooling: what came before it cannot be had as a map.",
+    }.get(plan.model.kind, f"The module ends in {plan.model.kind}: it is taken whole."),
+    "node": lambda plan: (
+        f"torch.fx cuts its graph at the node {plan.model.node!r}."
+        if plan.model.node
+        else "The network's own method leaves its classifier away, so no graph is taken apart (node '')."
+    ),
+    "features": _features,
+    "stride": lambda plan: (
+        f"One cell of the last map stands for {plan.model.stride} x {plan.model.stride} px of the picture."
+        if plan.model.kind == "map"
+        else f"There is no map in the end, so its stride ({plan.model.stride}) means nothing."
+    ),
+    "channels": lambda plan: (
+        f"The pictures have {plan.model.channels} channels." if plan.model.channels else "The inputs are no pictures: 0 channels."
+    ),
+    "channel_init": lambda plan: {
+        "kept": "The first convolution was kept as it came.",
+        "zero": "The first convolution got weights of zero for the further channels: it keeps what it knows and learns the rest.",
+    }.get(
+        plan.model.channel_init,
+        f"The first convolution got its weights by the rule {plan.model.channel_init!r}, since the weights knew three channels.",
+    ),
+    "head": _head,
+    "stages": _stages,
+    "undecayed": lambda plan: f"Tensors that the network's own code exempts from weight decay: {listed(plan.model.undecayed)}.",
+}
+
+
+def surgery_words(model: ModelPlan) -> str:
+    """What was cut, what was kept, and the proof; "" where nothing was cut."""
+    cut = model.surgery
+    if cut is None:
+        return ""
+    return (
+        f"Cut: the old classifier, {cut.dropped_parameters:,} values in {len(cut.dropped)} tensors ({listed(cut.dropped)}). "
+        f"Kept: {cut.kept_parameters:,} values. Before anything was thrown away, kept body and old classifier together gave the old logits "
+        f"({cut.method}); the largest difference of a logit was {cut.largest_difference:g}."
+    )
+
+
+def _counts(what: str, data: DataPlan, counts: tuple[int, ...]) -> str:
+    if not counts:
+        return f"Items {what} are not counted by class: the targets are numbers (counts ())."
+    pairs = [f"{name} {count}" for name, count in zip(data.classes, counts, strict=False)]
+    return f"Items {what}, by class: {listed(pairs, 12)}; {sum(counts):,} in all, the fewest {min(counts):,}, the most {max(counts):,}."
+
+
+def _valid(plan: Plan) -> str:
+    count = plan.data.valid_items
+    if not count:
+        return "0 items are held out, so nothing is known of other pictures than those learned from."
+    half = 196 * (0.9 * 0.1 / count) ** 0.5
+    return (
+        f"{count:,} items are held out and never learned from. At 90 % right that makes +-{half:.1f} points (95 %): smaller differences "
+        "between two runs may be chance; compare item by item, and with other seeds."
+    )
+
+
+DATA: dict[str, Words] = {
+    "source": lambda plan: f"What is learned from: {plan.data.source}.",
+    "pictures": lambda plan: {
+        "files": "The pictures stay in files, and are decoded by one rule for training, validation and prediction.",
+        "memory": "The pictures are in memory, squares of one size.",
+    }.get(plan.data.pictures, f"The inputs are no pictures ({plan.data.pictures}) and are taken as they are."),
+    "task": lambda plan: {
+        "classify": "Each item has one class; the outputs are probabilities that sum to 1.",
+        "tag": "Each item has any number of labels; each output is a probability of its own.",
+    }.get(plan.data.task.name, f"The outputs are numbers (task {plan.data.task})."),
+    "classes": lambda plan: f"The model's outputs, in this order: {', '.join(plan.data.classes)}.",
+    "train_items": lambda plan: f"{plan.data.train_items:,} items are learned from.",
+    "valid_items": _valid,
+    "train_counts": lambda plan: _counts("to learn from", plan.data, plan.data.train_counts),
+    "valid_counts": lambda plan: _counts("held out", plan.data, plan.data.valid_counts),
+    "split": lambda plan: f"Which items are held out was decided by {plan.data.split}.",
+    "weight": lambda plan: (
+        f"Each item's loss counts as its column {plan.data.weight!r} says." if plan.data.weight else "Every item's loss counts 1."
+    ),
+    "listing_sha256": lambda plan: (
+        f"Names and sizes of the items have the SHA-256 {plan.data.listing_sha256[:16]}...; another folder is refused."
+    ),
+    "targets_sha256": lambda plan: f"Their targets have the SHA-256 {plan.data.targets_sha256[:16]}....",
+    "held_out_sha256": lambda plan: (
+        f"Which items are held out has the SHA-256 {plan.data.held_out_sha256[:16]}...: figures of runs are comparable only where it is "
+        "the same."
+    ),
+    "notes": lambda plan: " ".join(["Odd in the data:", *plan.data.notes]) if plan.data.notes else "Nothing odd was found in the data.",
+}
+
+NUMERICS: dict[str, Words] = {
+    "device": lambda plan: f"It runs on {plan.numerics.device}.",
+    "threads": lambda plan: (
+        f"PyTorch computes with {plan.numerics.threads} thread{'s' * (plan.numerics.threads != 1)}; other numbers of threads give other "
+        "last bits."
+    ),
+    "memory_format": lambda plan: f"Pictures lie in memory as {plan.numerics.memory_format}: other last bits, the same mathematics.",
+    "precision": lambda plan: (
+        "Everything is computed in float32."
+        if plan.numerics.precision == "float32"
+        else f"The forward pass is computed in {plan.numerics.precision}; the weights stay float32."
+    ),
+    "compile": lambda plan: "torch.compile makes the training step." if plan.numerics.compile else "Nothing is compiled.",
+    "deterministic": lambda plan: (
+        "Only deterministic algorithms are used, so the same plan gives the same bits each time here."
+        if plan.numerics.deterministic
+        else "Algorithms need not be deterministic: the same plan may give other bits the next time."
+    ),
+}
+
+PLAN: dict[str, Words] = {
+    "profile": lambda plan: f"Values that nobody gave are taken from the profile {plan.profile!r}.",
+    "seed": lambda plan: (
+        f"Every random draw (new weights, order, cuts, augmentation, dropout) follows from the seed {plan.seed} by streams of its own name."
+    ),
+    "metrics": lambda plan: f"After each epoch the held-out items are judged by {listed(plan.metrics)}; that never changes training.",
+}
+
+
+def deciders(origins: Sequence[Origin]) -> str:
+    """Who decided which fields, as one sentence."""
+    counts = Counter(origin.by for origin in origins)
+    words = {"you": "you", "recipe": "the recipe", "default": "a default", "weights": "the weights", "data": "the data"}
+    words |= {"machine": "this machine", "measured": "a measurement"}
+    parts = [f"{words.get(by, by)} {counts[by]} ({', '.join(o.field for o in origins if o.by == by)})" for by in counts]
+    return f"Who decided the {len(origins)} values here: {'; '.join(parts)}."
