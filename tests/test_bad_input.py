@@ -4,12 +4,15 @@ import json
 import shutil
 import time
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import sheer
-from conftest import make_photos
+from conftest import Small, make_photos
 from sheer.cli.main import main
+from sheer.errors import DataError, SheerError
 
 
 def fails(capsys, *arguments):
@@ -255,3 +258,202 @@ def test_a_very_thin_picture_is_named(train, tmp_path):
     folder = make_photos(tmp_path / "photos", {"a": 8, "b": 8})
     Image.new("RGB", (60000, 1)).save(folder / "a" / "thin.png")
     assert "a/thin.png" in train(folder)
+
+
+TABLE = "file,label,n\nblue/000.jpg,a,1\nblue/001.jpg,a,2\nred/000.jpg,b,3\nred/001.jpg,b,4\n"
+BYTES = torch.zeros((20, 3, 16, 16), dtype=torch.uint8)
+HALVES = [0, 1] * 10
+
+
+def cannot(name):
+    raise KeyError(name)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"label": 5}, "label=5: give the name of a column"),
+        ({"label": ()}, r"label=\(\)"),
+        ({"label": [5]}, r"label=\[5\]"),
+        ({"label": cannot}, "Your function cannot fails on 'blue/000.jpg': KeyError"),
+        ({"group": cannot}, "Your function cannot fails on 'blue/000.jpg'"),
+        ({"separator": ""}, "what stands between"),
+        ({"separator": 5}, "separator=5: give a text"),
+        ({"path": 5}, "path=5: give a text"),
+        ({"root": 5}, "root=5: give a path"),
+        ({"task": 5}, "task=5: give a text"),
+        ({"split": 5}, "split=5: give a text"),
+        ({"weight": [1.0]}, "weight=.*give a text"),
+        ({"profile": 5}, "profile=5: give a text"),
+        ({"group": 5}, "group=5: give the name of a column"),
+        ({"seed": 1.5}, "seed=1.5: give a whole number"),
+        ({"seed": -1}, "seed=-1"),
+        ({"folds": 5.5}, "folds=5.5: give a whole number"),
+        ({"folds": 2, "fold": 0.5}, "fold=0.5"),
+        ({"valid": {}}, "valid: give a share"),
+        ({"valid": []}, "valid=.*a mask of 4"),
+        ({"valid": [True]}, "valid=.*a mask of 4"),
+    ],
+    ids=str,
+)
+def test_wrong_types_for_data(photos, tmp_path, options, message):
+    (tmp_path / "table.csv").write_text(TABLE)
+    with pytest.raises(SheerError, match=message):
+        sheer.images(tmp_path / "table.csv", **{"root": photos} | options)
+    with pytest.raises(SheerError):
+        sheer.DataBlock(**options).build(photos)
+
+
+@pytest.mark.parametrize("source", [None, 5, {"a": 1}, b"abc", {1, 2}, [1, 2, 3], [("picture", 1), None]], ids=str)
+def test_a_source_that_is_none(source):
+    with pytest.raises(DataError, match="Give a folder, a CSV file, a data frame"):
+        sheer.images(source)
+
+
+def test_a_table_that_is_not_utf_8_or_has_an_open_quote(tmp_path):
+    (tmp_path / "latin.csv").write_bytes("file,label\na.jpg,gr\u00fcn\n".encode("latin-1"))
+    with pytest.raises(DataError, match="is no UTF-8 text"):
+        sheer.images(tmp_path / "latin.csv")
+    (tmp_path / "open.csv").write_text('file,label\na.jpg,"green\n')
+    with pytest.raises(DataError, match=r"cannot be read as CSV after line 1: .* Is a quote not closed"):
+        sheer.images(tmp_path / "open.csv")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        ((None, HALVES), {}, "inputs are NoneType: give a tensor or an array"),
+        (("abc", HALVES), {}, "inputs are str"),
+        ((np.array(["a"] * 20), HALVES), {}, "inputs are an array of <U1"),
+        ((torch.tensor(1), HALVES), {}, "give a tensor"),
+        ((BYTES, None), {}, "give one class number an item"),
+        ((BYTES, [[1], [2, 3]]), {}, "Give one class number an item"),
+        ((BYTES, HALVES), {"classes": 5}, "classes=5: give the names"),
+        ((BYTES, HALVES), {"classes": "ab"}, "classes='ab'"),
+        ((BYTES, HALVES), {"seed": 1.5}, "seed=1.5"),
+        ((BYTES, HALVES), {"profile": 5}, "There is no profile 5"),
+        ((BYTES, HALVES), {"split": []}, r"split=\[\] is no split"),
+    ],
+    ids=str,
+)
+def test_wrong_types_for_arrays(arguments, options, message):
+    with pytest.raises(SheerError, match=message):
+        sheer.arrays(*arguments, **options)
+
+
+def test_numpy_arrays_and_tensors_are_taken_as_data():
+    one = sheer.arrays(BYTES.numpy(), torch.tensor(HALVES), classes=["a", "b"])
+    assert one.plan == sheer.arrays(BYTES, HALVES, classes=("a", "b")).plan
+    assert sheer.arrays(np.zeros((20, 4)), HALVES).arrays.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"out": 5}, "out=5: give a path"),
+        ({"seed": 1.5}, "seed=1.5"),
+        ({"size": "a"}, "size='a'"),
+        ({"size": 32.5, "precision": "probe"}, "size=32.5"),
+        ({"batch_size": "8", "precision": "probe"}, "batch_size='8'"),
+        ({"channel_init": 5}, "channel_init=5: give a text"),
+        ({"sampling": []}, r"sampling=\[\]: give a text"),
+        ({"memory_format": torch.channels_last}, "memory_format=.*give a text"),
+        ({"compile": 1}, "compile=1 is not known"),
+        ({"metrics": "accuracy"}, "metrics='accuracy': give names"),
+        ({"metrics": 5}, "metrics=5: give names"),
+        ({"cache": "x"}, "cache='x': give True"),
+        ({"resize": 5}, "resize: 5 is no name"),
+        ({"class_weights": np.ones(3)}, "class_weights=.*2 numbers"),
+        ({"class_weights": 5}, "class_weights=5"),
+        ({"stop": "accuracy"}, "stop='accuracy': give a metric"),
+        ({"stop": 1.5}, "stop=1.5: give a metric"),
+        ({"stop": ("accuracy",)}, "stop=.*give a metric"),
+        ({"stop": ("accuracy", 1, "up")}, "'up' after the metric 'accuracy': give 'min' or 'max'"),
+        ({"stop": ([], 1)}, r"stop: \[\] is no metric"),
+        ({"keep": ("best",)}, "keep=.*give 'last'"),
+        ({"keep": 5}, "keep=5: give 'last'"),
+        ({"keep": ()}, r"keep=\(\): give 'last'"),
+        ({"keep": ("best", [])}, r"keep: \[\] is no metric"),
+        ({"optimizer": ("sgd", {5: 1})}, "a setting's name=5: give a text"),
+        ({"loss": torch.nn.CrossEntropyLoss()}, "loss=.*give a name"),
+    ],
+    ids=str,
+)
+def test_wrong_types_for_a_learner(photos, options, message):
+    with pytest.raises(SheerError, match=message):
+        sheer.learner(sheer.images(photos), Small, **{"size": 32, "quiet": True} | options).plan(sheer.recipes.one_cycle(1))
+
+
+@pytest.mark.parametrize("weights", [np.ones(2), np.array([1, 1]), torch.ones(2), [1, 1.0]], ids=str)
+def test_class_weights_are_any_row_of_numbers(small_learner, weights):
+    plan = small_learner(class_weights=weights).plan(sheer.recipes.one_cycle(1))
+    assert plan.phases[0].class_weights == (1.0, 1.0) and sheer.Plan.from_json(plan.to_json()) == plan
+
+
+def test_numbers_of_numpy_are_plain_numbers_in_a_plan(photos):
+    options = {"batch_size": np.int64(4), "accumulate": np.int64(8), "ema": np.float64(0.9), "clip": np.float32(1), "stop": np.int64(2)}
+    learn = sheer.learner(sheer.images(photos, folds=np.int64(3)), Small, size=np.int64(16), seed=np.int64(1), quiet=True, **options)
+    plan = learn.plan(sheer.recipes.one_cycle(np.int64(1), rate=np.float32(1e-3)))
+    assert sheer.Plan.from_json(plan.to_json()) == plan
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda learn: learn.plan("x"), "'x' is no recipe: give what a function of sheer.recipes returns"),
+        (lambda learn: learn.plan(5), "5 is no recipe"),
+        (lambda learn: learn.plan(sheer.recipes.one_cycle(1)[0]), "is no recipe"),
+        (lambda learn: learn.run([5]), "is no recipe"),
+        (lambda learn: learn.schedule_data("x"), "is no recipe"),
+        (lambda learn: learn.fit(1, callbacks=5), "callbacks=5: give a list of objects"),
+        (lambda learn: learn.fit(1, callbacks=[5]), r"callbacks=\[5\]"),
+        (lambda learn: learn.write_to(5), "folder=5: give a path"),
+        (lambda learn: learn.save(5), "folder=5: give a path"),
+        (lambda learn: learn.predictions(5), "part=5"),
+        (lambda learn: learn.tta(beta="a"), "beta='a'"),
+        (lambda learn: learn.preview("a"), "item='a'"),
+        (lambda learn: learn.predict(5), "file=5: give a path"),
+        (lambda learn: learn.predict([5]), "file=5: give a path"),
+        (lambda learn: learn.evaluate(5), "folder=5: give a path"),
+        (lambda learn: learn.duplicates("x"), "threshold='x'"),
+        (lambda learn: learn.grad_cam(1.5), "file=1.5: give a path"),
+        (lambda learn: learn.grad_cam(True), "file=True: give a path"),
+        (lambda learn: learn.plot_lr_find(5), "sweep=5: give what"),
+        (lambda learn: learn.plot_confusion(5), "predictions=5: give what"),
+    ],
+    ids=str,
+)
+def test_wrong_types_for_a_verb(small_learner, call, message):
+    learn = small_learner()
+    with pytest.raises(SheerError, match=message):
+        call(learn)
+    assert not learn.history
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda run, other: sheer.load(5), "run=5: give a path"),
+        (lambda run, other: sheer.load(run, data=5), "data=5: give what sheer.images"),
+        (lambda run, other: sheer.load(run, objects=[Small]), "objects=.*by their names"),
+        (lambda run, other: sheer.load(run, device=5), "device=5: give a text"),
+        (lambda run, other: sheer.load(run, cache="x"), "cache='x'"),
+        (lambda run, other: sheer.eject(5, other), "run=5: give a path"),
+        (lambda run, other: sheer.eject(run, 5), "script=5: give a path"),
+        (lambda run, other: sheer.eject(run, other, objects=5), "objects=5"),
+        (lambda run, other: sheer.Plan.from_json(5), "not JSON"),
+        (lambda run, other: sheer.Cache(folder=5), "folder=5"),
+        (lambda run, other: sheer.Cache(limit=-1), "limit=-1"),
+        (lambda run, other: sheer.recipes.progressive(1, sizes=32), "sizes=32: give the sides"),
+        (lambda run, other: sheer.recipes.progressive(1, sizes=["a"]), "sizes='a'"),
+        (lambda run, other: sheer.recipes.scheduled(1, schedule=["linear"]), "schedule=.*each with its share"),
+        (lambda run, other: sheer.recipes.scheduled(1, schedule=5), "schedule=5"),
+        (lambda run, other: sheer.recipes.scheduled(1, schedule=[("linear", "a")]), "a share='a'"),
+        (lambda run, other: sheer.recipes.scheduled(1, schedule=[(5, 1.0)]), "schedule=5"),
+        (lambda run, other: sheer.recipes.one_cycle(1, profile=[]), r"no profile \[\]"),
+    ],
+    ids=str,
+)
+def test_wrong_types_elsewhere(random_resnet_run, tmp_path, call, message):
+    with pytest.raises(SheerError, match=message):
+        call(random_resnet_run, tmp_path / "script.py")

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -22,13 +23,13 @@ from sheer.model.inputs import choose_channels, extended
 from sheer.model.layers import by_layers
 from sheer.model.own import WantedHead, build_own
 from sheer.model.surgery import probe_images
-from sheer.plan.augmentations import Augmentations, Mix
-from sheer.plan.checks import whole
+from sheer.plan.augmentations import Augmentations, Mix, Resize
+from sheer.plan.checks import check_texts, path_of, whole
 from sheer.plan.looks import image_size
 from sheer.plan.parts import Choice
 from sheer.plan.plan import Origin, Part, Plan
 from sheer.plan.profiles import profile_named
-from sheer.plan.recipes import Given
+from sheer.plan.recipes import Given, Keep, Stop
 from sheer.record.own import HeadMaker, Source
 from sheer.record.run import Row, check_free
 from sheer.task.metrics import METRICS, Metric
@@ -53,17 +54,17 @@ def learner(
     weight_decay: float | None = None,
     augmentation: Augmentations | None = None,
     mix: Mix | None = None,
-    resize: str | Part | None = None,
+    resize: Resize | None = None,
     label_smoothing: float | None = None,
     optimizer: Choice | None = None,
     loss: Choice | None = None,
-    class_weights: str | tuple[float, ...] | None = None,
+    class_weights: str | Sequence[float] | np.ndarray | torch.Tensor | None = None,
     sampling: str | None = None,
     clip: float | None = None,
     accumulate: int | None = None,
     ema: float | None = None,
-    stop: int | tuple[str, int] | None = None,
-    keep: str | tuple[str, str] | None = None,
+    stop: Stop | None = None,
+    keep: Keep | None = None,
     precision: str | None = None,
     memory_format: str | None = None,
     compile: bool | str | None = None,
@@ -100,7 +101,8 @@ def learner(
         ema: The share that a moving average of the weights keeps at each update, such as 0.99; what is
             validated and kept is then the average. 0 is off.
         stop: A metric (or valid_loss) and the epochs without a better one after which a phase ends: `("accuracy", 3)`, `3`.
-        keep: `last`, `best` (by valid_loss) or `("best", METRIC)`: which epoch's weights a phase ends with.
+            Of a metric of your own the largest value is best, unless you add "min": `("my_error", 3, "min")`.
+        keep: `last`, `best` (by valid_loss) or `("best", METRIC)`: which epoch's weights a phase ends with; "min" as for `stop`.
         precision: `float32`, `bf16`, `fp16` (CUDA only), or `probe`: whichever is fastest here of float32 and bf16.
         memory_format: `contiguous`, `channels_last`, or `probe`: whichever is fastest here.
         compile: Whether the network goes through torch.compile in training; `probe`: if that is faster here.
@@ -114,11 +116,15 @@ def learner(
         PlanError: a name is not known.
         RunError: `out` is not empty.
     """
-    _check_types(data, model, {"weights": weights, "profile": profile}, {"device": device})
+    texts = {"device": device, "channel_init": channel_init, "precision": precision, "memory_format": memory_format, "stages": stages}
+    check_texts(texts | {"sampling": sampling, "weights": weights or "none given", "profile": profile})
+    _check_types(data, model, metrics, cache)
     constants = profile_named(profile)
     seed = whole(seed, "seed", 0)
     wanted_head = _wanted_head(head)
-    folder = Path(out).expanduser() if out is not None else None
+    folder = path_of(out, "out") if out is not None else None
+    size = None if size is None else whole(size, "size", 1)
+    batch_size = None if batch_size is None else whole(batch_size, "batch_size", 2)
     if folder is not None:
         check_free(folder)
     pictures = data.plan.pictures != "none"
@@ -165,7 +171,7 @@ def learner(
         label_smoothing=label_smoothing,
         optimizer=optimizer,
         loss=loss,
-        class_weights=class_weights,
+        class_weights=class_weights.tolist() if isinstance(class_weights, np.ndarray | torch.Tensor) else class_weights,
         sampling=sampling,
         clip=clip,
         accumulate=accumulate,
@@ -228,15 +234,15 @@ def training_pixels(data: Data | None) -> torch.Tensor | None:
     return data.arrays[torch.from_numpy(data.train)]
 
 
-def _check_types(data: object, model: object, texts: Mapping[str, object], optional: Mapping[str, object]) -> None:
+def _check_types(data: object, model: object, metrics: object, cache: object) -> None:
     if not isinstance(data, Data):
         raise DataError(f"data={data!r}: give what sheer.images(folder) or sheer.arrays(inputs, labels) returns.")
     if not isinstance(model, str | nn.Module) and not callable(model):
         raise ModelError(f"model={model!r}: give a timm or torchvision name, a torch.nn.Module, or a function that returns one.")
-    wrong = [name for name, value in texts.items() if not isinstance(value, str)]
-    wrong += [name for name, value in optional.items() if value is not None and not isinstance(value, str)]
-    if wrong:
-        raise PlanError(f"{wrong[0]}={(dict(texts) | dict(optional))[wrong[0]]!r}: give a text.")
+    if metrics is not None and (isinstance(metrics, str) or not isinstance(metrics, Sequence)):
+        raise PlanError(f"metrics={metrics!r}: give names and functions in a list, such as ['accuracy', 'f1'].")
+    if not isinstance(cache, bool | Cache):
+        raise PlanError(f"cache={cache!r}: give True, False, or a sheer.Cache with the folder and the limit.")
 
 
 TAKEN = ("phase", "epoch", "train_loss", "valid_loss", "metrics", "seconds", "weights_sha256")

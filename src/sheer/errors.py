@@ -61,14 +61,23 @@ def first_line(error: BaseException) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
-def nearest(given: str, allowed: Iterable[str]) -> str:
+def known(given: object, allowed: Iterable[str]) -> bool:
+    """Whether it is a text, and one of those allowed; an object of any kind may be asked for.
+
+    >>> known("a", ["a"]), known(["a"], {"a": 1})
+    (True, False)
+    """
+    return isinstance(given, str) and given in allowed
+
+
+def nearest(given: object, allowed: Iterable[str]) -> str:
     """The end of a message about an unknown name: the closest allowed names, or all of a short list.
 
     >>> nearest("resnet43", ["resnet34", "vgg16"])
     "Did you mean 'resnet34'?"
     """
     names = sorted(allowed)
-    close = difflib.get_close_matches(given, names, n=4, cutoff=0.6)
+    close = difflib.get_close_matches(str(given), names, n=4, cutoff=0.6)
     if close:
         return "Did you mean " + " or ".join(repr(name) for name in close) + "?"
     shown = ", ".join(repr(name) for name in names[:12])

@@ -22,7 +22,7 @@ from sheer.interpret.looking import Averaging, Heat, View
 from sheer.interpret.neighbours import Pair
 from sheer.interpret.predictions import Predictions
 from sheer.interpret.showing import Showing
-from sheer.loop.callbacks import Callback, HistoryFile, Progress
+from sheer.loop.callbacks import Callback, HistoryFile, Progress, check_callbacks
 from sheer.loop.preview import Preview, preview
 from sheer.loop.train import NOTHING, READERS, check_optimizer, joined_reasons, loss_of, prepared_feeds, train
 from sheer.model.build import check_inputs
@@ -30,12 +30,13 @@ from sheer.model.hashing import hashes_by_name
 from sheer.model.surgery import probe_images
 from sheer.plan import recipes
 from sheer.plan.augmentations import Function, functions_of
+from sheer.plan.checks import path_of, whole
 from sheer.plan.defaults import Situation, resolve
 from sheer.plan.facts import InputFacts, TensorFact
 from sheer.plan.plan import Phase, Plan
 from sheer.plan.profiles import Profile, profile_named
 from sheer.plan.rates import Rate
-from sheer.plan.recipes import Draft, Given, merged, unrolled
+from sheer.plan.recipes import Draft, Given, checked_recipe, merged, unrolled
 from sheer.record.history import History
 from sheer.record.own import HeadMaker, Source, own_module
 from sheer.record.run import Record, Row, begin, check_free, contents_sha256, finish, make_record
@@ -98,7 +99,7 @@ class Learner(Showing):
         """
         profile = profile_named(self._plan.profile)
         phases = list(self._plan.phases)
-        for item in recipe:
+        for item in checked_recipe(recipe):
             for one in (item,) if isinstance(item, Phase) else unrolled(item, len(self._plan.model.stages)):
                 phase = one if isinstance(one, Phase) else self._resolved(one, self._situation(profile, tuple(phases)))
                 self._check(phase)
@@ -186,9 +187,9 @@ class Learner(Showing):
             OwnershipError: the model's tensors are not those that the plan left; nothing was trained.
             DataError: a photograph cannot be read; nothing was trained.
         """
-        if self.data is None:
-            raise DataError("This learner was loaded without its data: sheer.load(run, data=sheer.images(folder)).")
-        if not recipe:
+        data = self._known_data()
+        check_callbacks(callbacks)
+        if not checked_recipe(recipe):
             raise PlanError("The recipe has no phases, so there is nothing to train.")
         missing = [name for name in self._plan.metrics if name not in self._metrics]
         if missing:
@@ -198,8 +199,8 @@ class Learner(Showing):
         if self._out is not None and not self.history:
             check_free(self._out)
         started = time.perf_counter()
-        feeds = prepared_feeds(self.data, plan, first, self._album, self._functions)
-        for notice in [] if self._quiet else self._album.of(self.data).fresh_notices():
+        feeds = prepared_feeds(data, plan, first, self._album, self._functions)
+        for notice in [] if self._quiet else self._album.of(data).fresh_notices():
             print(notice)
         if self._out is not None and not self.history:
             begin(self._out, plan, self._listing(), self._start)
@@ -258,8 +259,9 @@ class Learner(Showing):
         Raises:
             RunError: the folder is not empty.
         """
-        check_free(Path(folder).expanduser())
-        self._out = Path(folder).expanduser()
+        out = path_of(folder, "folder")
+        check_free(out)
+        self._out = out
         return self
 
     def save(self, folder: str | Path) -> Path:
@@ -268,7 +270,7 @@ class Learner(Showing):
         Raises:
             RunError: the folder is not empty, or cannot be written.
         """
-        root = Path(folder).expanduser()
+        root = path_of(folder, "folder")
         check_free(root)
         self._check_model()
         begin(root, self._plan, self._listing(), self._start)
@@ -306,14 +308,13 @@ class Learner(Showing):
         Raises:
             DataError: naming the step that fails, and on what.
         """
-        if self.data is None:
-            raise DataError("This learner was loaded without its data: sheer.load(run, data=sheer.images(folder)).")
-        if not 0 <= item < len(self.data.targets):
-            raise DataError(f"item={item}: there are {len(self.data.targets)} items, from 0.")
+        data = self._known_data()
+        if not whole(item, "item", 0) < len(data.targets):
+            raise DataError(f"item={item}: there are {len(data.targets)} items, from 0.")
         plan = self._plan if self._plan.phases else self.plan(recipes.constant(1, profile=self._plan.profile))
         view = self._view()
         with view.ready():
-            return preview(self.model, plan, view.feed(self.data), loss_of(plan.phases[-1]), item)
+            return preview(self.model, plan, view.feed(data), loss_of(plan.phases[-1]), item)
 
     def predict(self, files: str | Path | Sequence[str | Path], *, tta: int = 0) -> Predictions:
         """Predictions for photographs: a file, a folder (with all folders in it), or several of them.
@@ -324,8 +325,7 @@ class Learner(Showing):
         Raises:
             DataError: a file is missing, or is no photograph.
         """
-        given = [files] if isinstance(files, str | Path) else list(files)
-        return self._view().predict(photo_paths(given), None, Averaging(passes=tta) if tta else None)
+        return self._view().predict(photo_paths(files), None, Averaging(passes=tta) if tta else None)
 
     def evaluate(self, folder: str | Path) -> Predictions:
         """Predictions for a folder of class folders, with the true classes.
@@ -358,7 +358,8 @@ class Learner(Showing):
             DataError: no such file, item or class, or no picture.
             ModelError: no layer of the model gives a map.
         """
-        return self._view().heat(file_or_item if isinstance(file_or_item, int) else photo_paths([file_or_item])[0], class_)
+        is_item = isinstance(file_or_item, int) and not isinstance(file_or_item, bool)
+        return self._view().heat(int(file_or_item) if is_item else photo_paths([file_or_item])[0], class_)  # type: ignore[arg-type]
 
     def _view(self) -> View:
         phase = self._last_phase()

@@ -12,7 +12,7 @@ import torch
 from sheer.api import assembled, training_pixels
 from sheer.data.cache import Cache
 from sheer.data.sources import Data
-from sheer.errors import ModelError, RunError
+from sheer.errors import DataError, ModelError, PlanError, RunError
 from sheer.learner import Learner
 from sheer.loop.engine import available, choose_numerics
 from sheer.model.build import Built, tensor_facts
@@ -20,6 +20,7 @@ from sheer.model.growing import grow_head
 from sheer.model.hashing import weights_sha256
 from sheer.model.inputs import extended
 from sheer.model.rebuild import rebuild
+from sheer.plan.checks import check_objects
 from sheer.plan.plan import DataPlan, Origin, Part, Plan
 from sheer.plan.profiles import profile_named
 from sheer.plan.recipes import Given
@@ -52,6 +53,9 @@ def load(
         ModelError: the run used a module of your own that `objects` does not give.
     """
     kept = read_run(run)
+    check_objects(objects)
+    if not isinstance(cache, bool | Cache):
+        raise PlanError(f"cache={cache!r}: give True, False, or a sheer.Cache with the folder and the limit.")
     if data is not None:
         _check_data(kept, data)
     given = objects or {}
@@ -148,6 +152,8 @@ def _metrics(plan: Plan, objects: Mapping[str, Source | Metric]) -> dict[str, Me
 
 
 def _check_data(kept: Run, data: Data) -> None:
+    if not isinstance(data, Data):
+        raise DataError(f"data={data!r}: give what sheer.images(folder) or sheer.arrays(inputs, labels) returns.")
     old, missing = kept.plan.data, [name for name in kept.plan.data.classes if name not in data.classes]
     if data.plan.listing_sha256 and data.plan.listing_sha256 == old.listing_sha256 and data.plan.held_out_sha256 != old.held_out_sha256:
         raise RunError(

@@ -18,6 +18,7 @@ from sheer.errors import ModelError, PlanError
 from sheer.loop import probe
 from sheer.loop.optimizers import OPTIMIZERS
 from sheer.loop.step import train_step
+from sheer.loop.train import COMPLETED, NOTHING, joined_reasons
 from sheer.loop.updates import Average, BestEpoch, Patience, Update
 from sheer.model.hashing import tensors_sha256
 from sheer.model.layers import layer_stages
@@ -245,6 +246,29 @@ def test_keep_best_ends_with_the_best_epochs_weights(few, tmp_path):
     best = min(learn.history, key=lambda row: row.train_loss)
     assert learn.plan().phases[-1].keep.options() == {"metric": "train_loss", "better": "min"}
     assert tensors_sha256(list(learn.model.state_dict().values())) == best.weights_sha256
+
+
+def my_error(outputs, targets):
+    return float((outputs.argmax(1) != targets).mean())
+
+
+def test_a_metric_of_your_own_may_be_best_where_it_is_least(few, tmp_path):
+    least = {"stop": ("my_error", 2, "min"), "keep": ("best", "my_error", "min"), "metrics": ["accuracy", my_error]}
+    most = {"stop": ("accuracy", 2), "keep": ("best", "accuracy"), "metrics": ["accuracy", my_error]}
+    learn, other = (made(few, None, **options).fit(4, 1e-2) for options in (least, most))
+    assert learn.history[-1].weights_sha256 == other.history[-1].weights_sha256 and len(learn.history) == len(other.history)
+    assert "patience(metric='my_error', better='min', epochs=2)" in str(learn.plan()) and "better='max'" in str(other.plan())
+    learn.save(tmp_path / "run")
+    phase = sheer.load(tmp_path / "run", objects={"small_net": small_net, "my_error": my_error}).plan(sheer.recipes.constant(1)).phases[-1]
+    assert (phase.stop, phase.keep) == (learn.plan().phases[0].stop, learn.plan().phases[0].keep)
+
+
+def test_early_ends_are_kept_however_a_later_fit_ends():
+    early = f"{COMPLETED}; phase a ended after epoch 1 of 3"
+    assert joined_reasons(NOTHING, early) == early and joined_reasons(early, COMPLETED) == early
+    assert joined_reasons(early, f"{COMPLETED}; phase b ended") == f"{early}; phase b ended"
+    assert joined_reasons(early, "you stopped it") == "you stopped it; phase a ended after epoch 1 of 3"
+    assert joined_reasons("you stopped it", COMPLETED) == f"you stopped it; then {COMPLETED}"
 
 
 def test_losses_give_one_value_an_item():

@@ -15,7 +15,7 @@ from conftest import Small, make_photos
 from sheer.cli.main import main
 from sheer.data import cache as cache_module
 from sheer.data import pictures as pictures_module
-from sheer.data.cache import Cache, Shelf, default_folder, read_index
+from sheer.data.cache import MARK, Cache, Shelf, default_folder, read_index
 from sheer.data.pictures import Pictures, resize_of
 from sheer.data.pixels import decode
 from sheer.errors import DataError
@@ -169,13 +169,16 @@ def test_the_same_file_twice_among_the_items(folder, tmp_path):
         assert found[0] == found[-1] and len(pictures.photos(CROP, 32).kept) == 25
 
 
-@pytest.mark.parametrize("harm", ["cut", "empty", "other", "unfinished"])
+@pytest.mark.parametrize("harm", ["cut", "empty", "other", "unfinished", "list", "keys", "rows"])
 def test_a_damaged_file_of_the_cache_is_as_if_it_were_not_there(folder, tmp_path, decoded, harm):
     cache = Cache(folder=tmp_path / "cache")
     wanted = hashes(learner_of(folder, cache).fit(1))
     (kept,) = cache.files()
     whole = kept.read_bytes()
-    kept.write_bytes({"cut": whole[: len(whole) // 2], "empty": b"", "other": b"x" * 999, "unfinished": whole[300:]}[harm])
+    ends = {"list": b"[]", "keys": b"{}", "rows": b'{"data_set": "a", "transform": "b", "pictures": [5]}'}
+    content = {"cut": whole[: len(whole) // 2], "empty": b"", "other": b"x" * 999, "unfinished": whole[300:]}
+    content |= {name: index + len(index).to_bytes(8, "little") + MARK for name, index in ends.items()}
+    kept.write_bytes(content[harm])
     assert read_index(kept) is None
     assert hashes(learner_of(folder, cache).fit(1)) == wanted and len(decoded) == 48
     assert kept.read_bytes() == whole

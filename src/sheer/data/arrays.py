@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from sheer.data.sources import Data, assemble, check_classes, held_out_by, split_part
-from sheer.errors import DataError
+from sheer.errors import DataError, first_line
 
 
 def tensors_hash(inputs: torch.Tensor) -> str:
@@ -20,8 +20,8 @@ def tensors_hash(inputs: torch.Tensor) -> str:
 
 
 def arrays(
-    inputs: torch.Tensor,
-    labels: Sequence[int] | np.ndarray,
+    inputs: torch.Tensor | np.ndarray,
+    labels: Sequence[int] | np.ndarray | torch.Tensor,
     *,
     classes: Sequence[str] | None = None,
     valid: float | None = None,
@@ -31,22 +31,33 @@ def arrays(
 ) -> Data:
     """Items in memory: `inputs` (items, ...), uint8 (items, channels, S, S) if they are pictures, and class numbers (items,).
 
-    Float inputs enter the network as they are; pictures are augmented and normalised like photographs.
+    Float inputs enter the network as they are (NumPy's float64 as float32, which networks are made of); pictures
+    are augmented and normalised like photographs.
     A run on arrays has everything but an ejected script, which reads folders.
 
     Raises:
-        DataError: lengths that differ, labels that are no class numbers from 0, or fewer than two classes.
+        DataError: inputs that are no numbers, lengths that differ, labels that are no class numbers from 0, or fewer than two classes.
     """
-    numbers = np.asarray(labels)
-    if len(inputs) != len(numbers) or numbers.ndim != 1:
+    if isinstance(inputs, np.ndarray) and inputs.dtype.kind in "fiub":
+        inputs = torch.from_numpy(np.ascontiguousarray(inputs, np.float32 if inputs.dtype == np.float64 else None))
+    if not isinstance(inputs, torch.Tensor) or inputs.ndim == 0:
+        what = f"an array of {inputs.dtype}" if isinstance(inputs, np.ndarray) else type(inputs).__name__
+        raise DataError(f"inputs are {what}: give a tensor or an array of numbers, its first axis the items.")
+    try:
+        numbers = np.asarray(labels)
+    except ValueError as error:
+        raise DataError(f"labels: {first_line(error)}. Give one class number an item.") from error
+    if numbers.ndim == 0 or len(inputs) != len(numbers) or numbers.ndim != 1:
         raise DataError(f"{len(inputs)} inputs and labels of shape {numbers.shape}: give one class number an item.")
     if numbers.dtype.kind not in "iu" or numbers.size == 0 or numbers.min() < 0:
         raise DataError(f"labels of type {numbers.dtype}: give class numbers, whole numbers from 0.")
     if inputs.dtype == torch.uint8 and (inputs.ndim != 4 or inputs.shape[1] < 1 or inputs.shape[2] != inputs.shape[3]):
         raise DataError(f"uint8 inputs of shape {tuple(inputs.shape)}: pictures are (items, channels, side, side).")
+    if classes is not None and (isinstance(classes, str) or not isinstance(classes, Sequence)):
+        raise DataError(f"classes={classes!r}: give the names of the classes in a list, in the order of their numbers.")
     if classes is not None and len(classes) <= int(numbers.max()):
         raise DataError(f"{len(classes)} class names, but a label is {int(numbers.max())}: labels count from 0.")
-    names = tuple(classes) if classes is not None else tuple(str(number) for number in range(int(numbers.max()) + 1))
+    names = tuple(map(str, classes)) if classes is not None else tuple(str(number) for number in range(int(numbers.max()) + 1))
     counts = Counter(names[number] for number in numbers.tolist())
     check_classes(Path("arrays"), counts, where_is_split=False)
     part, origin = split_part(valid, split, seed, profile)

@@ -17,6 +17,7 @@ from sheer.data.sources import TRAIN_NAMES, VALID_NAMES, Data, assemble, check_c
 from sheer.data.splits import SPLITS, fold_split, group_fold_split, grouped_split
 from sheer.data.targets import item_weights, items_csv, numbers, one_class, several_labels
 from sheer.errors import DataError, nearest
+from sheer.plan.checks import check_texts, path_of, whole
 from sheer.plan.plan import Origin, Part
 from sheer.plan.profiles import profile_named
 from sheer.streams import permutation, stream_key
@@ -66,6 +67,20 @@ class DataBlock:
         Raises:
             DataError: the source, its targets or the split cannot be used; nothing was read but names and cells.
         """
+        texts = {name: getattr(self, name) for name in ("path", "separator", "task", "split", "weight", "profile")}
+        check_texts(texts, DataError)
+        if self.separator == "":
+            raise DataError("separator='': give what stands between two labels of a cell, such as ' ' or ';'.")
+        if not (self.label is None or isinstance(self.label, str) or callable(self.label) or _names(self.label)):
+            raise DataError(f"label={self.label!r}: give the name of a column, several names, an expression, or a function of the path.")
+        if not (self.group is None or isinstance(self.group, str) or callable(self.group)):
+            raise DataError(f"group={self.group!r}: give the name of a column, or a function of the path.")
+        if self.root is not None:
+            path_of(self.root, "root")
+        whole(self.seed, "seed", 0)
+        whole(self.fold, "fold", 0)
+        if self.folds is not None:
+            whole(self.folds, "folds", 0)
         if self.task is not None and self.task not in TASK_NAMES:
             raise DataError(f"task={self.task!r} is no task. {nearest(self.task, TASK_NAMES)}")
         folder = isinstance(source, str | Path) and not str(source).lower().endswith(".csv")
@@ -85,9 +100,9 @@ class DataBlock:
                 raise DataError(f"{source} has its own folder {parts[0]}, which decides the split; leave group, folds and positions away.")
         if self.weight is not None and folder:
             raise DataError(f"weight={self.weight!r} is a column of a table; a folder has none. Give a CSV file or a data frame.")
-        if folder and self.label is None and self.group is None and self.folds is None and not _positions(self.valid):
-            valid = self.valid if isinstance(self.valid, str | float | int) else None
-            data = class_folders(source, valid=valid, split=self.split, seed=self.seed, profile=self.profile)
+        if folder and self.label is None and self.group is None and self.folds is None and _positions(self.valid) is None:
+            assert not isinstance(self.valid, Sequence) or isinstance(self.valid, str)
+            data = class_folders(source, valid=self.valid, split=self.split, seed=self.seed, profile=self.profile)
         else:
             data = self._listed(read_listing(source, path=self.path, root=self.root), folder)
         return data
@@ -179,8 +194,10 @@ class DataBlock:
         if sum(asked) > 1:
             raise DataError("Give one of: group or folds (with a share), a column for valid, or positions for valid.")
         if positions is not None:
-            if not positions or min(positions) < 0 or max(positions) >= count:
-                raise DataError(f"valid={positions[:5]!r}...: give positions of items, from 0 to {count - 1}.")
+            if not positions or min(positions) < 0 or max(positions) >= count or _is_mask(self.valid, other_than=count):
+                raise DataError(
+                    f"valid={positions[:5]!r}...: give positions of items, from 0 to {count - 1}, or a mask of {count} entries."
+                )
             return np.isin(np.arange(count), positions), Part(name="positions", settings=(("count", len(set(positions))),)), given
         if isinstance(self.valid, str):
             flags = [VALID_WORDS.get(str(value).strip().lower()) for value in listing.column(self.valid, "valid")]
@@ -198,6 +215,7 @@ class DataBlock:
                 raise DataError("All items are in one group, so none can be held out without the others.")
         named = () if not isinstance(group, str) else (("group", group),)
         if self.folds is not None:
+            numbered = (("folds", int(self.folds)), ("fold", int(self.fold)), ("seed", int(self.seed)))
             if not 2 <= self.folds <= count or not 0 <= self.fold < self.folds:
                 raise DataError(f"folds={self.folds}, fold={self.fold}: give at least 2 folds, and a fold from 0 to folds - 1.")
             labels = targets if task == "classify" else np.zeros(count, dtype=np.int64)
@@ -205,7 +223,7 @@ class DataBlock:
                 held_out = fold_split(labels, self.folds, self.fold, order)
             else:
                 held_out = group_fold_split(groups, self.folds, self.fold, order)
-            return held_out, Part(name="fold", settings=(("folds", self.folds), ("fold", self.fold), ("seed", self.seed), *named)), given
+            return held_out, Part(name="fold", settings=(*numbered, *named)), given
         assert not isinstance(self.valid, Sequence)
         part, origin = split_part(self.valid, self.split, self.seed, self.profile)
         share = part.options()["share"]
@@ -221,6 +239,15 @@ class DataBlock:
 
 
 TASK_NAMES = ("classify", "tag", "regress")
+
+
+def _is_mask(valid: object, other_than: int) -> bool:
+    array = np.asarray(valid)
+    return array.dtype == bool and len(array) != other_than
+
+
+def _names(value: object) -> bool:
+    return isinstance(value, Sequence) and len(value) > 0 and all(isinstance(name, str) for name in value)
 
 
 def _positions(valid: object) -> list[int] | None:

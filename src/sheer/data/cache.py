@@ -30,6 +30,7 @@ from PIL import features
 
 from sheer.data import pixels
 from sheer.errors import DataError
+from sheer.plan.checks import path_of, whole
 
 MARK = b"sheerpx1"
 FILE_BYTES = 256 << 20
@@ -87,6 +88,10 @@ class Cache:
 
     folder: str | Path = field(default_factory=default_folder)
     limit: int = 4 << 30
+
+    def __post_init__(self) -> None:
+        path_of(self.folder, "folder")
+        whole(self.limit, "limit", 0, ", the bytes that may be kept")
 
     def files(self) -> list[Path]:
         """Every file of the cache, those being written too, used longest ago first."""
@@ -168,10 +173,12 @@ def read_index(path: Path) -> dict[str, Any] | None:
                 return None
             file.seek(end - 16 - length)
             index = json.loads(file.read(length))
-    except (OSError, ValueError):
+        rows = [_row(*cells) for cells in index["pictures"]]
+        whole_index = isinstance(index["data_set"], str) and isinstance(index["transform"], str)
+        pixel_bytes = sum(high * wide * 3 for _, _, high, wide in rows)
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
-    pixel_bytes = sum(row[-2] * row[-1] * 3 for row in index["pictures"])
-    return index if pixel_bytes == end - 16 - length else None
+    return index if whole_index and pixel_bytes == end - 16 - length else None
 
 
 @cache

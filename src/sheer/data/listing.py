@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,13 @@ from PIL import Image
 
 from sheer.data.folders import SUFFIXES
 from sheer.data.pixels import to_rgb
-from sheer.errors import DataError, nearest
+from sheer.errors import DataError, first_line, nearest
+from sheer.plan.checks import path_of
 
 WHOLE = re.compile(r"-?(0|[1-9][0-9]*)")
+SOURCES = (
+    "Give a folder, a CSV file, a data frame of pandas or polars, a list of paths, or a data set with a length and items (picture, target)."
+)
 NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
 
@@ -56,11 +60,18 @@ def read_listing(source: Any, *, path: str | None, root: str | Path | None) -> L
             return _checked(Listing(source=f"files of {where.resolve().name}", root=str(where), files=tuple(found), columns={}))
         if where.suffix.lower() != ".csv" or not where.is_file():
             raise DataError(f"{str(source)!r} is neither a folder nor a CSV file. Give one, a data frame, a list of paths, or a data set.")
-        with where.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, strict=True)
-            rows = list(reader)
+        try:
+            with where.open(newline="", encoding="utf-8-sig") as file:
+                reader = csv.DictReader(file, strict=True)
+                rows = list(reader)
+        except UnicodeDecodeError as error:
+            raise DataError(f"{source} is no UTF-8 text ({first_line(error)}). Save it as CSV in UTF-8.") from error
+        except (csv.Error, OSError) as error:
+            raise DataError(f"{source} cannot be read as CSV after line {reader.line_num}: {error}. Is a quote not closed?") from error
         columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in reader.fieldnames or ()}
         return _table(f"table {where.name}", columns, path, Path(root).expanduser() if root is not None else where.parent)
+    if isinstance(source, Mapping | bytes):
+        raise DataError(f"{type(source).__name__} is no source. {SOURCES}")
     if isinstance(source, Sequence) and all(isinstance(item, str | Path) for item in source):
         base = Path(root).expanduser() if root is not None else Path()
         return _checked(Listing(source="list of files", root=str(base), files=tuple(str(item) for item in source), columns={}))
@@ -72,10 +83,7 @@ def read_listing(source: Any, *, path: str | None, root: str | Path | None) -> L
         return _table("data frame", columns, path, Path(root).expanduser() if root is not None else Path())
     if hasattr(source, "__getitem__") and hasattr(source, "__len__"):
         return _data_set(source)
-    raise DataError(
-        f"{type(source).__name__} is no source. Give a folder, a CSV file, a data frame of pandas or polars, a list of paths, "
-        "or a data set with a length and items (picture, target)."
-    )
+    raise DataError(f"{type(source).__name__} is no source. {SOURCES}")
 
 
 def _table(source: str, columns: dict[str, list[Any]], path: str | None, root: Path) -> Listing:
@@ -137,7 +145,7 @@ def _hugging_face(source: Any) -> Listing:
 
 def _data_set(source: Any) -> Listing:
     """Anything with items (picture, target); targets are its `targets` where it has them, else each item is made once."""
-    targets = source.targets if hasattr(source, "targets") else [source[number][1] for number in range(len(source))]
+    targets = source.targets if hasattr(source, "targets") else [_target(source, number) for number in range(len(source))]
     values = targets.tolist() if isinstance(targets, torch.Tensor | np.ndarray) else list(targets)
     values = [value.tolist() if isinstance(value, torch.Tensor | np.ndarray | np.generic) else value for value in values]
     names = getattr(source, "classes", None)
@@ -150,6 +158,14 @@ def _data_set(source: Any) -> Listing:
         columns={"target": values},
         opened=lambda name: as_picture(source[int(name)][0]),
     )
+
+
+def _target(source: Any, number: int) -> Any:
+    try:
+        _, target = source[number]
+    except Exception as error:  # whatever a data set of one's own raises; it becomes one sentence that names the item
+        raise DataError(f"Item {number} of {type(source).__name__} gives no (picture, target): {first_line(error)}. {SOURCES}") from error
+    return target
 
 
 def as_picture(value: Any) -> Image.Image:
@@ -185,7 +201,7 @@ def labels_by(rule: str | Callable[[str], Any], files: Sequence[str]) -> list[An
         DataError: the expression is none, has not one group, or does not match a file.
     """
     if not isinstance(rule, str):
-        return [rule(name) for name in files]
+        return [_said(rule, name) for name in files]
     try:
         pattern = re.compile(rule)
     except re.error as error:
@@ -199,15 +215,23 @@ def labels_by(rule: str | Callable[[str], Any], files: Sequence[str]) -> list[An
     return [hit.group(1) for hit in found if hit]
 
 
-def photo_paths(given: Sequence[str | Path]) -> list[str]:
-    """Files as they are given, and every photograph below the folders among them, sorted.
+def _said(rule: Callable[[str], Any], name: str) -> Any:
+    try:
+        return rule(name)
+    except Exception as error:  # whatever a function of one's own raises; it becomes one sentence that names the item
+        called = getattr(rule, "__name__", type(rule).__name__)
+        raise DataError(f"Your function {called} fails on {name!r}: {type(error).__name__}: {first_line(error)}.") from error
+
+
+def photo_paths(given: object) -> list[str]:
+    """Files (one, or several) as they are given, and every photograph below the folders among them, sorted.
 
     Raises:
         DataError: a path is missing, a folder holds no photographs, or nothing is given.
     """
     paths: list[str] = []
-    for item in given:
-        path = Path(item).expanduser()
+    for item in given if isinstance(given, Sequence) and not isinstance(given, str) else [given]:
+        path = path_of(item, "file")
         if path.is_dir():
             inside = sorted(str(file) for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
             if not inside:

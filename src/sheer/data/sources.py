@@ -16,7 +16,8 @@ from sheer.data.check import copies, empty_folders, imbalance, picture_sizes
 from sheer.data.folders import SUFFIXES, listing_hash, photo_files
 from sheer.data.formats import UNKNOWN_FORMATS
 from sheer.data.splits import SPLITS
-from sheer.errors import DataError, nearest
+from sheer.errors import DataError, known, nearest
+from sheer.plan.checks import whole
 from sheer.plan.markup import html_table
 from sheer.plan.plan import DataPlan, Origin, Part, Value
 from sheer.plan.profiles import profile_named
@@ -211,12 +212,12 @@ def check_classes(where: Path, counts: Counter[str], where_is_split: bool) -> No
 
 def split_part(valid: float | str | None, split: str | None, seed: int, profile: str) -> tuple[Part, Origin]:
     """The split by share that was given, or the profile's; DataError for a share or name that is none."""
-    constants = profile_named(profile)
+    constants, seed = profile_named(profile), whole(seed, "seed", 0)
     share = constants.number("valid") if valid is None else valid
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < 1:
         raise DataError(f"valid={valid!r}: give the share to hold out, above 0 and below 1, such as 0.2.")
     name = str(constants.value("split")) if split is None else split
-    if name not in SPLITS:
+    if not known(name, SPLITS):
         raise DataError(f"split={name!r} is no split. {nearest(name, SPLITS)}")
     given = valid is not None or split is not None
     reason = "you gave it" if given else f"{constants.reason('valid')}; {constants.reason('split')}"

@@ -21,6 +21,7 @@ from sheer.loop.train import COMPLETED
 from sheer.model import backbones, channels, hashing, heads, stages
 from sheer.model.rebuild import OWN
 from sheer.plan import schedules
+from sheer.plan.checks import check_objects, path_of
 from sheer.plan.plan import Plan
 from sheer.record.run import Record, read_run, version_of
 from sheer.task import losses, metrics, tasks
@@ -73,7 +74,8 @@ def eject(run: str | Path, script: str | Path, *, objects: Mapping[str, Callable
             code imports what the script may not.
         RunError: the folder is no finished run.
     """
-    kept, target = read_run(run), Path(script).expanduser()
+    kept, target = read_run(run), path_of(script, "script")
+    check_objects(objects)
     if target.exists():
         raise EjectError(f"{target} exists. Nothing was overwritten: give another name, or remove it.")
     if not kept.record.stop_reason.startswith(COMPLETED):

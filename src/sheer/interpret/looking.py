@@ -27,6 +27,7 @@ from sheer.loop.step import scores_of
 from sheer.loop.train import READERS, loss_of, task_of
 from sheer.model.heads import AvgPool
 from sheer.plan.augmentations import Function
+from sheer.plan.checks import path_of
 from sheer.plan.plan import Phase, Plan
 from sheer.streams import borrowed_generators
 from sheer.task.metrics import Metric
@@ -43,7 +44,7 @@ class Averaging:
     def __post_init__(self) -> None:
         if isinstance(self.passes, bool) or not isinstance(self.passes, int) or self.passes < 1:
             raise PlanError(f"tta with n={self.passes!r} passes: give a whole number of at least 1.")
-        if not 0 <= self.beta <= 1:
+        if isinstance(self.beta, str) or not 0 <= self.beta <= 1:
             raise PlanError(f"tta with beta={self.beta!r}: give the plain pass's share, from 0 to 1.")
 
 
@@ -158,7 +159,7 @@ class View:
                 f"Class folders name one class an item; the task of this run is {self.plan.data.task.name!r}. Load the run with its data: "
                 "sheer.load(run, data=sheer.images(...)).validate()."
             )
-        root, classes = Path(folder).expanduser(), self.plan.data.classes
+        root, classes = path_of(folder, "folder"), self.plan.data.classes
         if not root.is_dir():
             raise DataError(f"There is no folder {str(folder)!r}.")
         found = photo_files(str(root))
@@ -240,7 +241,7 @@ class View:
         Raises:
             PlanError: the threshold is not above 0 and at most 1.
         """
-        if not 0 < threshold <= 1:
+        if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 < threshold <= 1:
             raise PlanError(f"threshold={threshold!r}: give a cosine similarity above 0 and at most 1.")
         data, _ = self._items("valid")
         items = np.arange(len(data.targets))

@@ -140,10 +140,16 @@ class Showing(ABC):
 
     def plot_lr_find(self, sweep: RateSweep | None = None) -> Figure:
         """A figure of a sweep; without one, of `lr_find()`."""
+        if not isinstance(sweep, RateSweep | None):
+            raise PlanError(f"sweep={sweep!r}: give what lr_find() returned, or nothing for a new sweep.")
         return plots.lr_find(self.lr_find() if sweep is None else sweep)
 
     def plot_confusion(self, predictions: Predictions | None = None) -> Figure:
         """A figure of `predictions.confusion()`; without predictions, of the held-out items."""
+        if not isinstance(predictions, Predictions | None):
+            raise PlanError(
+                f"predictions={predictions!r}: give what validate() or predictions() returned, or nothing for the held-out items."
+            )
         return plots.confusion(self.interpret().table if predictions is None else predictions)
 
     def _next(self, upcoming: Next) -> tuple[Plan, int]:

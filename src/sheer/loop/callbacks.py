@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import csv
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from tqdm import tqdm
 
+from sheer.errors import PlanError
 from sheer.record.run import Row, row_cells
 
 
@@ -42,6 +44,13 @@ class Callback(Protocol):
     def on_epoch(self, position: Position, row: Row) -> None: ...
 
     def on_end(self, position: Position) -> None: ...
+
+
+def check_callbacks(given: object) -> None:
+    """PlanError unless it is a sequence of objects with the methods of `Callback`."""
+    names = ("on_start", "on_step", "on_epoch", "on_end")
+    if not isinstance(given, Sequence) or not all(callable(getattr(one, name, None)) for one in given for name in names):
+        raise PlanError(f"callbacks={given!r}: give a list of objects that have the methods {', '.join(names)}.")
 
 
 class Progress:

@@ -10,6 +10,7 @@ from torch import nn
 
 from sheer.errors import PlanError, nearest
 from sheer.loop.precision import autocast
+from sheer.plan.checks import check_texts
 from sheer.plan.plan import Numerics, Origin
 from sheer.plan.profiles import Profile
 
@@ -44,10 +45,11 @@ def choose_numerics(
         ("memory_format", memory_format, ("contiguous", "channels_last", "probe")),
         ("compile", compile, (True, False, "probe")),
     ):
-        if value is not None and value not in allowed:
+        if value is not None and (value not in allowed or type(value) not in map(type, allowed)):
             raise PlanError(f"{field}={value!r} is not known. {nearest(str(value), map(str, allowed))}")
     if memory_format == "channels_last" and not pictures:
         raise PlanError("memory_format='channels_last' is for pictures only; these items are no pictures.")
+    check_texts({"device": device})
     if device is not None and device.partition(":")[0] not in DEVICES:
         raise PlanError(f"device={device!r} is not known. {nearest(device, DEVICES)}")
     if device is not None and not available(device):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from sheer.errors import ModelError, PlanError, nearest
+from sheer.errors import ModelError, PlanError, known, nearest
 from sheer.model.channels import CHANNEL_INITS, widen
 from sheer.plan.facts import InputFacts
 from sheer.plan.plan import Origin
@@ -42,7 +42,7 @@ def choose_channels(arrays: torch.Tensor | None, count: int | None, rule: str | 
     """
     if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
         raise PlanError(f"channels={count!r}: give a whole number of at least 1.")
-    if rule is not None and rule not in CHANNEL_INITS:
+    if rule is not None and not known(rule, CHANNEL_INITS):
         raise PlanError(f"channel_init={rule!r} is no rule for the first convolution. {nearest(rule, CHANNEL_INITS)}")
     if arrays is None and count not in (None, 3):
         raise PlanError(

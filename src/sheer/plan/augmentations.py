@@ -15,6 +15,7 @@ Settings = dict[str, Value]
 Augmentation = str | Part | Function | tuple[str | Function, Settings]
 Augmentations = str | tuple[Augmentation, ...]
 Mix = str | Part | tuple[str, Settings]
+Resize = str | Part | tuple[str, Settings]
 
 _FASTAI = (
     Part(name="flip", settings=(("p", 0.5),)),
@@ -69,10 +70,11 @@ def augmentation_parts(given: Augmentations) -> tuple[Part, ...]:
         return SETS[given]
     if not isinstance(given, tuple | list):
         raise PlanError(f"augmentation={given!r}: give the name of a set ({', '.join(SETS)}) or a tuple of names and functions.")
-    return tuple(_part(entry, "augmentation") for entry in given)
+    return tuple(as_part(entry, "augmentation") for entry in given)
 
 
-def _part(entry: Any, field: str) -> Part:
+def as_part(entry: Any, field: str) -> Part:
+    """The part for a name, (name, {settings}) or a Part; for `augmentation` also for a function; PlanError for anything else."""
     settings: Any = {}
     if isinstance(entry, Part):
         return entry
@@ -114,4 +116,4 @@ def mix_part(given: Mix | None) -> Part | None:
     >>> str(mix_part(("mixup", {"alpha": 0.2})))
     'mixup(alpha=0.2)'
     """
-    return None if given is None or given == "none" else _part(given, "mix")
+    return None if given is None or given == "none" else as_part(given, "mix")

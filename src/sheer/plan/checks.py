@@ -1,11 +1,14 @@
-"""Numbers that people give: whole or real, of any kind that Python or NumPy has, or a PlanError that says what is allowed."""
+"""Values that people give, or an error that says what is allowed: numbers of Python or NumPy, texts, paths, objects by name."""
 
 from __future__ import annotations
 
 import math
 import operator
+import os
+from collections.abc import Mapping
+from pathlib import Path
 
-from sheer.errors import PlanError
+from sheer.errors import PlanError, SheerError
 
 
 def whole(value: object, name: str, least: int, hint: str = "") -> int:
@@ -45,3 +48,36 @@ def real(value: object, name: str, low: float, high: float = math.inf) -> float:
         bound = f" and below {high:g}" if high < math.inf else ""
         raise PlanError(f"{name}={value!r}: give a number of at least {low:g}{bound}.")
     return number
+
+
+def check_texts(given: Mapping[str, object], kind: type[SheerError] = PlanError) -> None:
+    """An error of `kind` unless every value is a text, or None where nobody gave one.
+
+    >>> check_texts({"split": "random", "path": None})
+    """
+    for name, value in given.items():
+        if value is not None and not isinstance(value, str):
+            raise kind(f"{name}={value!r}: give a text.")
+
+
+def path_of(value: object, name: str) -> Path:
+    """The path that was given as text or as a Path, a leading ~ replaced by the home folder.
+
+    Raises:
+        PlanError: it is no path.
+
+    >>> path_of("runs/a", "run").name
+    'a'
+    """
+    if not isinstance(value, str | os.PathLike) or isinstance(value, bytes):
+        raise PlanError(f"{name}={value!r}: give a path, as text or as a pathlib.Path.")
+    return Path(value).expanduser()
+
+
+def check_objects(given: object) -> None:
+    """PlanError unless it is None, or a dict from names to objects of your own.
+
+    >>> check_objects({"my_head": print})
+    """
+    if given is not None and not isinstance(given, Mapping):
+        raise PlanError(f"objects={given!r}: give your own objects by their names, such as {{'my_head': my_head}}.")

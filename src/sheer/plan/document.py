@@ -17,7 +17,7 @@ def parse(text: str) -> Any:
     """JSON text to Python values; PlanError where it is no JSON."""
     try:
         return json.loads(text)
-    except (ValueError, RecursionError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise PlanError(f"This is not a plan: the text is not JSON ({error}).") from error
 
 

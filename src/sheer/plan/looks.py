@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sheer.errors import PlanError, nearest
-from sheer.plan.augmentations import augmentation_parts
+from sheer.errors import PlanError, known, nearest
+from sheer.plan.augmentations import as_part, augmentation_parts
 from sheer.plan.checks import whole
 from sheer.plan.facts import InputFacts
 from sheer.plan.plan import Origin, Part, Value
@@ -92,8 +92,8 @@ def resize_rule(given: Given, profile: Profile, inputs: InputFacts) -> tuple[Par
     Raises:
         PlanError: the method, or one of its settings, is not known or out of range.
     """
-    method = given.resize if isinstance(given.resize, Part) else Part(name=given.resize or str(profile.value("resize.method")))
-    if method.name not in RESIZE_SETTINGS:
+    method = as_part(str(profile.value("resize.method")) if given.resize is None else given.resize, "resize")
+    if not known(method.name, RESIZE_SETTINGS):
         raise PlanError(f"resize={method.name!r} is no resize method. {nearest(method.name, RESIZE_SETTINGS)}")
     names, yours = RESIZE_SETTINGS[method.name], method.options()
     for name, value in yours.items():

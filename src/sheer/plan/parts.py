@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sheer.errors import PlanError, nearest
+from sheer.plan.checks import check_texts, real
 from sheer.plan.plan import Part, Value
 from sheer.plan.profiles import Profile
 
@@ -65,6 +66,7 @@ def chosen(given: Choice, table: Table, profile: Profile, field: str) -> Part:
 def _pair(given: object, field: str) -> tuple[str, dict[str, Value]]:
     if not (isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], str) and isinstance(given[1], Mapping)):
         raise PlanError(f"{field}={given!r}: give a name, or a name with its settings such as ('sgd', {{'nesterov': True}}).")
+    check_texts({f"{field}={given!r}: a setting's name": name for name in given[1]})
     return given[0], dict(given[1])
 
 
@@ -92,13 +94,16 @@ def optimizer_part(given: Choice, profile: Profile) -> Part:
     return Part(name="timm", settings=(("name", name.partition(":")[2]), ("settings", settings)))
 
 
-def composed(parts: tuple[tuple[Choice, float], ...], *, profile: Profile) -> Part:
+def composed(parts: object, *, profile: Profile) -> Part:
     """Schedules one after another, each with its share of the steps.
 
     Raises:
         PlanError: as in `chosen`, or the shares are not positive or do not sum to 1.
     """
-    shares = tuple(float(share) for _, share in parts)
+    pairs = isinstance(parts, tuple | list) and all(isinstance(part, tuple | list) and len(part) == 2 for part in parts)
+    if not isinstance(parts, tuple | list) or not pairs:
+        raise PlanError(f"schedule={parts!r}: give a name, a name with settings, or several of these, each with its share of the steps.")
+    shares = tuple(real(share, "schedule: a share", 0) for _, share in parts)
     if not parts or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-9:
         raise PlanError(f"schedule: the shares are {shares}; give positive numbers that sum to 1.")
     inside = tuple(chosen(choice, SCHEDULE_SETTINGS, profile, "schedule") for choice, _ in parts)

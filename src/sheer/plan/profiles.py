@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sheer.errors import PlanError, nearest
+from sheer.errors import PlanError, known, nearest
 from sheer.plan.plan import Value
 
 
@@ -142,6 +142,6 @@ PROFILES = {
 
 def profile_named(name: str) -> Profile:
     """The profile of that name; PlanError with the nearest names otherwise."""
-    if name not in PROFILES:
+    if not known(name, PROFILES):
         raise PlanError(f"There is no profile {name!r}. {nearest(name, PROFILES)}")
     return PROFILES[name]

@@ -11,12 +11,15 @@ from dataclasses import dataclass, field, replace
 from typing import cast
 
 from sheer.errors import PlanError
-from sheer.plan.augmentations import Augmentations, Mix
+from sheer.plan.augmentations import Augmentations, Mix, Resize
 from sheer.plan.checks import whole
 from sheer.plan.parts import SCHEDULE_SETTINGS, Choice, chosen, composed
-from sheer.plan.plan import Origin, Part
+from sheer.plan.plan import Origin, Part, Phase
 from sheer.plan.profiles import Profile, profile_named
 from sheer.plan.rates import Decayed, Rate, check_rates
+
+Stop = int | tuple[str, int] | tuple[str, int, str]
+Keep = str | tuple[str, str] | tuple[str, str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +28,7 @@ class Given:
 
     `norm` is a policy for the body in every phase (`train`, `adapt`, `frozen`), or one policy a stage;
     `augmentation` is the name of a set, or a tuple of names from AUGMENTATIONS, (name, {settings}), Parts and functions;
-    `resize` a name from RESIZES, or a Part with settings; `optimizer` and `loss` a name, or a name with settings.
+    `resize` a name from RESIZES, (name, {settings}) or a Part; `optimizer` and `loss` a name, or a name with settings.
     """
 
     size: int | None = None
@@ -34,17 +37,17 @@ class Given:
     weight_decay: float | None = None
     augmentation: Augmentations | None = None
     mix: Mix | None = None
-    resize: str | Part | None = None
+    resize: Resize | None = None
     label_smoothing: float | None = None
     optimizer: Choice | None = None
     loss: Choice | None = None
-    class_weights: str | tuple[float, ...] | None = None
+    class_weights: str | Sequence[float] | None = None
     sampling: str | None = None
     clip: float | None = None
     accumulate: int | None = None
     ema: float | None = None
-    stop: int | tuple[str, int] | None = None
-    keep: str | tuple[str, str] | None = None
+    stop: Stop | None = None
+    keep: Keep | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +72,17 @@ def merged(first: Given, second: Given) -> Given:
     """What the recipe's caller gave, and where that is silent what the learner's maker gave."""
     values = {name: value for name, value in vars(second).items() if getattr(first, name) is None}
     return replace(first, **values)
+
+
+def checked_recipe(recipe: object) -> tuple[Draft | Phase, ...]:
+    """What was given as a recipe: drafts, or phases of a plan.
+
+    Raises:
+        PlanError: it is no sequence of these.
+    """
+    if not isinstance(recipe, Sequence) or not all(isinstance(item, Draft | Phase) for item in recipe):
+        raise PlanError(f"{recipe!r} is no recipe: give what a function of sheer.recipes returns, such as sheer.recipes.fine_tune(3).")
+    return tuple(recipe)
 
 
 def unrolled(draft: Draft, stages: int) -> tuple[Draft, ...]:
@@ -193,7 +207,7 @@ def scheduled(
     if isinstance(schedule, str) or (isinstance(schedule, tuple) and schedule and isinstance(schedule[0], str)):
         part = chosen(cast(Choice, schedule), SCHEDULE_SETTINGS, constants, "schedule")
     else:
-        part = composed(tuple(cast(Sequence[tuple[Choice, float]], schedule)), profile=constants)
+        part = composed(schedule, profile=constants)
     return (_single(constants, part.name, epochs, rate, decay, part, SCHEDULE_REASONS[part.name]),)
 
 
@@ -233,9 +247,10 @@ def progressive(
     """
     epochs = whole(epochs, "epochs", 1)
     constants = profile_named(profile)
-    chosen_sizes = cast(tuple[int, ...], constants.value("progressive.sizes")) if sizes is None else tuple(sizes)
-    if not chosen_sizes or any(isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in chosen_sizes):
+    given = cast(tuple[int, ...], constants.value("progressive.sizes")) if sizes is None else sizes
+    if isinstance(given, str) or not isinstance(given, Sequence) or not given:
         raise PlanError(f"sizes={sizes!r}: give the sides of the pictures in pixels, such as (96, 128, 160).")
+    chosen_sizes = [whole(size, "sizes", 1, ", the side of the pictures in pixels") for size in given]
     why = _origin("size", sizes is not None, constants.reason("progressive.sizes"))
     first = fine_tune(epochs, rate=rate, profile=profile)
     unfrozen = first[-1]

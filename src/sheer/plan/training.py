@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sheer.errors import PlanError, nearest
+from sheer.errors import PlanError, known, nearest
+from sheer.plan.checks import real, whole
 from sheer.plan.parts import LOSS_SETTINGS, choice_of, chosen, optimizer_part
 from sheer.plan.plan import Origin, Part, Phase
 from sheer.plan.profiles import Profile
-from sheer.plan.recipes import Given
+from sheer.plan.recipes import Given, Keep, Stop
 
 SAMPLINGS = ("shuffle", "balanced")
 
@@ -45,17 +46,17 @@ def training_values(
     Raises:
         PlanError: a value is not allowed.
     """
-    optimizer = optimizer_part(given.optimizer or str(profile.value("optimizer")), profile)
+    optimizer = optimizer_part(str(profile.value("optimizer")) if given.optimizer is None else given.optimizer, profile)
     return Training(
         optimizer=optimizer,
         loss=_loss(given, profile, task),
         class_weights=_class_weights(given.class_weights, counts, task),
-        sampling=_sampling(given.sampling or str(profile.value("sampling")), task),
+        sampling=_sampling(str(profile.value("sampling")) if given.sampling is None else given.sampling, task),
         clip=_number(given.clip, "clip", "the largest norm of all gradients together, above 0; 0 is off", 0, float("inf")),
         accumulate=_accumulate(given.accumulate, batch_size),
         ema=_number(given.ema, "ema", "the share of the average that a step keeps, such as 0.99; 0 is off", 0, 1),
         stop=_stop(given.stop, judged_by),
-        keep=_keep(given.keep or str(profile.value("keep")), judged_by),
+        keep=_keep(str(profile.value("keep")) if given.keep is None else given.keep, judged_by),
         origins=(
             _origin(profile, given.optimizer is None, "optimizer", _optimizer_reason(optimizer, profile)),
             _loss_origin(given, profile, task),
@@ -80,7 +81,7 @@ def _optimizer_reason(optimizer: Part, profile: Profile) -> str:
 
 
 def _loss(given: Given, profile: Profile, task: str) -> Part:
-    choice = given.loss or str(profile.value(f"loss.{task}"))
+    choice = str(profile.value(f"loss.{task}")) if given.loss is None else given.loss
     if given.label_smoothing is not None:
         if choice != "cross_entropy":
             what = f"the task here is {task!r}" if task != "classify" else f"the loss here is {choice!r}"
@@ -101,7 +102,7 @@ def _loss_origin(given: Given, profile: Profile, task: str) -> Origin:
     return _origin(profile, silent, "loss", reason)
 
 
-def _class_weights(given: str | tuple[float, ...] | None, counts: Sequence[int], task: str) -> tuple[float, ...]:
+def _class_weights(given: str | Sequence[float] | None, counts: Sequence[int], task: str) -> tuple[float, ...]:
     """`balanced`: items / (classes * items of the class), so that the mean over items is 1."""
     if given is None:
         return ()
@@ -117,7 +118,7 @@ def _class_weights(given: str | tuple[float, ...] | None, counts: Sequence[int],
 
 
 def _sampling(given: str, task: str) -> str:
-    if given not in SAMPLINGS:
+    if not known(given, SAMPLINGS):
         raise PlanError(f"sampling={given!r} is not known. {nearest(str(given), SAMPLINGS)}")
     if given == "balanced" and task != "classify":
         raise PlanError(f"sampling='balanced' is for one class an item; the task here is {task!r}.")
@@ -125,45 +126,51 @@ def _sampling(given: str, task: str) -> str:
 
 
 def _number(given: float | None, field: str, meaning: str, low: float, high: float) -> float:
-    if given is None:
-        return 0.0
-    if isinstance(given, bool) or not isinstance(given, int | float) or not low <= given < high:
-        raise PlanError(f"{field}={given!r}: give {meaning}.")
-    return float(given)
+    try:
+        return 0.0 if given is None else real(given, field, low, high)
+    except PlanError as error:
+        raise PlanError(f"{field}={given!r}: give {meaning}.") from error
 
 
 def _accumulate(given: int | None, batch_size: int) -> int:
-    if given is None or given == 0:
-        return 0
-    if isinstance(given, bool) or not isinstance(given, int) or given < 1 or given % batch_size:
+    items = 0 if given is None else whole(given, "accumulate", 0, ", the items that an update takes")
+    if items % batch_size:
         raise PlanError(f"accumulate={given!r}: give the items that an update takes, a multiple of the batch size, {batch_size}.")
-    return given
+    return items
 
 
-def _stop(given: int | tuple[str, int] | None, judged_by: Mapping[str, str]) -> Part | None:
+def _stop(given: Stop | None, judged_by: Mapping[str, str]) -> Part | None:
     if given is None:
         return None
-    metric, patience = ("valid_loss", given) if isinstance(given, int) else given
-    if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
-        raise PlanError(f"stop={given!r}: give a metric and how many epochs may pass without a better one, such as ('valid_loss', 3).")
-    return Part(name="patience", settings=(*_judged(metric, "stop", judged_by), ("epochs", patience)))
+    metric, patience, *better = given if isinstance(given, tuple | list) and len(given) in (2, 3) else ("valid_loss", given)
+    allowed = "give a metric and how many epochs may pass without a better one, such as ('valid_loss', 3)"
+    try:
+        epochs = whole(patience, "stop", 1)
+    except PlanError as error:
+        raise PlanError(f"stop={given!r}: {allowed}.") from error
+    return Part(name="patience", settings=(*_judged(metric, better, "stop", judged_by), ("epochs", epochs)))
 
 
-def _keep(given: str | tuple[str, str], judged_by: Mapping[str, str]) -> Part:
-    name, metric = (given, "valid_loss") if isinstance(given, str) else given
-    if name not in ("last", "best") or (name == "last" and not isinstance(given, str)):
-        raise PlanError(f"keep={given!r}: give 'last', 'best' (by valid_loss) or ('best', METRIC). {nearest(str(name), ('last', 'best'))}")
-    return Part(name=name, settings=_judged(metric, "keep", judged_by) if name == "best" else ())
+def _keep(given: Keep, judged_by: Mapping[str, str]) -> Part:
+    name, metric, *better = given if isinstance(given, tuple | list) and len(given) in (2, 3) else (given, "valid_loss")
+    if not isinstance(name, str) or name not in (("last", "best") if name is given else ("best",)):
+        raise PlanError(f"keep={given!r}: give 'last', 'best' (by valid_loss) or ('best', METRIC). {nearest(name, ('last', 'best'))}")
+    return Part(name=name, settings=_judged(metric, better, "keep", judged_by) if name == "best" else ())
 
 
-def _judged(metric: str, field: str, judged_by: Mapping[str, str]) -> tuple[tuple[str, str], tuple[str, str]]:
-    if metric not in judged_by:
-        raise PlanError(f"{field}: {metric!r} is no metric of an epoch. {nearest(str(metric), judged_by)}")
-    return ("metric", metric), ("better", judged_by[metric])
+def _judged(metric: object, better: Sequence[object], field: str, judged_by: Mapping[str, str]) -> tuple[tuple[str, str], tuple[str, str]]:
+    """The metric, and whether "min" or "max" of it is best: as given, or as is known of it, else "max"."""
+    if not isinstance(metric, str) or metric not in judged_by:
+        raise PlanError(f"{field}: {metric!r} is no metric of an epoch. {nearest(metric, judged_by)}")
+    direction = better[0] if better else judged_by[metric]
+    if direction not in ("min", "max"):
+        raise PlanError(f"{field}: {direction!r} after the metric {metric!r}: give 'min' or 'max', whichever is best.")
+    return ("metric", metric), ("better", str(direction))
 
 
 def given_like(phase: Phase) -> Given:
     """What was given for a phase, so that training on goes on with it; the rest is decided anew."""
+    stop, keep = phase.stop.options() if phase.stop else {}, phase.keep.options()
     given = Given(
         size=phase.size or None,
         batch_size=phase.batch_size,
@@ -179,8 +186,8 @@ def given_like(phase: Phase) -> Given:
         clip=phase.clip,
         accumulate=phase.accumulate,
         ema=phase.ema,
-        stop=(str(phase.stop.options()["metric"]), int(str(phase.stop.options()["epochs"]))) if phase.stop else None,
-        keep=("best", str(phase.keep.options()["metric"])) if phase.keep.settings else phase.keep.name,
+        stop=(str(stop["metric"]), int(str(stop["epochs"])), str(stop["better"])) if stop else None,
+        keep=("best", str(keep["metric"]), str(keep["better"])) if keep else phase.keep.name,
     )
     yours = {origin.field for origin in phase.origins if origin.by == "you" or (origin.field, origin.by) == ("size", "data")}
     return replace(given, **{name: None for name in vars(given) if name not in yours})

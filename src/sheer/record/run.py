@@ -28,6 +28,7 @@ from torch import nn
 
 from sheer.errors import PlanError, RunError
 from sheer.model.hashing import weights_sha256
+from sheer.plan.checks import path_of
 from sheer.plan.document import decode, encode, parse
 from sheer.plan.plan import Plan
 
@@ -241,7 +242,7 @@ def read_run(folder: str | Path) -> Run:
     Raises:
         RunError: the folder is no finished run, or a file in it is damaged or of another format.
     """
-    root = Path(folder).expanduser()
+    root = path_of(folder, "run")
     missing = [name for name in ("plan.json", "record.json", "history.csv", "weights.safetensors") if not (root / name).is_file()]
     if missing:
         raise RunError(f"{root} is no finished run: {', '.join(missing)} missing. Give the folder that sheer train named.")
