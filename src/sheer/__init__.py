@@ -14,6 +14,7 @@ from sheer.loop.lr_find import RateSweep
 from sheer.plan import recipes
 from sheer.plan.plan import Plan
 from sheer.study.explain import Explanation, explain
+from sheer.study.inspect import InputReport, inspect
 
 __version__ = "0.1.0"
 
@@ -22,6 +23,7 @@ __all__ = [
     "Data",
     "DataBlock",
     "Explanation",
+    "InputReport",
     "Learner",
     "Plan",
     "Predictions",
@@ -31,6 +33,7 @@ __all__ = [
     "eject",
     "explain",
     "images",
+    "inspect",
     "learner",
     "load",
     "recipes",

@@ -6,6 +6,7 @@ import argparse
 
 from sheer.api import learner
 from sheer.data.block import images
+from sheer.data.sources import Data
 from sheer.learner import Learner
 from sheer.loop.engine import DEVICES, DTYPES
 from sheer.model.build import DEFAULT_MODEL
@@ -41,13 +42,13 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", help="the run folder (default: runs/FOLDER-PLAN)")
 
 
-def prepare(args: argparse.Namespace) -> tuple[Learner, tuple[Draft, ...], Plan]:
-    """The learner, the recipe and the whole plan that the options ask for; nothing is run."""
+def data_of(args: argparse.Namespace) -> Data:
+    """What the options say to learn from."""
     try:
         valid = None if args.valid is None else float(args.valid)
     except ValueError:
         valid = args.valid
-    data = images(
+    return images(
         args.folder,
         label=args.label,
         separator=args.separator,
@@ -56,8 +57,12 @@ def prepare(args: argparse.Namespace) -> tuple[Learner, tuple[Draft, ...], Plan]
         seed=args.seed,
         profile=args.profile,
     )
+
+
+def prepare(args: argparse.Namespace) -> tuple[Learner, tuple[Draft, ...], Plan]:
+    """The learner, the recipe and the whole plan that the options ask for; nothing is run."""
     learn = learner(
-        data,
+        data_of(args),
         args.model,
         weights=args.weights,
         profile=args.profile,

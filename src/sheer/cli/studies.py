@@ -3,16 +3,36 @@
 from __future__ import annotations
 
 import argparse
+import json
 from typing import Any
 
+from sheer.cli.options import add_plan_options, data_of, prepare
+from sheer.loading import load
 from sheer.study.explain import explain
+from sheer.study.inspect import inspect
 
 
 def add_studies(commands: Any) -> None:
     """Add the parsers of these commands to argparse's `commands`."""
+    inspected = commands.add_parser("inspect", help="what the network would see, against its pretraining, with alarms; trains nothing")
+    add_plan_options(inspected)
+    inspected.add_argument("--run", help="look with the model of this run folder")
+    inspected.add_argument("--items", type=int, default=128, help="training items to look at (default: %(default)s)")
+    inspected.add_argument("--json", action="store_true", help="print the report as JSON")
     explained = commands.add_parser("explain", help="what a finished run did, in words, each sentence with its line of the script")
     explained.add_argument("run", help="the run folder")
     explained.add_argument("--markdown", action="store_true", help="print Markdown")
+
+
+def run_inspect(args: argparse.Namespace) -> int:
+    """`sheer inspect FOLDER`."""
+    if args.run:
+        report = inspect(load(args.run, data=data_of(args), device=args.device), items=args.items)
+    else:
+        learn, recipe, _ = prepare(args)
+        report = inspect(learn, recipe, items=args.items)
+    print(json.dumps(report.record()) if args.json else report)
+    return 0
 
 
 def run_explain(args: argparse.Namespace) -> int:
@@ -23,5 +43,6 @@ def run_explain(args: argparse.Namespace) -> int:
 
 
 STUDIES = {
+    "inspect": run_inspect,
     "explain": run_explain,
 }
