@@ -26,9 +26,8 @@ from sheer.model.surgery import probe_images
 from sheer.plan.augmentations import Augmentations, Mix, Resize
 from sheer.plan.checks import check_texts, path_of, whole
 from sheer.plan.looks import image_size
-from sheer.plan.parts import Choice
 from sheer.plan.plan import Origin, Part, Plan
-from sheer.plan.profiles import profile_named
+from sheer.plan.profiles import Choice, profile_named
 from sheer.plan.recipes import Given, Keep, Stop
 from sheer.record.own import HeadMaker, Source
 from sheer.record.run import Row, check_free
@@ -80,7 +79,7 @@ def learner(
             score a class, or a function that makes one (only then can the run be ejected). With `head` your
             module is a body: it must give a map (N, C, H, W) or a vector (N, C).
         weights: `default` (the library's own download), `package`, `none`, or a file.
-        profile: `default` or `fastai-2.8`.
+        profile: `default`, `fastai-2.8`, or another of PROFILES (docs/diff.md): whose constants fill what is not given.
         head: A name from HEADS, a Part with settings, or your own function of (features, classes) that returns a module for what the
             body gives; the profile's where not given.
         channels: Of the pictures; what the data has where not given. Photographs have three.

@@ -45,6 +45,7 @@ EXTRAS = [
     Given(optimizer=("timm:sgd", {"nesterov": False}), loss=("focal", {"gamma": 1.0}), class_weights="balanced"),
     Given(sampling="balanced", class_weights=(1.0, 2.0), label_smoothing=0.1),
     Given(keep="best", ema=0.9, sampling="balanced", accumulate=16),
+    Given(optimizer="adam", weight_decay=0.1),
 ]
 
 

@@ -94,3 +94,15 @@ def test_a_recipe_of_another_profile_is_refused(small_learner):
 def test_a_value_that_is_not_allowed_is_named(small_learner, options, message):
     with pytest.raises(PlanError, match=message):
         small_learner(**options).plan(sheer.recipes.one_cycle(1, profile=options.get("profile", "default")))
+
+
+def test_the_table_says_where_a_frozen_stage_trains_its_norm_layers(photos):
+    learn = sheer.learner(sheer.images(photos), "test_resnet", weights="none", size=32, quiet=True, norm="train")
+    alike = " ".join(str(learn.plan(sheer.recipes.constant(1, rate=3e-3))).split())
+    assert (
+        "the frozen stage late trains its norm layers, " in alike
+        and "tensors, at 0.003 (the head's rate), no decay, with the stat" in alike
+    )
+    tenth = " ".join(str(learn.plan(sheer.recipes.constant(1, rate=slice(3e-3)))).split())
+    assert "at 0.0003, no decay" in tenth
+    assert "the frozen stage" not in str(sheer.learner(sheer.images(photos), "test_resnet", weights="none", quiet=True).plan())

@@ -20,6 +20,7 @@ from sheer.model.pretrained import IMAGENET, check_reachable, choose_weights, in
 from sheer.model.stages import early_prefixes, exempt_from_decay, is_norm, staged_parameters
 from sheer.model.surgery import Cut, cut_timm, cut_torchvision
 from sheer.plan.facts import InputFacts, TensorFact
+from sheer.plan.parts import HEAD_SETTINGS
 from sheer.plan.plan import ModelPlan, Origin, Part, Stage
 from sheer.plan.profiles import Profile
 from sheer.streams import borrowed_generators, reseed, stream_key
@@ -197,11 +198,8 @@ def load_cut_body(library_name: str, name: str, cut: Cut, whole: nn.Module) -> n
 
 def default_head(profile: Profile) -> Part:
     """The profile's head with its settings."""
-    settings = (
-        ("hidden", profile.value("head.hidden")),
-        ("dropout", profile.value("head.dropout")),
-    )
-    return Part(name=str(profile.value("head.name")), settings=settings)
+    name = str(profile.value("head.name"))
+    return Part(name=name, settings=tuple((key, profile.value(f"head.{key}")) for key in HEAD_SETTINGS[name]))
 
 
 @torch.no_grad()

@@ -92,6 +92,47 @@ class Linear:
         return head
 
 
+class AvgMaxPool(nn.Module):
+    """(N, C, H, W) to (N, 2C): global average, then global maximum."""
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return torch.cat([features.mean(dim=(2, 3)), features.amax(dim=(2, 3))], dim=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plain:
+    """What people write themselves: pooling ("avg", or "concat": average, then maximum), then Linear, BatchNorm and ReLU for each
+    hidden layer, dropout, and a linear layer to the classes, all with bias.
+
+    `init` of linear layers: "torch" (what nn.Linear does), or "glorot_uniform" with biases 0 (Glorot, Bengio 2010; Keras's own).
+
+    >>> [tuple(p.shape) for p in Plain(pool="concat", hidden=(4,)).build(8, 3, "map").parameters() if p.ndim == 2]
+    [(4, 16), (3, 4)]
+    """
+
+    pool: str = "avg"
+    hidden: tuple[int, ...] = ()
+    dropout: float = 0.0
+    init: str = "torch"
+
+    def build(self, features: int, classes: int, kind: str) -> nn.Sequential:
+        """The head for `features` channels of a "map" (N, C, H, W) or "vector" (N, C)."""
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
+        if kind == "map":
+            layers["pool"] = AvgPool() if self.pool == "avg" else AvgMaxPool()
+        widths = [features * 2 if kind == "map" and self.pool == "concat" else features, *self.hidden]
+        for index, (width, out) in enumerate(itertools.pairwise(widths)):
+            layers[f"linear{index}"], layers[f"norm{index}"], layers[f"act{index}"] = nn.Linear(width, out), nn.BatchNorm1d(out), nn.ReLU()
+        layers["drop"] = nn.Dropout(self.dropout)
+        layers["linear"] = nn.Linear(widths[-1], classes)
+        head = nn.Sequential(layers)
+        for layer in head:
+            if isinstance(layer, nn.Linear) and self.init == "glorot_uniform":
+                nn.init.xavier_uniform_(layer.weight)
+                nn.init.zeros_(layer.bias)
+        return head
+
+
 @dataclass(frozen=True, kw_only=True)
 class OwnHead:
     """A head that your own function of (features, classes) makes; it gets what the body gives, a map or a vector.
@@ -107,4 +148,4 @@ class OwnHead:
         return self.make(features, classes)
 
 
-HEADS = {"concat_pool": ConcatPool, "linear": Linear}
+HEADS = {"concat_pool": ConcatPool, "linear": Linear, "plain": Plain}

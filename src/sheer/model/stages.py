@@ -91,12 +91,11 @@ def set_modes(model: nn.Module, stages: Stages, trains_from: int, norm: Sequence
 def exempt_from_decay(name: str, parameter: nn.Parameter, owner: nn.Module, rule: str, skip: Sequence[str]) -> bool:
     """Whether the no-decay rule exempts a parameter from weight decay.
 
-    `norm_bias`: parameters of norm layers and everything called bias. `norm_bias_1d`: those, all
+    `none`: everything decays. `norm_bias`: parameters of norm layers and everything called bias. `norm_bias_1d`: those, all
     tensors with fewer than two dimensions, and the names in `skip` (what the model itself lists).
     """
-    if is_norm(owner) or name.rpartition(".")[2] == "bias":
-        return True
-    return rule == "norm_bias_1d" and (parameter.ndim < 2 or name in skip)
+    usual = is_norm(owner) or name.rpartition(".")[2] == "bias"
+    return rule != "none" and (usual or (rule == "norm_bias_1d" and (parameter.ndim < 2 or name in skip)))
 
 
 def parameter_groups(

@@ -25,6 +25,11 @@ _FASTAI = (
     Part(name="lighting", settings=(("strength", 0.2), ("p", 0.75))),
 )
 
+_INCEPTION = (
+    Part(name="random_resized_crop", settings=(("area", (0.08, 1.0)), ("ratio", (3 / 4, 4 / 3)))),
+    Part(name="flip", settings=(("p", 0.5),)),
+)
+
 SETS = {
     "none": (),
     "light": (Part(name="flip"),),
@@ -36,6 +41,12 @@ SETS = {
         Part(name="trivial_augment"),
         Part(name="random_erasing", settings=(("p", 0.25), ("area", (0.02, 0.33)))),
     ),
+    "inception": _INCEPTION,
+    "timm": (
+        *_INCEPTION,
+        *(Part(name=name, settings=(("strength", 0.4), ("p", 1.0))) for name in ("brightness", "contrast", "saturation")),
+    ),
+    "keras-guide": (Part(name="flip", settings=(("p", 0.5),)), Part(name="rotate", settings=(("degrees", 36.0), ("p", 1.0)))),
 }
 
 

@@ -80,7 +80,9 @@ def image_size(given: int | None, profile: Profile, inputs: InputFacts, device: 
         if side > LARGEST_SIDE:
             raise PlanError(f"size={given!r}: at most {LARGEST_SIDE} pixels a side are taken.")
         return side, Origin(field="size", by="you", reason="you gave it")
-    on_cpu = profile.value("size.cpu")
+    fixed, on_cpu = profile.value("size"), profile.value("size.cpu")
+    if isinstance(fixed, int) and not inputs.fixed_size:
+        return fixed, Origin(field="size", by="default", reason=profile.reason("size"))
     if isinstance(on_cpu, int) and device == "cpu" and not inputs.fixed_size and on_cpu < inputs.size:
         return on_cpu, Origin(field="size", by="default", reason=profile.reason("size.cpu"))
     return inputs.size, Origin(field="size", by="weights", reason=f"the size the weights were made for ({inputs.source})")

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from sheer.errors import PlanError, nearest
 from sheer.plan.checks import check_texts, real
 from sheer.plan.plan import Part, Value
-from sheer.plan.profiles import Profile
+from sheer.plan.profiles import Choice, Profile
 
-Choice = str | tuple[str, Mapping[str, Value]]
 Table = Mapping[str, Mapping[str, str]]
 
 _ADAM = {"beta2": "beta2", "eps": "eps", "implementation": "implementation"}
@@ -39,7 +38,10 @@ SCHEDULE_SETTINGS: Table = {
     "linear": _ENDS,
     "polynomial": {**_ENDS, "power": "polynomial.power"},
     "exponential": {**_ENDS, "end": "exponential.end"},
+    "step": {"every": "step.every", "factor": "step.factor", "level": "constant_momentum"},
 }
+HEAD_SETTINGS = {"concat_pool": ("hidden", "dropout"), "linear": ("dropout",), "plain": ("pool", "hidden", "dropout", "init")}
+
 """For each name, its settings and the profile's key that fills each where nobody gave it."""
 
 

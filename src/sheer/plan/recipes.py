@@ -13,9 +13,9 @@ from typing import cast
 from sheer.errors import PlanError
 from sheer.plan.augmentations import Augmentations, Mix, Resize
 from sheer.plan.checks import whole
-from sheer.plan.parts import SCHEDULE_SETTINGS, Choice, chosen, composed
+from sheer.plan.parts import SCHEDULE_SETTINGS, chosen, composed
 from sheer.plan.plan import Origin, Part, Phase
-from sheer.plan.profiles import Profile, profile_named
+from sheer.plan.profiles import Choice, Profile, profile_named
 from sheer.plan.rates import Decayed, Rate, check_rates
 
 Stop = int | tuple[str, int] | tuple[str, int, str]
@@ -176,6 +176,7 @@ SCHEDULE_REASONS = {
     "linear": "a straight line",
     "polynomial": "fast at first, then slowly",
     "exponential": "equal ratios",
+    "step": "the same rate for a stretch, then a fraction of it",
     "composed": "one schedule after another",
 }
 
@@ -307,8 +308,30 @@ def linear_probe(epochs: int, *, rate: float | None = None, profile: str = "defa
     )
 
 
+def of_profile(epochs: int, *, profile: str = "default") -> tuple[Draft, ...]:
+    """What the profile's source itself trains: its phases, schedules and rates, in `epochs` of its last phase.
+
+    Phases before it have as many times its epochs as in the source. A profile without phases of its own trains as `fine_tune`.
+
+    Raises:
+        PlanError: epochs below 1.
+    """
+    epochs, constants = whole(epochs, "epochs", 1), profile_named(profile)
+    drafts = []
+    for stretch in constants.stretches:
+        rate = slice(*stretch.rate) if isinstance(stretch.rate, tuple) else stretch.rate
+        count = max(1, round(epochs * stretch.times))
+        (draft,) = scheduled(count, schedule=stretch.schedule, rate=rate, profile=profile)
+        trains_from = -1 if stretch.frozen else 0
+        fields = ("name", "epochs", "trains_from", "rates", "schedule")
+        origins = tuple(_origin(field, False, stretch.reason) for field in fields)
+        drafts.append(replace(draft, name=stretch.name, trains_from=trains_from, origins=origins))
+    return tuple(drafts) or fine_tune(epochs, profile=profile)
+
+
 def _single(constants: Profile, name: str, epochs: int, rate: Rate | None, decay: float | None, schedule: Part, why: str) -> Draft:
-    peak = constants.number("rate") if rate is None else rate
+    own = constants.number("rate")
+    peak = (slice(own) if constants.value("rate.sliced") else own) if rate is None else rate
     if decay is not None:
         if isinstance(peak, bool) or not isinstance(peak, int | float):
             raise PlanError(f"rate={rate!r} with decay={decay!r}: with a decay the rate is the last stage's, one number.")
@@ -339,4 +362,5 @@ RECIPES: dict[str, Callable[..., tuple[Draft, ...]]] = {
     "sgdr": sgdr,
     "progressive": progressive,
     "gradual": gradual,
+    "of_profile": of_profile,
 }

@@ -70,7 +70,23 @@ def _numbers(values: Sequence[float]) -> str:
     return "(" + ", ".join(f"{value:.4g}" for value in values) + ")"
 
 
-def _phase(phase: Phase, number: int, count: int) -> str:
+def frozen_but_training(phase: Phase, stages: Sequence[str]) -> list[str]:
+    """A sentence a frozen stage whose norm layers train all the same: how many tensors, at what rate, with what decay."""
+    sentences = []
+    for name in stages[: phase.trains_from]:
+        groups = [group for group in phase.groups if group.stage == name and group.trains]
+        if not groups:
+            continue
+        same = " (the head's rate)" if groups[0].rate_peak == phase.groups[-1].rate_peak else ""
+        decay = max(group.weight_decay for group in groups)
+        sentences.append(
+            f"the frozen stage {name} trains its norm layers, {sum(group.tensors for group in groups)} tensors, at "
+            f"{groups[0].rate_peak:g}{same}, {f'decay {decay:g}' if decay else 'no decay'}, with the statistics of each batch"
+        )
+    return sentences
+
+
+def _phase(phase: Phase, number: int, count: int, stages: Sequence[str]) -> str:
     total = phase.epochs * phase.steps_per_epoch
     title = f"Phase {number} of {count}: {phase.name}, {phase.epochs} epoch{'s' * (phase.epochs != 1)}, {total} steps"
     rows = [
@@ -98,7 +114,8 @@ def _phase(phase: Phase, number: int, count: int) -> str:
         ("stop", str(phase.stop) if phase.stop else "never", "stop"),
         ("keep", str(phase.keep) if phase.keep.settings else phase.keep.name, "keep"),
     ]
-    return f"{title}\n{_groups(phase)}\n{_decisions(phase, rows)}"
+    notes = "".join("\n" + textwrap.fill(f"  note: {text}", WIDTH, subsequent_indent="    ") for text in frozen_but_training(phase, stages))
+    return f"{title}\n{_groups(phase)}{notes}\n{_decisions(phase, rows)}"
 
 
 def overview(plan: Plan) -> tuple[tuple[str, ...], list[list[str]]]:
@@ -180,5 +197,6 @@ def render(plan: Plan) -> str:
     rows = [("profile", plan.profile, "profile"), ("seed", str(plan.seed), "seed"), ("metrics", ", ".join(plan.metrics), "metrics")]
     general = _decisions(plan, rows)
     parts = [f"Plan {plan.short_hash()}\n{general}", _model(plan), _data(plan)]
-    parts += [_phase(phase, number, len(plan.phases)) for number, phase in enumerate(plan.phases, 1)]
+    stages = [stage.name for stage in plan.model.stages]
+    parts += [_phase(phase, number, len(plan.phases), stages) for number, phase in enumerate(plan.phases, 1)]
     return "\n\n".join([*parts, _machine(plan)])
