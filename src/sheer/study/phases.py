@@ -123,6 +123,8 @@ def _decay(plan: Plan, number_: int) -> str:
 
 def _no_decay(plan: Plan, number_: int) -> str:
     phase = plan.phases[number_]
+    if phase.no_decay == "none":
+        return "Nothing is exempt from decay (rule 'none'): norm layers and biases decay like all weights."
     rule = {
         "norm_bias": "scale and shift of norm layers, and everything called bias",
         "norm_bias_1d": "scale and shift of norm layers, biases, all tensors with one dimension, and what the network itself lists",

@@ -75,6 +75,8 @@ def _features(plan: Plan) -> str:
             f"over the map, and 2 x {model.features:,} = {model.features * 2:,}. That has nothing to do with how many classes "
             "the weights knew."
         )
+    if head.name == "plain" and head.options().get("pool") == "concat" and model.kind == "map":
+        return f"{width}, and the head has {model.features * 2:,} inputs: the average and the maximum of each channel, joined."
     how = "averaged over the map" if model.kind == "map" else "pooled by the network itself"
     return f"{width}, {how}, so the head has {model.features:,} inputs: nothing is doubled."
 
@@ -98,6 +100,12 @@ def head_layers(model: ModelPlan, classes: int) -> str:
     if model.head.name.startswith("function:"):
         return f"what your function {model.head.name.partition(':')[2]} returns"
     pool = "average pooling, " if wide else ""
+    if model.head.name == "plain":
+        joined = wide and options.get("pool") == "concat"
+        widths = [model.features * (2 if joined else 1), *(value for value in options.get("hidden", ()) if isinstance(value, int)), classes]  # type: ignore[union-attr]
+        linear = [f"linear {width:,} to {out:,}" for width, out in itertools.pairwise(widths)]
+        steps = [*(f"{one}, norm, ReLU" for one in linear[:-1]), f"dropout {number(options.get('dropout'), 0.0):g}, {linear[-1]} (plain)"]
+        return ("average and maximum pooling, " if joined else pool) + "; ".join(steps)
     return f"{pool}dropout {number(options.get('dropout'), 0.0):g}, linear {model.features:,} to {classes:,} ({model.head.name})"
 
 
