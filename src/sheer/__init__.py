@@ -13,6 +13,7 @@ from sheer.loading import load
 from sheer.loop.lr_find import RateSweep
 from sheer.plan import recipes
 from sheer.plan.plan import Plan
+from sheer.study.doctor import doctor
 from sheer.study.explain import Explanation, explain
 from sheer.study.inspect import InputReport, inspect
 
@@ -30,6 +31,7 @@ __all__ = [
     "RateSweep",
     "SheerError",
     "arrays",
+    "doctor",
     "eject",
     "explain",
     "images",

@@ -8,7 +8,8 @@
     ├── OwnershipError   the optimiser's tensors are not the model's, or the model is not the plan's
     ├── FrozenError      a tensor that the plan calls frozen has moved
     ├── RunError         a run folder is missing, damaged, of another plan, or in the way
-    └── EjectError       a run cannot be written as a plain script
+    ├── EjectError       a run cannot be written as a plain script
+    └── StudyError       what was given to be explained, compared or examined is not of a kind that can be
 
 A message says what was given, what is allowed, and what to do; on the command line it is printed
 alone, without a traceback, and the exit status is 2.
@@ -54,6 +55,10 @@ class RunError(SheerError):
 
 class EjectError(SheerError):
     """A run cannot be written as a plain PyTorch script."""
+
+
+class StudyError(SheerError):
+    """What was given to be explained, compared or examined is not of a kind that can be."""
 
 
 def first_line(error: BaseException) -> str:

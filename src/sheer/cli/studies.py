@@ -6,6 +6,7 @@ import argparse
 import json
 from typing import Any
 
+from sheer.cli.doctor import add_options, run_doctor
 from sheer.cli.options import add_plan_options, data_of, prepare
 from sheer.loading import load
 from sheer.study.explain import explain
@@ -22,6 +23,7 @@ def add_studies(commands: Any) -> None:
     explained = commands.add_parser("explain", help="what a finished run did, in words, each sentence with its line of the script")
     explained.add_argument("run", help="the run folder")
     explained.add_argument("--markdown", action="store_true", help="print Markdown")
+    add_options(commands.add_parser("doctor", help="find what is wrong with a PyTorch loop of your own"))
 
 
 def run_inspect(args: argparse.Namespace) -> int:
@@ -45,4 +47,5 @@ def run_explain(args: argparse.Namespace) -> int:
 STUDIES = {
     "inspect": run_inspect,
     "explain": run_explain,
+    "doctor": run_doctor,
 }
