@@ -128,12 +128,12 @@ def watched(train: Callable[[], object], model: nn.Module, optimizer: torch.opti
     if scheduler is not None:
         step = scheduler.step
 
-        def counted(*given: Any, **named: Any) -> Any:
+        def _counted(*given: Any, **named: Any) -> Any:
             watch.seen.schedules.append(len(watch.seen.updates))
             watch.seen.told_when |= bool(given or named)
             return step(*given, **named)
 
-        scheduler.step = counted  # on this object only; the caller puts its attributes back
+        scheduler.step = _counted  # on this object only; the caller puts its attributes back
     try:
         train()
     except Exception as error:  # whatever a user's loop raises; what it did until then was seen
