@@ -88,19 +88,39 @@ class Feed:
 
     def _batches(self, rows: list[np.ndarray], draws: list[np.ndarray], augmentations: Sequence[Any]) -> Iterator[Batch]:
         for row, draw, images in zip(rows, draws, self.source.batches(rows, draws), strict=True):
-            if images.dtype == torch.uint8:
-                images = augment(images.to(self.device, non_blocking=True), augmentations, draw, False)
-                images = to_network(images, self.mean, self.std, self.memory_format)
-                images = augment(images, augmentations, draw, True)
-            else:
-                images = images.to(self.device)
+            *_, (_, images) = self._steps(images, draw, augmentations)
             yield Batch(inputs=images, target=self.target[torch.from_numpy(row).to(self.device)], index=row)
+
+    def _steps(self, images: torch.Tensor, draw: np.ndarray, augmentations: Sequence[Any]) -> Iterator[tuple[str, torch.Tensor]]:
+        """A cut batch after each step on its way to the network, by the step's name."""
+        images = images.to(self.device, non_blocking=True)
+        yield "cut", images
+        if images.dtype == torch.uint8:
+            images = augment(images, augmentations, draw, False)
+            yield "augment", images
+            images = to_network(images, self.mean, self.std, self.memory_format)
+            yield "normalise", images
+            yield "augment again", augment(images, augmentations, draw, True)
+
+    def steps(self, epoch: int) -> Iterator[tuple[str, torch.Tensor]]:
+        """The first training batch of an epoch after each step: of its first photograph `decode` and `resize`, then the batch."""
+        rows, draws = self._order(epoch)
+        if isinstance(self.source, Photos):
+            picture = self.source.decode(self.source.paths[rows[0][0]])
+            yield "decode", torch.from_numpy(np.asarray(picture).copy())
+            yield "resize", torch.from_numpy(np.asarray(self.source.resize.presize(picture, self.source.size)).copy())
+        images = next(iter(self.source.batches(rows[:1], draws[:1])))
+        yield from self._steps(images, draws[0], self.augmentations)
 
     def training(self, epoch: int) -> Iterator[Batch]:
         """One epoch's batches: drawn, cut and augmented by draws that depend on (seed, epoch, item) alone.
 
         Where items are drawn with replacement, on (seed, epoch, place in the epoch): the same photograph comes each time anew.
         """
+        return self._batches(*self._order(epoch), self.augmentations)
+
+    def _order(self, epoch: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """The items of each training batch of an epoch, and their draws."""
         key, count = stream_key(self.seed, "shuffle", epoch), len(self.data.train)
         if self.phase.sampling == "balanced":
             drawn = uniform_draws(key, np.arange(count), 1)[:, 0]
@@ -111,7 +131,7 @@ class Feed:
         rows, draws_of_rows = (chunks(values, self.phase.batch_size, self.phase.last_batch) for values in (items, draws))
         if self.phase.accumulate:
             rows, draws_of_rows = (joined(parts, self.phase.accumulate // self.phase.batch_size) for parts in (rows, draws_of_rows))
-        return self._batches(rows, draws_of_rows, self.augmentations)
+        return rows, draws_of_rows
 
     def augmented(self, items: np.ndarray, counters: np.ndarray, number: int) -> Iterator[Batch]:
         """The items in the order given, every one once, cut and augmented by draw `number` of the stream `tta` for `counters`."""
