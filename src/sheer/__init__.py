@@ -14,24 +14,30 @@ from sheer.loop.lr_find import RateSweep
 from sheer.plan import recipes
 from sheer.plan.plan import Plan
 from sheer.study.doctor import doctor
+from sheer.study.compare import compare
+from sheer.study.comparison import Comparison
 from sheer.study.explain import Explanation, explain
 from sheer.study.inspect import InputReport, inspect
+from sheer.study.sides import Loop
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Cache",
+    "Comparison",
     "Data",
     "DataBlock",
     "Explanation",
     "InputReport",
     "Learner",
+    "Loop",
     "Plan",
     "Predictions",
     "RateSweep",
     "SheerError",
     "arrays",
     "doctor",
+    "compare",
     "eject",
     "explain",
     "images",

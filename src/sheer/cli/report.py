@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sheer.data.block import images
+from sheer.data.again import data_as_before
 from sheer.data.folders import listing_hash, photo_files
-from sheer.data.sources import Data
 from sheer.errors import DataError
 from sheer.interpret.interpretation import Interpretation
 from sheer.loading import load
-from sheer.plan.plan import Plan
 from sheer.plan.table import columns
 from sheer.record.run import read_run
 from sheer.task.metrics import wilson_interval
@@ -27,7 +25,7 @@ def report(run: str, data: str | None, device: str | None) -> str:
     learn = load(run, device=device)
     if learn.plan().data.task.name != "classify":
         raise DataError("sheer report --data is for class folders; for other tasks: sheer.load(run, data=...).interpret().report().")
-    again = _held_out_as_before(data, learn.plan())
+    again = data_as_before(data, learn.plan())
     was = learn.plan().data
     known = again is not None and (again.plan.targets_sha256, again.plan.held_out_sha256) == (was.targets_sha256, was.held_out_sha256)
     if not known and _same_files(data, was.listing_sha256):
@@ -42,24 +40,6 @@ def report(run: str, data: str | None, device: str | None) -> str:
         learn.data = again
         head, table = f"The {len(again.valid)} items of {data} that the plan held out", learn.validate()
     return f"{head}\n\n{Interpretation(table=table).report()}"
-
-
-def _held_out_as_before(folder: str, plan: Plan) -> Data | None:
-    """The folder split as the plan says, where it holds the same files and sizes as then; else None."""
-    split, root = plan.data.split.options(), Path(folder).expanduser()
-    if plan.data.split.name not in ("folders", "stratified", "random") or not root.is_dir():
-        return None
-    parts = [str(part) for part in (split.get("train"), split.get("valid"), split.get("part")) if part] or [""]
-    if not all((root / part).is_dir() for part in parts):
-        return None
-    paths = [path for part in parts for path, _ in photo_files(str(root), part)]
-    if listing_hash(str(root), paths) != plan.data.listing_sha256:
-        return None
-    if plan.data.split.name == "folders":
-        return images(folder, profile=plan.profile)
-    share, seed = split["share"], split["seed"]
-    assert isinstance(share, float) and isinstance(seed, int)
-    return images(folder, valid=share, split=plan.data.split.name, seed=seed, profile=plan.profile)
 
 
 def _same_files(folder: str, listing_sha256: str) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 from sheer.cli.doctor import add_options, run_doctor
 from sheer.cli.options import add_plan_options, data_of, prepare
 from sheer.loading import load
+from sheer.study.compare import compare
 from sheer.study.explain import explain
 from sheer.study.inspect import inspect
 
@@ -20,6 +21,13 @@ def add_studies(commands: Any) -> None:
     inspected.add_argument("--run", help="look with the model of this run folder")
     inspected.add_argument("--items", type=int, default=128, help="training items to look at (default: %(default)s)")
     inspected.add_argument("--json", action="store_true", help="print the report as JSON")
+    compared = commands.add_parser("compare", help="the first tensor in which two set-ups differ, and why; changes nothing")
+    compared.add_argument("a", help="a run folder, an ejected script (it is executed), or FILE.py:NAME of a sheer.Loop")
+    compared.add_argument("b", help="what is described against a")
+    compared.add_argument("--data", metavar="FOLDER", help="the photographs, for run folders and scripts")
+    compared.add_argument("--steps", type=int, default=3, help="updates (default: %(default)s)")
+    compared.add_argument("--exact", action="store_true", help="bit for bit")
+    compared.add_argument("--own-weights", action="store_true", help="compare the weights as they are, instead of giving b those of a")
     explained = commands.add_parser("explain", help="what a finished run did, in words, each sentence with its line of the script")
     explained.add_argument("run", help="the run folder")
     explained.add_argument("--markdown", action="store_true", help="print Markdown")
@@ -37,6 +45,14 @@ def run_inspect(args: argparse.Namespace) -> int:
     return 0
 
 
+def run_compare(args: argparse.Namespace) -> int:
+    """`sheer compare A B`; the status is 1 where they differ."""
+    weights = "own" if args.own_weights else "copy"
+    found = compare(args.a, args.b, steps=args.steps, exact=args.exact, weights=weights, data=args.data)
+    print(found)
+    return 0 if found.equal else 1
+
+
 def run_explain(args: argparse.Namespace) -> int:
     """`sheer explain RUN`."""
     explanation = explain(args.run)
@@ -46,6 +62,7 @@ def run_explain(args: argparse.Namespace) -> int:
 
 STUDIES = {
     "inspect": run_inspect,
+    "compare": run_compare,
     "explain": run_explain,
     "doctor": run_doctor,
 }

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,103 +14,19 @@ from torch import nn
 
 from sheer.data.sources import Data
 from sheer.errors import PlanError
-from sheer.plan.markup import html_table, html_text
 from sheer.plan.recipes import Draft
-from sheer.plan.table import columns
-from sheer.streams import borrowed_generators, reseed, stream_key
-from sheer.study.causes import different_settings, explained, layer_pairs
+from sheer.streams import reseed, stream_key
+from sheer.study.causes import different_settings, explained
+from sheer.study.comparison import Comparison, Finding, Stage
+from sheer.study.given import Given, side_of
+from sheer.study.keeping import as_found, kept
+from sheer.study.layer_causes import layer_pairs
 from sheer.study.meeting import Cause, Meeting
-from sheer.study.sides import Given, Side, kept, side_of
+from sheer.study.sides import Side
 from sheer.study.trace import EnoughError, Recorder, StepTrace, Tensors, state_of
 
 ROUNDING = 4 * torch.finfo(torch.float32).eps
 DATA_STAGES = ("items", "decode", "resize", "cut", "augment", "normalise", "augment again", "inputs", "target")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stage:
-    """One kind of tensor at one step: how many there are, how many are equal, the largest difference, the first that differs.
-
-    `difference` is absolute, infinite where shapes differ. Step 0 is before training. `shared` says that b was given a's batches.
-    """
-
-    step: int
-    name: str
-    tensors: int
-    equal: int
-    difference: float
-    first: str
-    shared: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """The first tensor that differs: at which step and stage, its name in a and in b; the cause, and the evidence in words.
-
-    `cause` is "unknown" where nothing that is known explains the numbers.
-    """
-
-    step: int
-    stage: str
-    tensor: str
-    cause: str
-    evidence: str
-
-    def __str__(self) -> str:
-        where = f" {self.tensor}" if self.tensor else ""
-        return f"step {self.step}, {self.stage}{where}: {self.cause}. {self.evidence}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """What `compare` found. `print(comparison)` is the report.
-
-    `findings` has at most three: what differs in the models before training, the first difference in the data, and the first
-    one behind the data, found on a's batches for both. `settings` are all settings that were read and differ, whether or not a
-    tensor has shown it within these steps.
-    """
-
-    a: str
-    b: str
-    steps: int
-    tolerance: str
-    weights: str
-    stages: tuple[Stage, ...]
-    findings: tuple[Finding, ...]
-    settings: tuple[str, ...]
-
-    @property
-    def equal(self) -> bool:
-        """Whether every tensor is equal, and every setting that was read."""
-        return not self.findings and not self.settings
-
-    @property
-    def first(self) -> Finding | None:
-        """The first finding, None where there is none."""
-        return self.findings[0] if self.findings else None
-
-    def table(self) -> tuple[tuple[str, ...], list[list[str]]]:
-        """Header and rows of text, a row a stage."""
-        rows = []
-        for stage in self.stages:
-            difference = "" if stage.equal == stage.tensors else "shapes differ" if math.isinf(stage.difference) else f"{stage.difference:.2g}"
-            note = stage.name + (" (on a's batches)" if stage.shared else "")
-            rows.append([str(stage.step), note, f"{stage.equal} of {stage.tensors}", difference, stage.first])
-        return ("step", "stage", "equal", "largest difference", "first that differs"), rows
-
-    def _said(self) -> list[str]:
-        lines = [f"First difference: {finding}" if not n else f"Then: {finding}" for n, finding in enumerate(self.findings)]
-        lines += [] if lines else [f"No tensor differs in {self.steps} steps."]
-        return lines + ["Settings that differ:", *(f"  {line}" for line in self.settings)] if self.settings else lines
-
-    def __str__(self) -> str:
-        header, rows = self.table()
-        head = [f"a: {self.a}", f"b: {self.b}", f"{self.steps} steps, {self.tolerance}; {self.weights}"]
-        return "\n".join([*head, columns(header, rows, right=(0, 2, 3)), *self._said()])
-
-    def _repr_html_(self) -> str:
-        header, rows = self.table()
-        return html_table(f"{self.a} against {self.b}", header, rows, note=" ".join(self._said()[:1])) + html_text("All of it", str(self))
 
 
 def compare(
@@ -154,12 +69,14 @@ def compare(
     if isinstance(rtol, bool) or not isinstance(rtol, int | float) or not 0 <= rtol < 1:
         raise PlanError(f"rtol={rtol!r}: give a share from 0 (bit for bit) to 1.")
     rtol = 0.0 if exact else float(rtol)
-    with _as_found():
+    with as_found():
         one, other = side_of(a, b, recipe, data, start=True), side_of(b, a, recipe, data, start=weights == "own")
         start_a, start_b = state_of(one.model), state_of(other.model)
         names, how, mismatch = paired(start_a, start_b)
         stream = one.stream or other.stream or (0, 0)
         trace_a = _recorded(one, Recorder(steps, *stream), {})
+        if trace_a[-1].failed:
+            raise PlanError(f"a, the {one.name}, fails by itself at step {len(trace_a)}: {trace_a[-1].failed}. Mend it first.")
         copied = {names[name]: value for name, value in start_a.items() if name in names} if weights == "copy" else {}
         trace_b = _recorded(other, Recorder(steps, *stream), copied)
         found = _Found(one, other, names, rtol)
@@ -193,10 +110,13 @@ def paired(a: Tensors, b: Tensors) -> tuple[dict[str, str], str, str]:
     >>> paired({"x": one}, {"y": one})
     ({'x': 'y'}, 'position', '')
     """
-    if set(a) == set(b):
-        wrong = [name for name in a if a[name].shape != b[name].shape]
-        said = f"{wrong[0]} is {tuple(a[wrong[0]].shape)} in a and {tuple(b[wrong[0]].shape)} in b ({len(wrong)} such)" if wrong else ""
-        return {name: name for name in a if name not in wrong}, "name", said
+    both = [name for name in a if name in b]
+    if 2 * len(both) > len(a):
+        other = [name for name in both if a[name].shape != b[name].shape]
+        wrong = [f"{name} is {tuple(a[name].shape)} in a and {tuple(b[name].shape)} in b" for name in other]
+        wrong += [f"only {side} has {name}" for side, mine, yours in (("a", a, b), ("b", b, a)) for name in mine if name not in yours]
+        said = f"{'; '.join(wrong[:3])} ({len(wrong)} such)" if wrong else ""
+        return {name: name for name in both if name not in other}, "name", said
     names: dict[str, str] = {}
     for mine, yours in zip(a, b, strict=False):
         if a[mine].shape != b[yours].shape:
@@ -206,19 +126,6 @@ def paired(a: Tensors, b: Tensors) -> tuple[dict[str, str], str, str]:
     longer = list(a)[len(names) :] or list(b)[len(names) :]
     said = f"a has {len(a)} tensors and b {len(b)}: only one has {longer[0]}" if longer else ""
     return names, "position", said
-
-
-@contextlib.contextmanager
-def _as_found() -> Iterator[None]:
-    """Every global random generator put back afterwards."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
-    numpy_state, python_state = np.random.get_state(), random.getstate()
-    try:
-        with borrowed_generators(device):
-            yield
-    finally:
-        np.random.set_state(numpy_state)
-        random.setstate(python_state)
 
 
 def _recorded(side: Side, recorder: Recorder, weights: Tensors) -> list[StepTrace]:
@@ -277,7 +184,13 @@ class _Found:
                 wrong.append(mine)
                 largest = max(largest, float(apart.max()))
         stage = Stage(
-            step=step, name=name, tensors=len(pairs), equal=len(pairs) - len(wrong), difference=largest, first=(wrong or [""])[0], shared=self.shared
+            step=step,
+            name=name,
+            tensors=len(pairs),
+            equal=len(pairs) - len(wrong),
+            difference=largest,
+            first=(wrong or [""])[0],
+            shared=self.shared,
         )
         self.stages.append(stage)
         if wrong and not meeting.done:
@@ -300,7 +213,15 @@ class _Found:
                 total = max(len(mine), len(yours))
                 place = next((n for n, (p, q) in enumerate(zip(mine, yours, strict=False)) if p != q), same)
                 self.stages.append(
-                    Stage(step=step, name="items", tensors=total, equal=same, difference=math.nan, first=f"place {place}" * (same < total), shared=False)
+                    Stage(
+                        step=step,
+                        name="items",
+                        tensors=total,
+                        equal=same,
+                        difference=math.nan,
+                        first=f"place {place}" * (same < total),
+                        shared=False,
+                    )
                 )
                 if same < total and not meeting.done:
                     cause = explained("items", meeting, [])
@@ -322,6 +243,13 @@ class _Found:
             if step == 1:
                 pairs = layer_pairs(meeting)
                 self.group(1, "layer", {n: p for n, p, _ in pairs}, {self.names.get(n, n): q for n, _, q in pairs}, meeting, "layer")
+            if y.failed:
+                self.stages.append(
+                    Stage(step=step, name="step", tensors=1, equal=0, difference=math.inf, first="b fails", shared=self.shared)
+                )
+                if not meeting.done:
+                    self.note(step, "step", "failure", f"b fails with {y.failed}")
+                return
             self.group(step, "logits", *_both("", x.logits, y.logits), meeting, "logits")
             self.group(step, "loss", *_both("", x.loss, y.loss), meeting, "loss")
             self.group(step, "gradient", x.backward, y.backward, meeting, "gradient")

@@ -14,12 +14,14 @@ def loss_cause(meeting: Meeting) -> Cause:
     x, y, scores = a.loss, b.loss, a.logits
     assert x is not None and y is not None and scores is not None
     if x.shape != y.shape:
-        return Cause(name="reduction", evidence=f"a's loss is of shape {tuple(x.shape)}, b's {tuple(y.shape)}: one value an item is not yet a mean.")
+        return Cause(
+            name="reduction", evidence=f"a's loss is of shape {tuple(x.shape)}, b's {tuple(y.shape)}: one value an item is not yet a mean."
+        )
     said = f"{float(x):.6g} against {float(y):.6g}"
-    found = _scale(a.logits_gradient, b.logits_gradient, float(y) / float(x) if float(x) else 0.0, scores)
+    gradients = a.logits_gradient, b.logits_gradient
+    found = _scale(*gradients, float(y) / float(x) if float(x) else 0.0, scores)
     if found:
         return Cause(name=found.name, evidence=f"{said}: {found.evidence}")
-    gradients = a.logits_gradient, b.logits_gradient
     target = a.target.to(scores.device)
     if scores.ndim == 2 and target.ndim == 1 and not target.is_floating_point():
         kinds = [_kind(float(value), scores.double(), target) for value in (x, y)]
@@ -32,13 +34,13 @@ def loss_cause(meeting: Meeting) -> Cause:
         if kinds[0] != kinds[1]:
             names = [kind or "none of the losses that are known here" for kind in kinds]
             return Cause(name="loss kind", evidence=f"{said}: a is {names[0]}, b is {names[1]}, recomputed from the scores.")
-    if gradients[0] is not None and gradients[1] is not None and near(*gradients):
+    if gradients[0] is not None and gradients[1] is not None and near(gradients[0], gradients[1]):
         added = float(y - x)
         squares = sum(float(value.double().square().sum()) for name, value in b.before.items() if name in b.trains)
         return Cause(
             name="penalty",
-            evidence=f"{said}, with equal gradients at the scores: {added:.4g} is added behind them, {added / squares:.3g} times the sum of "
-            f"all squared parameters ({squares:.4g}).",
+            evidence=f"{said}, with equal gradients at the scores: {added:.4g} is added, {added / squares:.3g} times the sum of all "
+            f"squared parameters ({squares:.4g}).",
         )
     return Cause(name="unknown", evidence=f"{said}, a ratio of {float(y) / float(x) if float(x) else float('nan'):.4g}.")
 
@@ -110,7 +112,7 @@ def _cross_entropies(x: torch.Tensor, y: torch.Tensor, scores: torch.Tensor, tar
 
 def _gamma(each: torch.Tensor, true: torch.Tensor) -> float | None:
     """The focal exponent, to a tenth, with which items of these true-class probabilities count so."""
-    for tenth in range(0, 51):
+    for tenth in range(51):
         gamma = tenth / 10
         if near(each, (1 - true) ** gamma - (gamma * true * (1 - true) ** (gamma - 1) * true.log() if gamma else 0), 2e-3):
             return gamma

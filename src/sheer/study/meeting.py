@@ -75,5 +75,14 @@ def numbers(values: Sequence[float] | torch.Tensor, digits: int = 3) -> str:
     >>> numbers([0.5, 0.5]), numbers([0.2294, 0.224])
     ('0.5', '0.229, 0.224')
     """
-    shown = [f"{float(value) + 0.0:.{digits}g}" for value in values]
+    shown = [f"{float(value) if abs(float(value)) > 1e-6 else 0.0:.{digits}g}" for value in values]
     return shown[0] if len(set(shown)) == 1 else ", ".join(shown)
+
+
+def some(names: Sequence[str]) -> str:
+    """The first five names.
+
+    >>> some(["a", "b"])
+    'a, b'
+    """
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

@@ -114,7 +114,9 @@ def _relation(x: torch.Tensor, y: torch.Tensor, meeting: Meeting, reverse: bool)
     same = near(slope, torch.ones_like(slope), 1e-4) and float(shift.abs().max()) < 1e-4 * float(x.abs().max())
     if reverse:
         rest = "" if same else f" and b = {numbers(slope, 4)} a + {numbers(shift, 4)} after that"
-        return Cause(name="channel order", evidence=f"b's channels are a's in reverse, as in BGR against RGB{rest} (residual {residual:.1g}).")
+        return Cause(
+            name="channel order", evidence=f"b's channels are a's in reverse, as in BGR against RGB{rest} (residual {residual:.1g})."
+        )
     if same:
         return None
     small = float(shift.abs().max()) < 1e-3 * float(y.abs().max())
@@ -125,10 +127,20 @@ def _relation(x: torch.Tensor, y: torch.Tensor, meeting: Meeting, reverse: bool)
     solved = _statistics(x, y, meeting)
     if solved is not None:
         (mean_a, std_a), (mean_b, std_b) = solved
-        parts = [f"{what} {numbers(p)} against {numbers(q)}" for what, p, q in (("mean", mean_a, mean_b), ("std", std_a, std_b)) if not near(p, q)]
-        left = "; b is not normalised, its values are plain 0..1" if near(std_b, torch.ones_like(std_b)) and float(mean_b.abs().max()) < 1e-3 else ""
+        parts = [
+            f"{what} {numbers(p)} against {numbers(q)}"
+            for what, p, q in (("mean", mean_a, mean_b), ("std", std_a, std_b))
+            if not near(p, q)
+        ]
+        left = (
+            "; b is not normalised, its values are plain 0..1"
+            if near(std_b, torch.ones_like(std_b)) and float(mean_b.abs().max()) < 1e-3
+            else ""
+        )
         left = "; b is neither scaled to 0..1 nor normalised" if near(std_b, torch.full_like(std_b, 1 / 255)) else left
-        return Cause(name="normalisation", evidence=f"same pixels, {', '.join(parts)}{left} (solved from the pixels, residual {residual:.1g}).")
+        return Cause(
+            name="normalisation", evidence=f"same pixels, {', '.join(parts)}{left} (solved from the pixels, residual {residual:.1g})."
+        )
     named = [
         (p, q)
         for p, (mean_a, std_a) in STATISTICS.items()
@@ -143,16 +155,21 @@ def _relation(x: torch.Tensor, y: torch.Tensor, meeting: Meeting, reverse: bool)
 
 
 def _statistics(x: torch.Tensor, y: torch.Tensor, meeting: Meeting) -> tuple[tuple[torch.Tensor, torch.Tensor], ...] | None:
-    """(mean, std) of both sides where the pixels before normalising are known: recorded by a side, or one of the two in 0..1."""
+    """(mean, std) of both sides where the pixels before normalising are known: recorded by a side, or
+    whole bytes once known statistics are undone, or plain 0..1."""
     pixels = None
     for side in (meeting.one, meeting.other):
         look = dict(side.looks).get("augment")
         if pixels is None and look is not None and look.dtype == torch.uint8 and look.shape == x.shape:
             candidate = look.cpu().double() / 255
             pixels = candidate if max(_line(candidate, x)[2], _line(candidate, y)[2]) < 0.01 else None
-    for plain in (x, y) if pixels is None else ():
-        if pixels is None and float(plain.min()) >= 0 and 0.1 < float(plain.max()) <= 1:
-            pixels = plain
+    for values in (x, y):
+        for mean, std in STATISTICS.values() if x.ndim == 4 and x.shape[1] == 3 and pixels is None else ():
+            plain = values * torch.tensor(std).double().view(-1, 1, 1) + torch.tensor(mean).double().view(-1, 1, 1)
+            whole = float((plain * 255 - (plain * 255).round()).abs().max()) < 0.01  # bytes, as photographs have them
+            pixels = plain if whole and float(plain.min()) > -1e-3 and 0.1 < float(plain.max()) < 1.001 else pixels
+        if pixels is None and float(values.min()) >= 0 and 0.1 < float(values.max()) <= 1:
+            pixels = values
     if pixels is None:
         return None
     lines = [_line(pixels, values) for values in (x, y)]
@@ -167,20 +184,28 @@ def _geometry(x: torch.Tensor, y: torch.Tensor) -> Cause | None:
     for dims, said in (((-1,), "mirrored left to right"), ((-2,), "mirrored top to bottom"), ((-2, -1), "turned by 180 degrees")):
         mirrored = torch.tensor([near(p.flip(dims), q) for p, q in zip(x, y, strict=True)]) & ~equal
         if bool((mirrored | equal).all()):
-            return Cause(name="flip", evidence=f"{int(mirrored.sum())} of {len(x)} items are {said} in b, the other {int(equal.sum())} are equal.")
+            return Cause(
+                name="flip", evidence=f"{int(mirrored.sum())} of {len(x)} items are {said} in b, the other {int(equal.sum())} are equal."
+            )
     if x.shape[2] == x.shape[3] and near(x.transpose(2, 3), y):
         return Cause(name="orientation", evidence="height and width are exchanged in b: a turned photograph (EXIF), or transposed axes.")
     place = _moved(x[~equal][0], y[~equal][0])
     if place:
-        return Cause(name="crop", evidence=f"the same pixels, cut {place[0]:+d} px across and {place[1]:+d} px down in b (the first item that differs).")
-    _, alike = _matched(x, y)
+        return Cause(
+            name="crop",
+            evidence=f"the same pixels, cut {place[0]:+d} px across and {place[1]:+d} px down in b (the first item that differs).",
+        )
     own = float(torch.stack([torch.corrcoef(torch.stack([p.flatten(), q.flatten()]))[0, 1] for p, q in zip(x, y, strict=True)]).mean())
     if bool(equal.any()):
-        return Cause(name="augmentation", evidence=f"{int(equal.sum())} of {len(x)} items are equal, the others not: drawn changes. {_amount(x, y)}.")
+        return Cause(
+            name="augmentation", evidence=f"{int(equal.sum())} of {len(x)} items are equal, the others not: drawn changes. {_amount(x, y)}."
+        )
     if own > 0.6:
         rough = [float((t.diff(dim=-1).abs().mean() + t.diff(dim=-2).abs().mean()) / t.std()) for t in (x, y)]
         sharp = f"b's neighbouring pixels differ {rough[1] / rough[0]:.2f} times as much as a's"
-        return Cause(name="resize", evidence=f"the same pictures resized or interpolated otherwise: correlation {own:.3f}; {sharp}. {_amount(x, y)}.")
+        return Cause(
+            name="resize", evidence=f"the same pictures resized or interpolated otherwise: correlation {own:.3f}; {sharp}. {_amount(x, y)}."
+        )
     return Cause(name="items", evidence=f"other items, or changed beyond recognition: the mean correlation at the same place is {own:.2f}.")
 
 
@@ -201,4 +226,5 @@ def _amount(x: torch.Tensor, y: torch.Tensor) -> str:
     if x.shape != y.shape:
         return f"{tuple(x.shape)} against {tuple(y.shape)}"
     apart = (x.double() - y.double()).abs()
-    return f"{float((apart > 0).double().mean()):.0%} of the values differ, by {float(apart.mean()):.3g} on average and {float(apart.max()):.3g} at most"
+    share, mean, most = (apart > 0).double().mean(), apart.mean(), apart.max()
+    return f"{float(share):.0%} of the values differ, by {float(mean):.3g} on average and {float(most):.3g} at most"

@@ -4,36 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import importlib.util
-import inspect
 import io
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from sheer.data.augmentations import mix_of
 from sheer.data.feed import data_path
-from sheer.data.sources import Data
 from sheer.errors import DataError, ModelError, PlanError, first_line
 from sheer.learner import Learner
-from sheer.loading import data_as_before, load
 from sheer.loop.engine import prepared, switched
 from sheer.loop.optimizers import set_rates
 from sheer.loop.step import Loss, train_step
-from sheer.loop.train import loss_of, mix_of, optimizer_of, prepared_feeds, schedule_of, step_of
+from sheer.loop.train import loss_of, optimizer_of, prepared_feeds, schedule_of, step_of
 from sheer.model.stages import parameter_groups, set_modes, set_trainable
 from sheer.plan import recipes
 from sheer.plan.plan import Numerics, Phase
 from sheer.plan.recipes import Draft
-from sheer.record.run import read_run
 from sheer.streams import stream_key
+from sheer.study.keeping import restored
 from sheer.study.trace import Step
 from sheer.task.losses import ItemWeighted
 
@@ -65,47 +63,41 @@ class Loop:
             )
 
 
-class Side(Protocol):
+class Side(ABC):
     """A set-up: its own loop is run with its step wrapped, until the wrapped step raises EnoughError.
 
     `stream` is the seed and the number of the first step, where the set-up has its own; `about` what it says of its data steps, by
     their names; a run fills `looks` (the first batch after each data step) and `items` (the names of each batch's items, if known).
     """
 
-    name: str
-    model: nn.Module
-    stream: tuple[int, int] | None
-    about: Mapping[str, str]
-    looks: list[tuple[str, torch.Tensor]]
-    items: list[tuple[str, ...]]
+    def __init__(self, name: str, model: nn.Module, stream: tuple[int, int] | None, about: Mapping[str, str]) -> None:
+        self.name, self.model, self.stream, self.about = name, model, stream, about
+        self.looks: list[tuple[str, torch.Tensor]] = []
+        self.items: list[tuple[str, ...]] = []
 
+    @abstractmethod
     def run(self, wrap: Wrap) -> None: ...
 
 
-class LoopSide:
+class LoopSide(Side):
     """A loop of your own: it runs on your very objects, which are put back as they were."""
 
-    stream = None
-
     def __init__(self, loop: Loop, step: Step | None) -> None:
-        self.name, self.model = f"loop of {type(loop.model).__name__}", loop.model
+        super().__init__(f"loop of {type(loop.model).__name__}", loop.model, None, {})
         self.loop, self.step = loop, step or loop.step
-        self.about: Mapping[str, str] = {}
-        self.looks: list[tuple[str, torch.Tensor]] = []
-        self.items: list[tuple[str, ...]] = []
 
     def run(self, wrap: Wrap) -> None:
         """Go through the batches."""
         loop, step = self.loop, wrap(self.step)
         device = next(self.model.parameters()).device
-        with restored(loop):
+        with restored(loop.optimizer, loop.batches):
             for batch in loop.batches:
                 if not isinstance(batch, tuple | list) or len(batch) != 2 or not all(isinstance(part, torch.Tensor) for part in batch):
                     raise DataError(f"A batch of {self.name} is a {type(batch).__name__}: give pairs of tensors, (inputs, target).")
                 step(self.model, loop.loss, loop.optimizer, batch[0].to(device), batch[1].to(device))
 
 
-class LearnerSide:
+class LearnerSide(Side):
     """The first phase of a learner's plan, or of `recipe`, on a copy of its model as it is now."""
 
     def __init__(self, learn: Learner, recipe: Sequence[Draft] | None, step: Step | None) -> None:
@@ -115,21 +107,20 @@ class LearnerSide:
         self.plan = learn.plan(recipe) if recipe else done if done.phases else learn.plan(recipes.constant(1, profile=done.profile))
         self.number = len(done.phases) if recipe else 0
         self.data, self.phase = learn.data, self.plan.phases[self.number]
-        self.name = f"learner {self.plan.model.name} (phase {self.phase.name})"
         try:
-            self.model = copy.deepcopy(learn.model)
+            model = copy.deepcopy(learn.model)
         except Exception as error:  # whatever a module of one's own raises; it becomes one sentence with its reason
             raise ModelError(f"Comparing works on a copy of the model, and this module cannot be copied: {first_line(error)}.") from error
-        only = replace(self.plan, phases=self.plan.phases[: self.number + 1])
+        only, before = replace(self.plan, phases=self.plan.phases[: self.number + 1]), self.plan.phases[: self.number]
         self.feed = prepared_feeds(self.data, only, self.number, learn._album, learn._functions)[0]
         self.step = step or step_of(self.phase, self.plan.numerics)
-        before = self.plan.phases[: self.number]
         self.first_epoch = sum(phase.epochs for phase in before)
         self.first_step = sum(phase.epochs * phase.steps_per_epoch for phase in before)
-        self.stream = (self.plan.seed, self.first_step)
-        self.about = _about(self.feed.source, self.feed.augmentations, self.phase)
-        self.looks: list[tuple[str, torch.Tensor]] = []
-        self.items: list[tuple[str, ...]] = []
+        name, about = (
+            f"learner {self.plan.model.name} (phase {self.phase.name})",
+            _about(self.feed.source, self.feed.augmentations, self.phase),
+        )
+        super().__init__(name, model, (self.plan.seed, self.first_step), about)
 
     def run(self, wrap: Wrap) -> None:
         """What the loop does in this phase, step by step."""
@@ -158,7 +149,7 @@ class LearnerSide:
                     number += 1
 
 
-class ScriptSide:
+class ScriptSide(Side):
     """An ejected script: its own `train` is executed in this process, in its first phase, with its step wrapped.
 
     The file is loaded as a module, so whatever it says at its top level is done: it is your own script, which you named.
@@ -167,19 +158,19 @@ class ScriptSide:
     def __init__(self, module: ModuleType, path: Path, root: str, step: Step | None, *, start: bool) -> None:
         missing = [name for name in ("PHASES", "SEED", "train", "network_batches", "augment") if not hasattr(module, name)]
         if missing:
-            raise DataError(f"{path} is no ejected script: it has no {missing[0]}. To compare a loop of your own, give {path}:NAME of a Loop.")
-        self.module, self.root, self.phase = module, root, module.PHASES[0]
-        self.name, self.own_step = f"script {path.name} (phase {self.phase.name})", self.phase.step
-        self.step, self.stream = step or self.own_step, (module.SEED, 0)
-        make = next(name for name in ("make_own_body", "make_timm_model", "make_torchvision_model", "make_own_model") if hasattr(module, name))
-        self.model = getattr(module, make)()
+            raise DataError(
+                f"{path} is no ejected script: it has no {missing[0]}. To compare a loop of your own, give {path}:NAME of a Loop."
+            )
+        self.module, self.path, self.root, self.phase = module, path, root, module.PHASES[0]
+        self.own_step = self.phase.step
+        self.step = step or self.own_step
+        makers = ("make_own_body", "make_timm_model", "make_torchvision_model", "make_own_model")
+        model = next(getattr(module, name) for name in makers if hasattr(module, name))()
         starts = ("start_of_run", "start_timm_model", "start_torchvision_model", "start_own_model", "start_head")
         if start:
-            _stopped(path, lambda: getattr(module, next(name for name in starts if hasattr(module, name)))(self.model))
-        self.about = _about(self.phase, self.phase.augmentations, self.phase)
-        self.looks: list[tuple[str, torch.Tensor]] = []
-        self.items: list[tuple[str, ...]] = []
-        self.path = path
+            _stopped(path, lambda: next(getattr(module, name) for name in starts if hasattr(module, name))(model))
+        about = _about(self.phase, self.phase.augmentations, self.phase)
+        super().__init__(f"script {path.name} (phase {self.phase.name})", model, (module.SEED, 0), about)
 
     def run(self, wrap: Wrap) -> None:
         """The script's own training loop."""
@@ -213,104 +204,17 @@ class ScriptSide:
         module.network_batches, module.augment, self.phase.step = network_batches, augment, wrap(self.step)  # type: ignore[attr-defined]
         self.model.to(module.DEVICE, memory_format=module.MEMORY_FORMAT)  # type: ignore[call-overload]
         try:
-            with switched(numerics), prepared(self.model, numerics), tempfile.TemporaryDirectory() as out:
-                with contextlib.redirect_stdout(io.StringIO()):
-                    _stopped(self.path, lambda: module.train(self.model, self.root, out))
+            with (
+                switched(numerics),
+                prepared(self.model, numerics),
+                tempfile.TemporaryDirectory() as out,
+                contextlib.redirect_stdout(io.StringIO()),
+            ):
+                _stopped(self.path, lambda: module.train(self.model, self.root, out))
         finally:
             for name, original in originals.items():
                 setattr(module, name, original)
             self.phase.step, self.looks = self.own_step, list(looks.items())
-
-
-Given = Learner | Loop | Step | tuple[Any, ...] | str | Path
-
-
-def side_of(given: Given, partner: Given, recipe: Sequence[Draft] | None, data: Data | str | Path | None, *, start: bool) -> Side:
-    """What was given, as a side. A step function alone is taken with everything else of its partner.
-
-    `start` says whether a script's model needs its own weights.
-
-    Raises:
-        PlanError: it is none of what can be compared.
-        DataError: a script or run needs a folder of photographs that was not given, or its own is another.
-    """
-    step = None
-    if callable(given) and not isinstance(given, Learner | nn.Module | type):
-        step, given = _checked(given), partner
-    if isinstance(given, str | Path):
-        given = _read(given, partner, data)
-    if isinstance(given, tuple) and len(given) == 4:
-        given = Loop(model=given[0], loss=given[1], optimizer=given[2], batches=given[3])
-    if isinstance(given, Loop):
-        return LoopSide(given, step)
-    if isinstance(given, Learner):
-        return LearnerSide(given, recipe, step)
-    if isinstance(given, Path):
-        return ScriptSide(_loaded(given), given, _root(given, partner, data), step, start=start)
-    raise PlanError(
-        f"A {type(given).__name__} cannot be compared. Give a learner, a run folder, an ejected script, a sheer.Loop, a tuple "
-        "(model, loss, optimizer, batches), or, on one side, a step function (model, loss, optimizer, inputs, target)."
-    )
-
-
-def _checked(step: Step) -> Step:
-    try:
-        inspect.signature(step).bind(None, None, None, None, None)
-    except TypeError as error:
-        raise PlanError(
-            f"The step function {getattr(step, '__name__', step)} cannot be called: {error}. A step takes (model, loss, optimizer, inputs, "
-            "target), carries out one update, and returns the loss."
-        ) from error
-    return step
-
-
-def _read(given: str | Path, partner: Given, data: Data | str | Path | None) -> Given:
-    """A run folder as its learner, FILE.py:NAME as what it names, and FILE.py as its path."""
-    path = Path(given).expanduser()
-    file, _, name = str(path).rpartition(".py:")
-    if file:
-        module = _loaded(Path(f"{file}.py"))
-        if not hasattr(module, name):
-            raise DataError(f"{file}.py has no {name}: name a sheer.Loop, a tuple or a learner of its top level.")
-        return getattr(module, name)
-    if path.suffix == ".py":
-        return path
-    plan = read_run(path).plan
-    known = data if isinstance(data, Data) else data_as_before(_root(path, partner, data), plan)
-    if known is None:
-        raise DataError(f"{data} does not hold the files that {path} learned from, in class folders. Give compare(..., data=sheer.images(...)).")
-    return load(path, data=known)
-
-
-def _root(path: Path, partner: Given, data: Data | str | Path | None) -> str:
-    """The folder of photographs: the one that was given, or the partner's."""
-    where = data if data is not None else partner.data if isinstance(partner, Learner) else None
-    root = where.root if isinstance(where, Data) else str(where or "")
-    if not root:
-        raise DataError(f"{path} needs its photographs: compare(..., data=FOLDER), or --data FOLDER.")
-    return str(Path(root).expanduser())
-
-
-def _loaded(path: Path) -> ModuleType:
-    """The module in a file, which is executed."""
-    if not path.is_file():
-        raise DataError(f"There is no file {path}.")
-    spec = importlib.util.spec_from_file_location(f"compared_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # whatever a user's own file raises; it becomes one sentence with its reason
-        raise DataError(f"{path} cannot be loaded: {type(error).__name__}: {first_line(error)}.") from error
-    return module
-
-
-def _stopped(path: Path, action: Callable[[], object]) -> None:
-    """Do it; where the script ends itself with a message, that is an error."""
-    try:
-        action()
-    except SystemExit as error:
-        raise DataError(f"{path} ended with: {error}") from error
 
 
 def _about(source: Any, augmentations: Sequence[Any], phase: Phase | Any) -> Mapping[str, str]:
@@ -321,41 +225,9 @@ def _about(source: Any, augmentations: Sequence[Any], phase: Phase | Any) -> Map
     return {"resize": resize, "cut": resize, "augment": augmented, "augment again": augmented, "normalise": normalised}
 
 
-@contextlib.contextmanager
-def restored(loop: Loop) -> Iterator[None]:
-    """The optimiser's state and settings, and the generators of a DataLoader, put back afterwards."""
-    optimizer = loop.optimizer
-    settings = [{key: copy.deepcopy(value) for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
-    state = {parameter: copy.deepcopy(values) for parameter, values in optimizer.state.items()}
-    found = (getattr(holder, "generator", None) for holder in (loop.batches, getattr(loop.batches, "sampler", None)))
-    generators = [(generator, generator.get_state()) for generator in found if isinstance(generator, torch.Generator)]
+def _stopped(path: Path, action: Callable[[], object]) -> None:
+    """Do it; where the script ends itself with a message, that is an error."""
     try:
-        yield
-    finally:
-        for group, kept in zip(optimizer.param_groups, settings, strict=True):
-            group.update(kept)
-        optimizer.state.clear()
-        optimizer.state.update(state)
-        for generator, numbers in generators:
-            generator.set_state(numbers)
-
-
-@contextlib.contextmanager
-def kept(model: nn.Module) -> Iterator[None]:
-    """Weights, gradients, what trains and in which mode, put back afterwards."""
-    values = [(tensor, tensor.detach().clone()) for tensor in model.state_dict(keep_vars=True).values()]
-    trains = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
-    modes = [(module, module.training) for module in model.modules()]
-    for parameter, _, gradient in trains:
-        parameter.grad = None
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for tensor, value in values:
-                tensor.copy_(value)
-        for parameter, train, gradient in trains:
-            parameter.requires_grad_(train)
-            parameter.grad = gradient
-        for module, mode in modes:
-            module.training = mode
+        action()
+    except SystemExit as error:
+        raise DataError(f"{path} ended with: {error}") from error

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from sheer.errors import first_line
 from sheer.loop.step import Loss
 from sheer.model.stages import is_norm
 from sheer.streams import reseed, stream_key
@@ -38,7 +39,7 @@ class StepTrace:
 
     `layers` are outputs of the modules without children, and of norm layers, in the order of execution, of the first forward
     pass; recorded at the first step only. `groups` are the settings that the optimiser had for each parameter. A loss that
-    the step does not return is None.
+    the step does not return is None. `failed` is the error that ended the step, if any.
     """
 
     given: torch.Tensor
@@ -59,6 +60,7 @@ class StepTrace:
     carried: int = 0
     forwards: int = 0
     updates: int = 0
+    failed: str = ""
 
 
 def state_of(model: nn.Module) -> Tensors:
@@ -105,10 +107,18 @@ class Recorder:
                 optimizer=type(optimizer).__name__,
                 carried=len(optimizer.state),
             )
-            handles = [*_watch_layers(model, seen, number == 0), *_watch_whole(model, seen, same), *_watch_gradients(model, optimizer, seen)]
+            handles = [
+                *_watch_layers(model, seen, number == 0),
+                *_watch_whole(model, seen, same),
+                *_watch_gradients(model, optimizer, seen),
+            ]
             reseed(stream_key(self.seed, "step", self.first + number), next(model.parameters()).device)
             try:
                 value = step(model, loss, optimizer, inputs, target)
+            except Exception as error:  # whatever a module or a step of one's own raises: what came before it is compared
+                seen.failed = f"{type(error).__name__}: {first_line(error)}"
+                self.steps.append(seen)
+                raise EnoughError from error
             finally:
                 for handle in handles:
                     handle.remove()

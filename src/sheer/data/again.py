@@ -1,0 +1,28 @@
+"""The data of a finished run again, from its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sheer.data.block import images
+from sheer.data.folders import listing_hash, photo_files
+from sheer.data.sources import Data
+from sheer.plan.plan import Plan
+
+
+def data_as_before(folder: str, plan: Plan) -> Data | None:
+    """The class folders split as the plan says, where they hold the same files and sizes as then; else None."""
+    split, root = plan.data.split.options(), Path(folder).expanduser()
+    if plan.data.split.name not in ("folders", "stratified", "random") or not root.is_dir():
+        return None
+    parts = [str(part) for part in (split.get("train"), split.get("valid"), split.get("part")) if part] or [""]
+    if not all((root / part).is_dir() for part in parts):
+        return None
+    paths = [path for part in parts for path, _ in photo_files(str(root), part)]
+    if listing_hash(str(root), paths) != plan.data.listing_sha256:
+        return None
+    if plan.data.split.name == "folders":
+        return images(folder, profile=plan.profile)
+    share, seed = split["share"], split["seed"]
+    assert isinstance(share, float) and isinstance(seed, int)
+    return images(folder, valid=share, split=plan.data.split.name, seed=seed, profile=plan.profile)
