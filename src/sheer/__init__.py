@@ -13,9 +13,9 @@ from sheer.loading import load
 from sheer.loop.lr_find import RateSweep
 from sheer.plan import recipes
 from sheer.plan.plan import Plan
-from sheer.study.doctor import doctor
 from sheer.study.compare import compare
 from sheer.study.comparison import Comparison
+from sheer.study.doctor import doctor
 from sheer.study.explain import Explanation, explain
 from sheer.study.inspect import InputReport, inspect
 from sheer.study.sides import Loop
@@ -36,8 +36,8 @@ __all__ = [
     "RateSweep",
     "SheerError",
     "arrays",
-    "doctor",
     "compare",
+    "doctor",
     "eject",
     "explain",
     "images",
