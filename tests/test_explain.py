@@ -44,6 +44,8 @@ def other(value: object) -> object:
 
 
 VALID = {
+    "DataPlan.bad_files": "skip",
+    "DataPlan.skipped": ("a/1.jpg",),
     "ModelPlan.name": "timm:resnet34",
     "ModelPlan.weights": Part(name="run", settings=(("plan", "0"), ("weights_sha256", "0"))),
     "ModelPlan.head": Part(name="linear"),
@@ -106,7 +108,7 @@ def test_the_lines_are_those_of_the_ejected_script(random_resnet_run, tmp_path):
     assert len(lined) > 50
     for one in lined:
         assert script[one.line - 1].strip() == one.code
-    off = {"weight", "class_weights", "clip", "accumulate", "ema", "stop", "keep", "mix", "precision", "compile", "weights"}
+    off = {"weight", "class_weights", "clip", "accumulate", "ema", "stop", "keep", "mix", "precision", "compile", "weights", "skipped"}
     for name, wanted in LINES.items():
         path = name.replace("phase.", "phases[0].").replace("model.surgery", "model.surgery.method")
         (one, *_) = [

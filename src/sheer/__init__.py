@@ -1,12 +1,15 @@
 """sheer: fine-tune pretrained PyTorch models with nothing hidden."""
 
 from sheer.api import learner
+from sheer.data.archive import extract
 from sheer.data.arrays import arrays
 from sheer.data.block import DataBlock, images
 from sheer.data.cache import Cache
+from sheer.data.preflight import FileCheck, check
 from sheer.data.sources import Data
 from sheer.errors import SheerError
 from sheer.export.eject import eject
+from sheer.export.predictor import Predictor, load_bundle
 from sheer.interpret.predictions import Predictions
 from sheer.learner import Learner
 from sheer.loading import load
@@ -28,21 +31,26 @@ __all__ = [
     "Data",
     "DataBlock",
     "Explanation",
+    "FileCheck",
     "InputReport",
     "Learner",
     "Loop",
     "Plan",
     "Predictions",
+    "Predictor",
     "RateSweep",
     "SheerError",
     "arrays",
+    "check",
     "compare",
     "doctor",
     "eject",
     "explain",
+    "extract",
     "images",
     "inspect",
     "learner",
     "load",
+    "load_bundle",
     "recipes",
 ]

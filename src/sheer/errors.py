@@ -9,7 +9,8 @@
     ├── FrozenError      a tensor that the plan calls frozen has moved
     ├── RunError         a run folder is missing, damaged, of another plan, or in the way
     ├── EjectError       a run cannot be written as a plain script
-    └── StudyError       what was given to be explained, compared or examined is not of a kind that can be
+    ├── StudyError       what was given to be explained, compared or examined is not of a kind that can be
+    └── BundleError      a bundle is damaged, of another format, or does not say what it said when it was written
 
 A message says what was given, what is allowed, and what to do; on the command line it is printed
 alone, without a traceback, and the exit status is 2.
@@ -59,6 +60,10 @@ class EjectError(SheerError):
 
 class StudyError(SheerError):
     """What was given to be explained, compared or examined is not of a kind that can be."""
+
+
+class BundleError(SheerError):
+    """A bundle is damaged, of another format, or does not say what it said when it was written."""
 
 
 def first_line(error: BaseException) -> str:

@@ -17,6 +17,7 @@ from sheer.data.listing import photo_paths
 from sheer.data.pictures import Album
 from sheer.data.sources import Data
 from sheer.errors import DataError, OwnershipError, PlanError
+from sheer.export.exporting import export_bundle
 from sheer.interpret.interpretation import Interpretation
 from sheer.interpret.looking import Averaging, Heat, View
 from sheer.interpret.neighbours import Pair
@@ -203,7 +204,7 @@ class Learner(Showing):
         for notice in [] if self._quiet else self._album.of(data).fresh_notices():
             print(notice)
         if self._out is not None and not self.history:
-            begin(self._out, plan, self._listing(), self._start)
+            begin(self._out, plan, data.tables(), self._start)
         observers: list[Callback] = [] if self._quiet else [Progress()]
         if self._out is not None and not self.history:
             observers.append(HistoryFile(self._out / "history.csv"))
@@ -235,9 +236,6 @@ class Learner(Showing):
                 "Training it would make the plan and the ejected script untrue. For another model make another learner: "
                 "sheer.learner(data, your_module)."
             )
-
-    def _listing(self) -> str:
-        return self.data.listing if self.data else ""
 
     def _record(self) -> Record:
         own = own_module(self._made_by) if self._made_by is not None else None
@@ -273,9 +271,21 @@ class Learner(Showing):
         root = path_of(folder, "folder")
         check_free(root)
         self._check_model()
-        begin(root, self._plan, self._listing(), self._start)
+        begin(root, self._plan, self.data.tables() if self.data else {}, self._start)
         self._write(root)
         return root
+
+    def export(self, file: str | Path) -> Path:
+        """Write the model as one file for `sheer.load_bundle`: weights, plan, classes and a probe, no code. Nothing is overwritten.
+
+        The file is read back and its probe replayed before it gets its name.
+
+        Raises:
+            BundleError: the file exists, cannot be written, nothing was trained, or the model does not say the same when read back.
+        """
+        self._check_model()
+        sample = None if self.data is None or self.data.arrays is None else self.data.arrays[:2]
+        return export_bundle(file, self._plan, self._record(), self.model, self._made_by, self._made_head, sample)
 
     def _write(self, root: Path) -> None:
         finish(root, self._plan, self.history, self.model, self._record())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -25,7 +25,7 @@ from sheer.plan.plan import DataPlan, Origin, Part, Plan
 from sheer.plan.profiles import profile_named
 from sheer.plan.recipes import Given
 from sheer.plan.training import given_like
-from sheer.record.own import HeadMaker, Source, own_functions, own_module
+from sheer.record.own import Source, own_functions, own_makers
 from sheer.record.run import Row, Run, load_weights, read_run, read_start
 from sheer.task.metrics import METRICS, Metric
 
@@ -59,10 +59,7 @@ def load(
     if data is not None:
         _check_data(kept, data)
     given = objects or {}
-    own = _own_makers(kept.plan, given)
-    for made, was in ((own.made_by, kept.record.own_module), (own.made_head, kept.record.own_head)):
-        if made is not None and was is not None and own_module(made) != was:
-            raise RunError(f"{run}: the source of {was.name!r} is not what the run was made with. Give it as it was then.")
+    own = own_makers(kept.plan, given, kept.record)
     built = _as_trained(rebuild(kept.plan, own.made_by, own.made_head), kept.plan, data)
     load_weights(kept, built.model)
     plan = kept.plan
@@ -112,7 +109,7 @@ def begun(
     """
     if not _same_items(data.plan, plan.data):
         raise RunError("The data is not the plan's: items, targets or split differ. Give it as it was when the plan was made.")
-    own = _own_makers(plan, objects or {})
+    own = own_makers(plan, objects or {})
     built = rebuild(plan, own.made_by, own.made_head, initial=start is None)
     if start is not None:
         built.model.load_state_dict(start)
@@ -123,21 +120,6 @@ def begun(
     learn = assembled(built, empty, data, _given_before(plan), out, (), quiet, _metrics(plan, objects or {}), cache)
     learn._functions, learn._start = own_functions(plan, objects or {}), start
     return learn
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Own:
-    """What makes the model and the head, where they are yours."""
-
-    made_by: Source | None
-    made_head: HeadMaker | None
-
-
-def _own_makers(plan: Plan, objects: Mapping[str, Source | Metric]) -> _Own:
-    head = plan.model.head.name.partition(":")[2] if plan.model.head else ""
-    return _Own(
-        made_by=cast(Source | None, objects.get(plan.model.name.partition(":")[2])), made_head=cast(HeadMaker | None, objects.get(head))
-    )
 
 
 def _as_trained(built: Built, plan: Plan, data: Data | None) -> Built:

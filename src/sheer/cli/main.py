@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import sys
 import time
@@ -11,14 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sheer.cli import demo
+from sheer.cli.files import FILE_COMMANDS, add_file_commands, check_new, write_csv
 from sheer.cli.options import add_plan_options, prepare
 from sheer.cli.report import report
 from sheer.cli.studies import STUDIES, add_studies
 from sheer.data.cache import Cache
 from sheer.errors import SheerError
 from sheer.export.eject import eject
+from sheer.export.predictor import load_bundle
 from sheer.interpret.plots import check_plot
-from sheer.interpret.predictions import Predictions
 from sheer.learner import Learner
 from sheer.loading import load
 from sheer.loop.engine import DEVICES
@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     swept.add_argument("--json", action="store_true", help="print rates, losses and suggestions as JSON")
     swept.add_argument("--plot", metavar="FILE", help="write a picture, such as sweep.png")
     predicted = commands.add_parser("predict", help="classify photographs with a finished run")
-    predicted.add_argument("run", help="the run folder")
+    predicted.add_argument("run", help="the run folder, or the bundle that sheer export wrote")
     predicted.add_argument("files", nargs="+", help="photographs or folders of them")
     predicted.add_argument("--json", action="store_true", help="print one JSON object a line")
     predicted.add_argument("--csv", metavar="FILE", help="write a CSV file instead of printing")
@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     ejected = commands.add_parser("eject", help="write a finished run as one plain PyTorch script")
     ejected.add_argument("run", help="the run folder")
     ejected.add_argument("script", help="the file to write")
+    add_file_commands(commands)
     kept = commands.add_parser("cache", help="list the presized photographs that are kept on disk, or remove them")
     kept.add_argument("--clear", action="store_true", help="remove them all")
     kept.add_argument("--folder", help="another cache folder than this user's own")
@@ -142,10 +143,13 @@ def run_demo(args: argparse.Namespace) -> int:
 def run_predict(args: argparse.Namespace) -> int:
     """`sheer predict RUN FILES...`."""
     if args.csv:
-        _check_csv(Path(args.csv))
-    predictions = load(args.run, device=args.device).predict(args.files)
+        check_new(Path(args.csv))
+    if Path(args.run).expanduser().is_file():
+        predictions = load_bundle(args.run, device=args.device or "cpu").predict(args.files)
+    else:
+        predictions = load(args.run, device=args.device).predict(args.files)
     if args.csv:
-        _write_csv(predictions, Path(args.csv))
+        write_csv(predictions, Path(args.csv))
         print(f"{len(predictions)} predictions written to {args.csv}", file=sys.stderr)
     if args.json:
         for record in predictions.records():
@@ -153,28 +157,6 @@ def run_predict(args: argparse.Namespace) -> int:
     elif not args.csv:
         print(predictions.table())
     return 0
-
-
-def _check_csv(path: Path) -> None:
-    if path.exists():
-        raise SheerError(f"{path} exists. Nothing was overwritten: give another name, or remove it.")
-    if not path.resolve().parent.is_dir():
-        raise SheerError(f"There is no folder {path.resolve().parent} to write {path.name} into. Make it, or give another name.")
-
-
-def _write_csv(predictions: Predictions, path: Path) -> None:
-    try:
-        file = path.open("x", newline="", encoding="utf-8", errors="surrogateescape")
-    except OSError as error:
-        raise SheerError(f"{path} cannot be written: {error}. Give another name.") from error
-    with file:
-        writer = csv.writer(file)
-        head = {"classify": ["class", "probability"], "tag": ["labels"], "regress": []}[predictions.task]
-        kind = "" if predictions.task == "regress" else "p"
-        writer.writerow(["file", *head, *(f"{kind}({name})" if kind else name for name in predictions.classes)])
-        for item, label, row in zip(predictions.items, predictions.labels, predictions.outputs.tolist(), strict=True):
-            said = {"classify": [label, repr(max(row))], "tag": [label], "regress": []}[predictions.task]
-            writer.writerow([item, *said, *map(repr, row)])
 
 
 def run_evaluate(args: argparse.Namespace) -> int:
@@ -225,6 +207,7 @@ COMMANDS = {
     "report": run_report,
     "eject": run_eject,
     "cache": run_cache,
+    **FILE_COMMANDS,
     **STUDIES,
 }
 

@@ -6,6 +6,7 @@ import argparse
 
 from sheer.api import learner
 from sheer.data.block import images
+from sheer.data.leftout import BAD_FILES
 from sheer.data.sources import Data
 from sheer.learner import Learner
 from sheer.loop.engine import DEVICES, DTYPES
@@ -29,6 +30,7 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--valid", help="the share to hold out, such as 0.2, or the name of the folder to hold out")
     parser.add_argument("--label", help="the column of classes, where FOLDER is a CSV file, or an expression over file names")
     parser.add_argument("--separator", help="what separates several labels in one cell")
+    parser.add_argument("--bad-files", choices=BAD_FILES, help="what happens to files that cannot be read (default: raise)")
     parser.add_argument("--group", help="a column of groups that stay on one side of the split")
     parser.add_argument("--seed", type=int, default=0, help="of every random stream (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, help="items a step")
@@ -56,6 +58,8 @@ def data_of(args: argparse.Namespace) -> Data:
         valid=valid,
         seed=args.seed,
         profile=args.profile,
+        bad_files=args.bad_files,
+        cache=not getattr(args, "no_cache", False),
     )
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sheer.data.sources import Data, assemble, check_classes, held_out_by, split_part
+from sheer.data.check import check_classes
+from sheer.data.sources import Data, assemble, held_out_by, split_part
 from sheer.errors import DataError, first_line
 
 

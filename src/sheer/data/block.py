@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,10 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from sheer.data.check import copies, imbalance
+from sheer.data.cache import Cache
+from sheer.data.check import check_classes, copies, imbalance
 from sheer.data.folders import listing_hash
+from sheer.data.leftout import LeftOut
 from sheer.data.listing import Listing, is_empty, labels_by, read_listing
-from sheer.data.sources import TRAIN_NAMES, VALID_NAMES, Data, assemble, check_classes, class_folders, split_part
+from sheer.data.sources import TRAIN_NAMES, VALID_NAMES, Data, assemble, class_folders, split_part
 from sheer.data.splits import SPLITS, fold_split, group_fold_split, grouped_split
 from sheer.data.targets import item_weights, items_csv, numbers, one_class, several_labels
 from sheer.errors import DataError, nearest
@@ -22,6 +25,7 @@ from sheer.plan.plan import Origin, Part
 from sheer.plan.profiles import profile_named
 from sheer.streams import permutation, stream_key
 
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 VALID_WORDS = {"valid": True, "validation": True, "val": True, "train": False, "training": False, "true": True, "false": False}
 VALID_WORDS |= {"1": True, "0": False}
 
@@ -45,6 +49,9 @@ class DataBlock:
         folds, fold: Hold out fold number `fold` of `folds`.
         seed: Of the stream `split`.
         profile: Whose share and split are used where none is given.
+        bad_files: What happens to files that cannot be read: `raise` stops before training, `skip` reads every file
+            now and leaves those out, with the reasons in `Data.skipped` and the run's skipped.csv; nothing takes their place.
+        cache: Where the verdicts of that reading are kept, so that files that have not changed are not read again.
     """
 
     label: str | Sequence[str] | Callable[[str], Any] | None = None
@@ -60,6 +67,8 @@ class DataBlock:
     weight: str | None = None
     seed: int = 0
     profile: str = "default"
+    bad_files: str | None = None
+    cache: bool | Cache = True
 
     def build(self, source: Any) -> Data:
         """The data that this block makes of a source: see `sheer.data.listing.read_listing`.
@@ -83,6 +92,8 @@ class DataBlock:
             whole(self.folds, "folds", 0)
         if self.task is not None and self.task not in TASK_NAMES:
             raise DataError(f"task={self.task!r} is no task. {nearest(self.task, TASK_NAMES)}")
+        if isinstance(source, str | Path) and str(source).lower().endswith(ARCHIVES) and not Path(source).expanduser().is_dir():
+            raise DataError(f"{source} is an archive: unpack it with sheer.extract(archive, folder), which checks it, and give the folder.")
         folder = isinstance(source, str | Path) and not str(source).lower().endswith(".csv")
         if self.fold and self.folds is None:
             raise DataError(f"fold={self.fold} is a number among folds: give folds as well.")
@@ -102,16 +113,25 @@ class DataBlock:
             raise DataError(f"weight={self.weight!r} is a column of a table; a folder has none. Give a CSV file or a data frame.")
         if folder and self.label is None and self.group is None and self.folds is None and _positions(self.valid) is None:
             assert not isinstance(self.valid, Sequence) or isinstance(self.valid, str)
-            data = class_folders(source, valid=self.valid, split=self.split, seed=self.seed, profile=self.profile)
-        else:
-            data = self._listed(read_listing(source, path=self.path, root=self.root), folder)
-        return data
+            return class_folders(
+                source,
+                valid=self.valid,
+                split=self.split,
+                seed=self.seed,
+                profile=self.profile,
+                bad_files=self.bad_files,
+                cache=self.cache,
+            )
+        left = LeftOut.by(self.bad_files, self.profile, self.cache)
+        listing = read_listing(source, path=self.path, root=self.root, missing_allowed=left.policy == "skip")
+        return self._listed(listing, folder, left)
 
-    def _listed(self, listing: Listing, folder: bool) -> Data:
+    def _listed(self, every: Listing, folder: bool, left: LeftOut) -> Data:
+        listing, kept = left.from_listing(every)
         raw, names = self._raw_targets(listing, folder)
         task, origin = self._task(raw, names)
         targets, classes = {"classify": one_class, "tag": several_labels, "regress": numbers}[task](raw, names, self.separator)
-        held_out, part, split_origin = self._split(listing, targets, task)
+        held_out, part, split_origin = self._split(listing, targets, task, kept, len(every.files))
         weights = item_weights(listing.column(self.weight, "weight"), self.weight, ~held_out) if self.weight is not None else None
         notes: list[str] = []
         if task == "classify":
@@ -122,7 +142,7 @@ class DataBlock:
             fingerprint = listing_hash(listing.root, list(listing.files))
             notes += copies(listing.root, listing.files, held_out, targets)
         return assemble(
-            root=listing.root,
+            root=os.path.abspath(listing.root) if listing.opened is None else "",
             paths=listing.files,
             arrays=None,
             targets=targets,
@@ -135,6 +155,7 @@ class DataBlock:
             task=task,
             task_origin=origin,
             notes=notes,
+            left=left,
             opened=listing.opened,
             listing_text=items_csv(listing.files, held_out, targets, task, classes, weights) if listing.opened is None else "",
             weights=weights,
@@ -185,7 +206,8 @@ class DataBlock:
             return "regress", Origin(field="task", by="data", reason="the targets are numbers with fractions")
         return "classify", Origin(field="task", by="data", reason="each item has one class")
 
-    def _split(self, listing: Listing, targets: np.ndarray, task: str) -> tuple[np.ndarray, Part, Origin]:
+    def _split(self, listing: Listing, targets: np.ndarray, task: str, kept: np.ndarray, listed: int) -> tuple[np.ndarray, Part, Origin]:
+        """Which items are held out; `kept` int64 (items,) has their positions in the source, which positions for valid name."""
         count = len(listing.files)
         order = permutation(stream_key(self.seed, "split"), count)
         given = Origin(field="split", by="you", reason="you gave it")
@@ -194,11 +216,11 @@ class DataBlock:
         if sum(asked) > 1:
             raise DataError("Give one of: group or folds (with a share), a column for valid, or positions for valid.")
         if positions is not None:
-            if not positions or min(positions) < 0 or max(positions) >= count or _is_mask(self.valid, other_than=count):
+            if not positions or min(positions) < 0 or max(positions) >= listed or _is_mask(self.valid, other_than=listed):
                 raise DataError(
-                    f"valid={positions[:5]!r}...: give positions of items, from 0 to {count - 1}, or a mask of {count} entries."
+                    f"valid={positions[:5]!r}...: give positions of items, from 0 to {listed - 1}, or a mask of {listed} entries."
                 )
-            return np.isin(np.arange(count), positions), Part(name="positions", settings=(("count", len(set(positions))),)), given
+            return np.isin(kept, positions), Part(name="positions", settings=(("count", len(set(positions))),)), given
         if isinstance(self.valid, str):
             flags = [VALID_WORDS.get(str(value).strip().lower()) for value in listing.column(self.valid, "valid")]
             if None in flags:
@@ -286,12 +308,14 @@ def images(
     weight: str | None = None,
     seed: int = 0,
     profile: str = "default",
+    bad_files: str | None = None,
+    cache: bool | Cache = True,
 ) -> Data:
     """Photographs from class folders, a table, a list of files or a data set: `DataBlock(...).build(source)`.
 
     `folder/<class>/...`, or `folder/train/<class>/...` and `folder/valid/<class>/...`, need nothing but the
     folder; a CSV file or data frame names files in its first column and targets in the next. No photograph is
-    opened. The arguments are those of `DataBlock`.
+    opened, unless `bad_files="skip"`. The arguments are those of `DataBlock`.
 
     Raises:
         DataError: the source, its targets or the split cannot be used.
@@ -310,4 +334,6 @@ def images(
         weight=weight,
         seed=seed,
         profile=profile,
+        bad_files=bad_files,
+        cache=cache,
     ).build(source)

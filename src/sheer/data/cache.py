@@ -1,8 +1,9 @@
 """Presized photographs on disk, so that a later run reads pixels instead of decoding files again.
 
     FOLDER/presized/<data set and transform>/<its pictures>.pixels
+    FOLDER/checked/<data set>.json     what `sheer check` found in its files, by path, size and times
 
-Each file is written under another name, flushed and renamed, and never changed again: uint8 pixels one
+Each file of pixels is written under another name, flushed and renamed, and never changed again: uint8 pixels one
 after the other, then an index as JSON, its length, and a mark. A picture is found by its path, size and
 times, so a changed file is never found; the transform holds whatever could change a pixel. Two processes
 that keep the same pictures write the same file under the same name. Files used longest ago are removed
@@ -95,9 +96,10 @@ class Cache:
 
     def files(self) -> list[Path]:
         """Every file of the cache, those being written too, used longest ago first."""
+        root = Path(self.folder).expanduser()
         found = [
             (used.st_mtime_ns, path)
-            for path in Path(self.folder).expanduser().glob("presized/*/*.pixels*")
+            for path in [*root.glob("presized/*/*.pixels*"), *root.glob("checked/*.json*")]
             if (used := _stat(path)) is not None
         ]
         return [path for _, path in sorted(found)]

@@ -1,4 +1,4 @@
-"""What is odd in the data, as sentences for the plan: classes out of balance, the same picture on both sides of the split."""
+"""What is odd in the data, as sentences for the plan: classes out of balance, copies across the split; errors for classes too small."""
 
 from __future__ import annotations
 
@@ -11,8 +11,22 @@ import numpy as np
 from PIL import Image
 
 from sheer.data.formats import oddities_of, told
+from sheer.errors import DataError
 
 UNEVEN = 10
+
+
+def check_classes(where: Path, counts: Counter[str], where_is_split: bool) -> None:
+    """DataError for fewer than two classes, or a class with one item."""
+    if len(counts) < 2:
+        raise DataError(
+            f"{where} has one class only, {next(iter(counts))!r}: to tell things apart takes two. "
+            "Make one folder of photographs for each class."
+        )
+    single = sorted(label for label, count in counts.items() if count < 2)
+    if single:
+        why = "to learn from" if where_is_split else "so it cannot be both learned from and held out"
+        raise DataError(f"{where} has one photo only of {', '.join(single[:5])}, {why}. Add photos, or take the folder out.")
 
 
 def imbalance(counts: Counter[str]) -> list[str]:

@@ -87,7 +87,7 @@ class Feed:
         return photos
 
     def _batches(self, rows: list[np.ndarray], draws: list[np.ndarray], augmentations: Sequence[Any]) -> Iterator[Batch]:
-        for row, draw, images in zip(rows, draws, self.source.batches(rows, draws), strict=True):
+        for row, draw, images in zip(rows, draws, self._images(rows, draws), strict=True):
             *_, (_, images) = self._steps(images, draw, augmentations)
             yield Batch(inputs=images, target=self.target[torch.from_numpy(row).to(self.device)], index=row)
 
@@ -111,6 +111,13 @@ class Feed:
             yield "resize", torch.from_numpy(np.asarray(self.source.resize.presize(picture, self.source.size)).copy())
         images = next(iter(self.source.batches(rows[:1], draws[:1])))
         yield from self._steps(images, draws[0], self.augmentations)
+
+    def _images(self, rows: list[np.ndarray], draws: list[np.ndarray]) -> Iterator[torch.Tensor]:
+        try:
+            yield from self.source.batches(rows, draws)
+        except Exception:  # Pillow raises many kinds for bad bytes; if every file can still be read, it was something else
+            self.preflight(np.concatenate(rows), "a file was changed or lost while it was in use")
+            raise
 
     def training(self, epoch: int) -> Iterator[Batch]:
         """One epoch's batches: drawn, cut and augmented by draws that depend on (seed, epoch, item) alone.
@@ -144,7 +151,7 @@ class Feed:
         rows = chunks(items, self.phase.batch_size, "keep")
         return self._batches(rows, [np.full((len(row), 2), 0.5) for row in rows], ())
 
-    def preflight(self, items: np.ndarray | None = None) -> None:
+    def preflight(self, items: np.ndarray | None = None, so_far: str = "nothing has been trained or written") -> None:
         """Make sure that the photographs (of all items, or those given) can be read, and have been.
 
         Raises:
@@ -152,7 +159,7 @@ class Feed:
         """
         if self.pictures is not None:
             every = range(len(self.data.paths)) if items is None else items.tolist()
-            read = self.pictures.read(self.phase.resize, self.phase.size, every)
+            read = self.pictures.read(self.phase.resize, self.phase.size, every, so_far)
             self._contents = [content for content in read if content]
             self.source = self._photos(self.pictures)
 

@@ -22,9 +22,14 @@ def photo_files(root: str, part: str = "") -> list[tuple[str, str]]:
             visited.add(os.path.realpath(folder))
             inside[:] = [name for name in inside if new and not name.startswith(".")]
             for name in names:
-                if new and not name.startswith(".") and name.lower() not in ("thumbs.db", "desktop.ini"):
+                if new and is_listed(name):
                     found.append((os.path.relpath(os.path.join(folder, name), root).replace(os.sep, "/"), label))
     return sorted(found)
+
+
+def is_listed(name: str) -> bool:
+    """Whether a file of that name is one of the data: hidden files and those that Windows leaves behind are not."""
+    return not name.startswith(".") and name.lower() not in ("thumbs.db", "desktop.ini")
 
 
 def stop_at(error: OSError) -> None:

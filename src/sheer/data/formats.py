@@ -10,6 +10,7 @@ from PIL import Image
 
 from sheer.data.pixels import FORMATS
 
+MAX_BYTES = 1 << 30
 AS_JPEG = "save it as JPEG or PNG"
 FROM_PHONE = "save it as JPEG or PNG (for instance with pillow-heif or your photo program)"
 RAW = "develop it to JPEG, PNG or 16-bit TIFF with a raw converter"
@@ -65,6 +66,12 @@ NAMED = {
     "TIFF": (".tif", ".tiff"),
     "PPM": (".ppm", ".pgm"),
 }
+
+
+def check_bytes(size: int) -> None:
+    """ValueError where a file is larger than is read at once."""
+    if size > MAX_BYTES:
+        raise ValueError(f"{size:,} bytes; read are at most {MAX_BYTES:,}: it is no photograph, or save it as JPEG or PNG")
 
 
 def unread_format(content: bytes) -> str:

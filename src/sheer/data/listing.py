@@ -43,11 +43,12 @@ class Listing:
         return self.columns[name]
 
 
-def read_listing(source: Any, *, path: str | None, root: str | Path | None) -> Listing:
+def read_listing(source: Any, *, path: str | None, root: str | Path | None, missing_allowed: bool = False) -> Listing:
     """The listing of a folder, a CSV file, a data frame (pandas, polars), a sequence of paths, or a data set.
 
     A data set is anything with a length and items `(picture, target)`, such as torch.utils.data.Dataset,
-    or a Hugging Face data set with an image column. The column of paths is `path`, by default the first.
+    or a Hugging Face data set with an image column. The column of paths is `path`, by default the first. With
+    `missing_allowed` files may be missing or no photographs by their names: they are listed all the same.
 
     Raises:
         DataError: it is none of these, a file is missing or is no photograph by its name.
@@ -57,7 +58,9 @@ def read_listing(source: Any, *, path: str | None, root: str | Path | None) -> L
         if where.is_dir():
             found = sorted(p.relative_to(where).as_posix() for p in where.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
             found = [name for name in found if not any(part.startswith(".") for part in name.split("/"))]
-            return _checked(Listing(source=f"files of {where.resolve().name}", root=str(where), files=tuple(found), columns={}))
+            return _checked(
+                Listing(source=f"files of {where.resolve().name}", root=str(where), files=tuple(found), columns={}), missing_allowed
+            )
         if where.suffix.lower() != ".csv" or not where.is_file():
             raise DataError(f"{str(source)!r} is neither a folder nor a CSV file. Give one, a data frame, a list of paths, or a data set.")
         try:
@@ -69,24 +72,26 @@ def read_listing(source: Any, *, path: str | None, root: str | Path | None) -> L
         except (csv.Error, OSError) as error:
             raise DataError(f"{source} cannot be read as CSV after line {reader.line_num}: {error}. Is a quote not closed?") from error
         columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in reader.fieldnames or ()}
-        return _table(f"table {where.name}", columns, path, Path(root).expanduser() if root is not None else where.parent)
+        return _table(f"table {where.name}", columns, path, Path(root).expanduser() if root is not None else where.parent, missing_allowed)
     if isinstance(source, Mapping | bytes):
         raise DataError(f"{type(source).__name__} is no source. {SOURCES}")
     if isinstance(source, Sequence) and all(isinstance(item, str | Path) for item in source):
         base = Path(root).expanduser() if root is not None else Path()
-        return _checked(Listing(source="list of files", root=str(base), files=tuple(str(item) for item in source), columns={}))
+        return _checked(
+            Listing(source="list of files", root=str(base), files=tuple(str(item) for item in source), columns={}), missing_allowed
+        )
     if hasattr(source, "column_names") and hasattr(source, "features"):
         return _hugging_face(source)
     frame = narwhals.from_native(source, eager_only=True, pass_through=True)
     if isinstance(frame, narwhals.DataFrame):
         columns = {name: frame[name].to_list() for name in frame.columns}
-        return _table("data frame", columns, path, Path(root).expanduser() if root is not None else Path())
+        return _table("data frame", columns, path, Path(root).expanduser() if root is not None else Path(), missing_allowed)
     if hasattr(source, "__getitem__") and hasattr(source, "__len__"):
         return _data_set(source)
     raise DataError(f"{type(source).__name__} is no source. {SOURCES}")
 
 
-def _table(source: str, columns: dict[str, list[Any]], path: str | None, root: Path) -> Listing:
+def _table(source: str, columns: dict[str, list[Any]], path: str | None, root: Path, missing_allowed: bool) -> Listing:
     if not columns:
         raise DataError(f"{source} has no columns: its first line names them, one of them the files.")
     listing = Listing(source=source, root=str(root), files=(), columns={name: _typed(values) for name, values in columns.items()})
@@ -94,7 +99,8 @@ def _table(source: str, columns: dict[str, list[Any]], path: str | None, root: P
     empty = [number for number, name in enumerate(names) if is_empty(name)]
     if empty:
         raise DataError(f"{source}: row {empty[0] + 1} names no file ({len(empty)} such rows). Fill them in, or take the rows out.")
-    return _checked(Listing(source=source, root=str(root), files=tuple(str(name) for name in names), columns=listing.columns))
+    files = tuple(str(name) for name in names)
+    return _checked(Listing(source=source, root=str(root), files=files, columns=listing.columns), missing_allowed)
 
 
 def _typed(values: list[Any]) -> list[Any]:
@@ -108,9 +114,11 @@ def _typed(values: list[Any]) -> list[Any]:
     return [kind(value) if value.strip() else None for value in values]
 
 
-def _checked(listing: Listing) -> Listing:
+def _checked(listing: Listing, missing_allowed: bool) -> Listing:
     if not listing.files:
         raise DataError(f"{listing.source} names no photographs (read are {', '.join(SUFFIXES)}).")
+    if missing_allowed:
+        return listing
     strangers = [name for name in listing.files if not name.lower().endswith(SUFFIXES)]
     if strangers:
         raise DataError(f"{listing.source}: {strangers[0]!r} is no photograph by its name ({len(strangers)} such items).")

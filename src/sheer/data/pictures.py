@@ -6,7 +6,6 @@ import hashlib
 import io
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -14,9 +13,10 @@ import numpy as np
 from PIL import Image
 
 from sheer.data.cache import Cache, Kept, Key, Seen, Shelf, Stamp, settled, stamp_of
-from sheer.data.formats import oddities, told, unread_format
+from sheer.data.formats import check_bytes, oddities, told, unread_format
 from sheer.data.photos import Photos
 from sheer.data.pixels import RESIZES, Crop, Pad, Squish, decode
+from sheer.data.reading import in_threads
 from sheer.data.sources import Data
 from sheer.errors import DataError, first_line
 from sheer.plan.plan import Part
@@ -83,11 +83,11 @@ class Pictures:
             self._sizes[resize, size] = _Size(photos=photos, shelf=shelf)
         return self._sizes[resize, size]
 
-    def read(self, resize: Part, size: int, items: Iterable[int]) -> list[str]:
+    def read(self, resize: Part, size: int, items: Iterable[int], so_far: str = "nothing has been trained or written") -> list[str]:
         """Make sure that every item has been read as its file is now; returns the SHA-256 of each file.
 
         It is "" for items that were not asked for, or are no files. A file that has not changed since it was read, by this or
-        another run, is not read again.
+        another run, is not read again. `so_far` is what the message says of the time before.
 
         Raises:
             DataError: naming the first files that cannot be read, why, and how many there are.
@@ -107,7 +107,8 @@ class Pictures:
             more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
             raise DataError(
                 f"{len(bad)} of {len(listed)} files cannot be read as photographs: {'; '.join(bad[:5])}{more}. "
-                "Remove or replace them, then run the same command again; nothing has been trained or written."
+                "Remove or replace them (`sheer check` lists them all), or leave them out with bad_files='skip'; then run the same "
+                f"command again; {so_far}."
             )
         read = sorted(at.seen)
         self._notices += told([self.names[item] for item in read], [(at.seen[item].several, at.seen[item].named_wrongly) for item in read])
@@ -128,28 +129,28 @@ class Pictures:
                 if self.opened:
                     return Seen(NO_FILE, "", False, ""), at.photos.resize.presize(self.opened(path), at.photos.size), False
                 stamp = stamp_of(path)
+                check_bytes(stamp.size)
                 with open(path, "rb") as file:
                     content = file.read()
                 pixels = at.photos.resize.presize(decode(io.BytesIO(content)), at.photos.size)
                 seen = Seen(stamp, hashlib.sha256(content).hexdigest(), *oddities(path, content))
                 return seen, pixels, settled(stamp) and stamp_of(path) == stamp
             except Exception as error:  # Pillow raises many kinds for bad bytes; each becomes a named line of one message
-                return f"{self.names[item]} ({unread_format(content) or first_line(error)})"
+                return f"{self.names[item]} (item {item}: {unread_format(content) or first_line(error)})"
 
         bad: list[str] = []
-        with ThreadPoolExecutor(self.readers) as pool:
-            try:
-                for item, result in zip(items, pool.map(attempt, items), strict=True):
-                    if isinstance(result, str):
-                        bad.append(result)
-                    else:
-                        at.seen[item], pixels, lasting = result
-                        if not (lasting and self._put(at, item, pixels)):
-                            at.photos.keep(item, pixels)
-                self._close(at)
-            finally:
-                if at.shelf is not None:
-                    at.shelf.drop()
+        try:
+            for item, result in zip(items, in_threads(attempt, items, self.readers, lambda item: self.names[item]), strict=True):
+                if isinstance(result, str):
+                    bad.append(result)
+                else:
+                    at.seen[item], pixels, lasting = result
+                    if not (lasting and self._put(at, item, pixels)):
+                        at.photos.keep(item, pixels)
+            self._close(at)
+        finally:
+            if at.shelf is not None:
+                at.shelf.drop()
         return bad
 
     def _put(self, at: _Size, item: int, pixels: np.ndarray) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,9 +13,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from sheer.data.check import copies, empty_folders, imbalance, picture_sizes
+from sheer.data.cache import Cache
+from sheer.data.check import check_classes, copies, empty_folders, imbalance, picture_sizes
 from sheer.data.folders import SUFFIXES, listing_hash, photo_files
 from sheer.data.formats import UNKNOWN_FORMATS
+from sheer.data.leftout import LeftOut
+from sheer.data.preflight import FileProblem, problems_csv
 from sheer.data.splits import SPLITS
 from sheer.errors import DataError, known, nearest
 from sheer.plan.checks import whole
@@ -38,7 +42,8 @@ class Data:
     numbers); `train` and `valid` int64 positions of items; `paths` relative to `root`
     for photographs; `arrays` (items, ...) for data in memory, uint8 (N, C, S, S) if they are pictures;
     `opened` gives the picture of a path where it is no file; `listing` is the CSV text that lists the items
-    where class folders do not; `weights` float32 (items,), what an item's loss counts in training, 1 on average.
+    where class folders do not; `weights` float32 (items,), what an item's loss counts in training, 1 on average;
+    `skipped` are the files that were left out, and why.
     """
 
     root: str
@@ -52,16 +57,21 @@ class Data:
     opened: Callable[[str], Image.Image] | None = None
     listing: str = ""
     weights: np.ndarray | None = None
+    skipped: tuple[FileProblem, ...] = ()
 
     def __repr__(self) -> str:
         where = self.plan.source
         return f"<Data {where}: {len(self.train)} to train on, {len(self.valid)} to validate on, {len(self.classes)} classes>"
 
+    def tables(self) -> dict[str, str]:
+        """What a run keeps of the data, CSV texts by file name: the items where folders do not list them, what was left out."""
+        texts = {"items.csv": self.listing, "skipped.csv": problems_csv(self.skipped) if self.skipped else ""}
+        return {name: text for name, text in texts.items() if text}
+
     def summary(self) -> str:
         """Task, split, items of each class or label on both sides, notes, and the pictures' sizes (headers are read)."""
         plan = self.plan
-        counts = zip(self.classes, plan.train_counts, plan.valid_counts, strict=True) if plan.train_counts else ()
-        rows = [(name, str(train), str(valid)) for name, train, valid in counts]
+        rows = self._counted()
         lines = [f"{plan.source}: task {plan.task.name}, split {plan.split}, {len(self.train)} + {len(self.valid)} items"]
         lines += [columns(("class" if plan.task.name == "classify" else "label", "train", "valid"), rows, right=(1, 2))] if rows else []
         lines += [f"note: {note}" for note in plan.notes]
@@ -71,9 +81,11 @@ class Data:
     def _repr_html_(self) -> str:
         if not self.plan.train_counts:
             return html_table(repr(self).strip("<>"), ("number",), [[name] for name in self.classes])
-        counts = zip(self.classes, self.plan.train_counts, self.plan.valid_counts, strict=True)
-        rows = [[name, str(train), str(valid)] for name, train, valid in counts]
-        return html_table(repr(self).strip("<>"), ("class", "to train on", "to validate on"), rows, right=(1, 2))
+        return html_table(repr(self).strip("<>"), ("class", "to train on", "to validate on"), self._counted(), right=(1, 2))
+
+    def _counted(self) -> list[list[str]]:
+        counts = zip(self.classes, self.plan.train_counts, self.plan.valid_counts, strict=True) if self.plan.train_counts else ()
+        return [[name, str(train), str(valid)] for name, train, valid in counts]
 
 
 def class_folders(
@@ -83,12 +95,14 @@ def class_folders(
     split: str | None = None,
     seed: int = 0,
     profile: str = "default",
+    bad_files: str | None = None,
+    cache: bool | Cache = True,
 ) -> Data:
     """Photographs in class folders, `folder/<class>/...`, or `folder/train/<class>/...` and `folder/valid/<class>/...`.
 
-    No file is opened, only listed. Where there is a folder `train` (or `training`), one of `valid`,
-    `validation`, `val` beside it is held out; without one, a share of `train` is. A `test` folder is
-    left alone, for `sheer evaluate`.
+    No file is opened, only listed, unless those that cannot be read are to be left out. Where there is a folder
+    `train` (or `training`), one of `valid`, `validation`, `val` beside it is held out; without one, a share of
+    `train` is. A `test` folder is left alone, for `sheer evaluate`.
 
     Args:
         folder: The top folder.
@@ -96,6 +110,7 @@ def class_folders(
         split: `stratified` or `random`; the profile's where not given.
         seed: Of the stream `split`.
         profile: Whose share and split are used where none is given.
+        bad_files, cache: See `DataBlock`.
 
     Raises:
         DataError: no such folder, no or one class, a class with one photo, a file that is no picture
@@ -119,12 +134,13 @@ def class_folders(
     if train_part is None and any(name in part_names for name in (*VALID_NAMES, *TEST_NAMES)):
         named = next(name for name in (*VALID_NAMES, *TEST_NAMES) if name in part_names)
         raise DataError(f"{folder} has a folder {named} but none called train: rename the folder to learn from to train.")
+    left = LeftOut.by(bad_files, profile, cache)
     try:
-        listed = _listed(root, train_part)
-        held = _listed(root, valid_part) if train_part and valid_part else []
+        listed = _listed(root, train_part, left)
+        held = _listed(root, valid_part, left) if train_part and valid_part else []
     except OSError as error:
         raise DataError(f"{folder} cannot be read: {error}. A class that cannot be read would be missing.") from error
-    return _photo_data(root, listed, held, valid, split, seed, profile, train_part, valid_part)
+    return _photo_data(root, listed, held, valid, split, seed, profile, train_part, valid_part, left)
 
 
 def _photo_data(
@@ -137,6 +153,7 @@ def _photo_data(
     profile: str,
     train_part: str | None,
     valid_part: str | None,
+    left: LeftOut,
 ) -> Data:
     where = root / train_part if train_part else root
     classes = tuple(sorted({label for _, label in listed}))
@@ -159,7 +176,7 @@ def _photo_data(
         part = Part(name=part.name, settings=(*part.settings, ("part", train_part or "")))
     paths = [path for path, _ in everything]
     return assemble(
-        root=str(root),
+        root=os.path.abspath(root),  # so that another current folder does not change what it means
         paths=tuple(paths),
         arrays=None,
         targets=labels,
@@ -169,6 +186,7 @@ def _photo_data(
         split_origin=origin,
         source=f"folder {root.resolve().name}",
         listing=listing_hash(str(root), paths),
+        left=left,
         notes=[
             *imbalance(Counter(classes[number] for number in labels[~held_out].tolist())),
             *copies(str(root), paths, held_out, labels),
@@ -177,10 +195,12 @@ def _photo_data(
     )
 
 
-def _listed(root: Path, part: str | None) -> list[tuple[str, str]]:
-    """The photographs of one part; DataError where there are none, or a file is none by its name."""
+def _listed(root: Path, part: str | None, left: LeftOut) -> list[tuple[str, str]]:
+    """The photographs of one part; DataError where there are none, or, unless bad files are left out, one is none by its name."""
     where = root / part if part else root
     found = photo_files(str(root), part or "")
+    if left.policy == "skip" and found:
+        found = left.from_folders(root, where, found)
     strangers = [path for path, _ in found if not path.lower().endswith(SUFFIXES)]
     if strangers:
         suffix = Path(strangers[0]).suffix.lower()
@@ -195,19 +215,6 @@ def _listed(root: Path, part: str | None) -> list[tuple[str, str]]:
         also = f" There are {loose} photos in it directly: sort them into folders, one a class." if loose else ""
         raise DataError(f"{where} holds no photographs in class folders (read are {', '.join(SUFFIXES)}).{also}")
     return found
-
-
-def check_classes(where: Path, counts: Counter[str], where_is_split: bool) -> None:
-    """DataError for fewer than two classes, or a class with one item."""
-    if len(counts) < 2:
-        raise DataError(
-            f"{where} has one class only, {next(iter(counts))!r}: to tell things apart takes two. "
-            "Make one folder of photographs for each class."
-        )
-    single = sorted(label for label, count in counts.items() if count < 2)
-    if single:
-        why = "to learn from" if where_is_split else "so it cannot be both learned from and held out"
-        raise DataError(f"{where} has one photo only of {', '.join(single[:5])}, {why}. Add photos, or take the folder out.")
 
 
 def split_part(valid: float | str | None, split: str | None, seed: int, profile: str) -> tuple[Part, Origin]:
@@ -256,13 +263,14 @@ def assemble(
     task: str = "classify",
     task_origin: Origin = ONE_CLASS,
     notes: Sequence[str] = (),
+    left: LeftOut | None = None,
     opened: Callable[[str], Image.Image] | None = None,
     listing_text: str = "",
     weights: np.ndarray | None = None,
     weight: str = "",
 ) -> Data:
     """The data with its plan: counts, scale of numbers, origins; DataError where a side of the split is empty."""
-    train, valid = np.flatnonzero(~held_out), np.flatnonzero(held_out)
+    train, valid, left = np.flatnonzero(~held_out), np.flatnonzero(held_out), left or LeftOut.by(None, "default", False)
     if len(valid) == 0 or len(train) == 0:
         raise DataError(f"The split leaves {len(train)} items to train on and {len(valid)} to validate on: give another share.")
     if task == "classify" and (lost := set(range(len(classes))) - set(targets[train].tolist())):
@@ -284,10 +292,12 @@ def assemble(
         valid_counts=_counts(targets[valid], task, len(classes)),
         split=part,
         weight=weight,
+        bad_files=left.policy,
+        skipped=tuple(problem.file for problem in left.problems),
         listing_sha256=listing,
         targets_sha256=hashlib.sha256(targets.tobytes() + (b"" if weights is None else weights.tobytes())).hexdigest(),
         held_out_sha256=hashlib.sha256(held_out.tobytes()).hexdigest(),
-        notes=tuple(notes),
+        notes=(*notes, *left.notes()),
         origins=(
             Origin(field="source", by="you", reason="you gave it"),
             Origin(field="pictures", by="data", reason="photographs are read as they are needed; arrays of bytes are pictures"),
@@ -300,6 +310,8 @@ def assemble(
                 by="you" if weight else "default",
                 reason="you gave it, scaled to a mean of 1" if weight else "items count alike",
             ),
+            left.origin,
+            Origin(field="skipped", by="data", reason="read beforehand" if left.policy == "skip" else "every file must be readable"),
             Origin(field="listing_sha256", by="data", reason="over relative names and sizes of the files, or over the arrays"),
             Origin(field="targets_sha256", by="data", reason="over the items' targets and weights"),
             Origin(field="held_out_sha256", by="data", reason="over which items are held out"),
@@ -317,4 +329,5 @@ def assemble(
         opened=opened,
         listing=listing_text,
         weights=weights,
+        skipped=tuple(left.problems),
     )

@@ -63,6 +63,8 @@ def render_constants(plan: Plan, items: str, start: str, functions: Mapping[str,
             "SHARE": repr(0.0 if parted else split["share"]),
             "SPLIT_SEED": repr(0 if parted else split["seed"]),
         }
+        if plan.data.skipped:
+            rows["SKIPPED"] = f"frozenset({plan.data.skipped!r})"
     rows |= {
         "LISTING_SHA256": repr(plan.data.listing_sha256),
         "SEED": repr(plan.seed),
@@ -95,6 +97,7 @@ def needed_marks(plan: Plan) -> frozenset[str]:
     phases, numerics = plan.phases, plan.numerics
     marks = {
         "weight": bool(plan.data.weight),
+        "skip": bool(plan.data.skipped),
         "mix": any(phase.mix for phase in phases),
         "accumulate": any(phase.accumulate for phase in phases),
         "sampling": any(phase.sampling != "shuffle" for phase in phases),

@@ -38,6 +38,7 @@ TRAIN_PART = ""
 VALID_PART = ""
 SPLIT = stratified_split
 SHARE = 0.2
+SKIPPED: frozenset[str] = frozenset()
 SPLIT_SEED = 0
 LISTING_SHA256 = ""
 ITEMS = ""

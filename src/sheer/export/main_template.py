@@ -42,6 +42,7 @@ from sheer.export.constants_template import (
     PRECISION,
     SEED,
     SHARE,
+    SKIPPED,
     SPLIT,
     SPLIT_SEED,
     STAGES,
@@ -135,6 +136,7 @@ def find_photos(root: str) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Paths, class numbers, and which items are held out: the folder must be that of the run."""
     listed = photo_files(root, TRAIN_PART)
     held = photo_files(root, VALID_PART) if VALID_PART else []
+    listed, held = ([row for row in part if row[0] not in SKIPPED] for part in (listed, held))  # only skip
     paths = [path for path, _ in listed + held]
     if listing_hash(root, paths) != LISTING_SHA256:
         sys.exit(f"{root} is not the folder of the run: its {len(paths)} files differ in names or sizes.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable
@@ -124,6 +125,13 @@ def build_named(
             check_reachable(library_name, bare)
         try:
             whole = backbones.WEIGHTS[part.name](**part.options()).load(whole, bare)
+        except pickle.UnpicklingError as error:
+            raise WeightsError(
+                f"{part.options().get('path', part)} holds more than tensors, or is no file of weights: {first_line(error)}. Objects in "
+                "such a file run code when they are read, so only tensors are. Where you trust its origin, in a place that has nothing to "
+                "lose (a container without network), load it there and write what you need with "
+                "safetensors.torch.save_file(model.state_dict(), 'weights.safetensors'); then give that file."
+            ) from error
         except Exception as error:  # torch, pickle, safetensors and hub clients raise their own; the cause is kept
             raise WeightsError(f"The weights {part} could not be loaded into {library_name}:{bare}: {first_line(error)}") from error
         cut = (cut_timm if library_name == "timm" else cut_torchvision)(whole, bare, inputs.size)

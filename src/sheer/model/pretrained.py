@@ -103,6 +103,18 @@ def qualify(name: str) -> tuple[str, str]:
     raise ModelError(f"There is no model {name!r} in {prefix or 'timm or torchvision'}. {nearest(rest, known)}")
 
 
+def check_known(library_name: str, name: str) -> None:
+    """ModelError unless the library, timm or torchvision, has an architecture of that name among its own."""
+    known = False
+    if library_name in ("timm", "torchvision"):
+        found = library(library_name)
+        known = found.is_model(name) if library_name == "timm" else name in found.models.list_models(module=found.models)
+    if not known:
+        raise ModelError(
+            f"There is no model {name!r} in {library_name!r}, whose names are timm's and torchvision's own; the plan names one."
+        )
+
+
 def choose_weights(library_name: str, name: str, choice: str, whole: nn.Module) -> tuple[Part, str]:
     """`default`, `none`, `package` or a file's path to (the plan's part, the licence as stated).
 

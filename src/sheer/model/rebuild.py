@@ -14,7 +14,7 @@ from sheer.model import backbones
 from sheer.model.build import CPU, Built, HeadMaker, new_head, tensor_facts
 from sheer.model.hashing import weights_sha256
 from sheer.model.inputs import widened
-from sheer.model.pretrained import IMAGENET, input_facts, library
+from sheer.model.pretrained import IMAGENET, check_known, input_facts
 from sheer.plan.plan import ModelPlan, Plan
 from sheer.streams import borrowed_generators, reseed, stream_key
 
@@ -51,7 +51,7 @@ def rebuild(
         if made_by is not None:
             body = made_by if isinstance(made_by, nn.Module) else made_by()
         else:
-            library(library_name)
+            check_known(library_name, name)  # before either library acts on a name out of a file: timm would look it up on the network
             body = _named_body(plan.model, library_name, name, initial)
         start = weights_sha256(body) if initial else plan.model.weights_sha256
         model = body

@@ -100,7 +100,8 @@ class DataPlan:
 
     `pictures` are in "files", in "memory" as squares of one size, or there are "none".
     Counts are items of each class or label, () for numbers; `listing_sha256` covers relative names and
-    sizes in bytes; `weight` is the column of what each item's loss counts, or ""; `notes` are sentences about what is odd in the data.
+    sizes in bytes; `bad_files` says what happens to files that cannot be read ("raise" or "skip"), `skipped` names those that
+    were left out; `weight` is the column of what each item's loss counts, or ""; `notes` are sentences about what is odd in the data.
     """
 
     source: str
@@ -113,6 +114,8 @@ class DataPlan:
     valid_counts: tuple[int, ...]
     split: Part
     weight: str
+    bad_files: str
+    skipped: tuple[str, ...]
     listing_sha256: str
     targets_sha256: str
     held_out_sha256: str

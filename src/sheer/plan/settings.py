@@ -86,6 +86,7 @@ SHARED = {
     "head.pool": Setting(value="avg", reason="the mean over places"),
     "head.init": Setting(value="torch", reason="torch's own initial weights of linear layers"),
     "channel_init": Setting(value="zero", reason="keeps what the weights know of red, green and blue; further channels start silent"),
+    "bad_files": Setting(value="raise", reason="a file that cannot be read may be one that matters: you decide"),
     "valid": Setting(value=0.2, reason="a fifth is held out"),
     "loss.classify": Setting(value="cross_entropy", reason="one class an item"),
     "loss.tag": Setting(value="binary_cross_entropy", reason="each label by itself"),

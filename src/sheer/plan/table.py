@@ -158,6 +158,10 @@ def _model(plan: Plan) -> str:
     return text
 
 
+def _names(names: Sequence[str]) -> str:
+    return f"{len(names)}: {', '.join(map(_one_line, names[:4]))}{', ...' if len(names) > 4 else ''}" if names else "none"
+
+
 def _data(plan: Plan) -> str:
     data = plan.data
     pairs = zip(data.train_counts, data.valid_counts, strict=True) if data.train_counts else (("-", "-") for _ in data.classes)
@@ -170,6 +174,8 @@ def _data(plan: Plan) -> str:
         ("items", f"{data.train_items} to train on, {data.valid_items} to validate on", "train_items"),
         ("split", str(data.split), "split"),
         ("item weights", data.weight or "1 each", "weight"),
+        ("bad files", data.bad_files, "bad_files"),
+        ("skipped", _names(data.skipped), "skipped"),
         ("listing", f"sha256 {data.listing_sha256[:8]}", "listing_sha256"),
         ("targets", f"sha256 {data.targets_sha256[:8]}", "targets_sha256"),
         ("held out", f"sha256 {data.held_out_sha256[:8]}", "held_out_sha256"),

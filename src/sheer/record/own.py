@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, cast
 
 from torch import nn
@@ -14,9 +15,9 @@ from sheer.model.build import HeadMaker
 from sheer.model.own import Source
 from sheer.plan.augmentations import Function, source_sha256
 from sheer.plan.plan import Plan
-from sheer.record.run import Module
+from sheer.record.run import Module, Record
 
-__all__ = ["HeadMaker", "Source", "own_functions", "own_module"]
+__all__ = ["HeadMaker", "OwnMakers", "Source", "own_functions", "own_makers", "own_module"]
 
 
 def own_module(made_by: Source | HeadMaker) -> Module:
@@ -27,6 +28,29 @@ def own_module(made_by: Source | HeadMaker) -> Module:
     except (OSError, TypeError):
         source = ""
     return Module(name=getattr(target, "__name__", "?"), source_sha256=hashlib.sha256(source.encode()).hexdigest() if source else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnMakers:
+    """What makes the model and the head, where they are yours."""
+
+    made_by: Source | None
+    made_head: HeadMaker | None
+
+
+def own_makers(plan: Plan, objects: Mapping[str, Any], record: Record | None = None) -> OwnMakers:
+    """What `objects` has under the names of the plan's model and head; with a record their source must be that of the run.
+
+    Raises:
+        RunError: it is not.
+    """
+    head = plan.model.head.name.partition(":")[2] if plan.model.head else ""
+    makers = OwnMakers(made_by=objects.get(plan.model.name.partition(":")[2]), made_head=objects.get(head))
+    kept = ((makers.made_by, record.own_module), (makers.made_head, record.own_head)) if record else ()
+    for made, was in kept:
+        if made is not None and was is not None and own_module(made) != was:
+            raise RunError(f"The source of {was.name!r} is not what the run was made with. Give it as it was then.")
+    return makers
 
 
 def own_functions(plan: Plan, objects: Mapping[str, Any]) -> dict[str, Function]:

@@ -2,6 +2,7 @@
 
 start.safetensors     the weights that the plan starts from, where they are those of another run
 items.csv             the items, where class folders do not list them
+skipped.csv           the files that were left out, and why, where some were
 plan.json             what was done, every decision with its origin
 history.csv           a row an epoch
 weights.safetensors   the model's tensors
@@ -16,7 +17,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib import metadata
 from pathlib import Path
@@ -160,8 +161,10 @@ def history_text(plan: Plan, rows: Sequence[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def begin(folder: Path, plan: Plan, listing: str, start: dict[str, torch.Tensor] | None) -> None:
+def begin(folder: Path, plan: Plan, tables: Mapping[str, str], start: dict[str, torch.Tensor] | None) -> None:
     """Make a run folder: the plan, what it starts from, and a history without rows.
+
+    `tables` are CSV texts by the names of their files.
 
     Raises:
         RunError: the folder cannot be made.
@@ -170,8 +173,8 @@ def begin(folder: Path, plan: Plan, listing: str, start: dict[str, torch.Tensor]
         folder.mkdir(parents=True, exist_ok=True)
         if start is not None:
             save_file(_unshared(start), folder / "start.safetensors")
-        if listing:
-            write_atomically(folder / "items.csv", listing.encode("utf-8", "surrogateescape"))
+        for name, text in tables.items():
+            write_atomically(folder / name, text.encode("utf-8", "surrogateescape"))
         write_atomically(folder / "plan.json", plan.to_json().encode())
         write_atomically(folder / "history.csv", history_text(plan, ()).encode())
     except OSError as error:

@@ -36,6 +36,8 @@ LINES: dict[str, tuple[str, ...]] = {
     "data.valid_counts": (),
     "data.split": ("return full, labels, SPLIT(", "held_out = np.array("),
     "data.weight": ("weight = listed_weights()",),
+    "data.bad_files": (),
+    "data.skipped": ("row[0] not in SKIPPED",),
     "data.listing_sha256": ("!= LISTING_SHA256",),
     "data.targets_sha256": (),
     "data.held_out_sha256": (),

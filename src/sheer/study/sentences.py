@@ -218,6 +218,16 @@ DATA: dict[str, Words] = {
     "weight": lambda plan: (
         f"Each item's loss counts as its column {plan.data.weight!r} says." if plan.data.weight else "Every item's loss counts 1."
     ),
+    "bad_files": lambda plan: (
+        "Every file was read beforehand, and those that cannot be used were left out; nothing takes their place."
+        if plan.data.bad_files == "skip"
+        else "A file that cannot be read stops the run before its first step."
+    ),
+    "skipped": lambda plan: (
+        f"{len(plan.data.skipped)} files are left out, as they cannot be used: {listed(plan.data.skipped)}."
+        if plan.data.skipped
+        else "No file is left out."
+    ),
     "listing_sha256": lambda plan: (
         f"Names and sizes of the items have the SHA-256 {plan.data.listing_sha256[:16]}...; another folder is refused."
     ),
