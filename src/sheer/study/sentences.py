@@ -143,9 +143,9 @@ MODEL: dict[str, Words] = {
         "vector": "What is kept of the network ends in a vector (N, C), after its own pooling: what came before it cannot be had as a map.",
     }.get(plan.model.kind, f"The module ends in {plan.model.kind}: it is taken whole."),
     "node": lambda plan: (
-        f"torch.fx cuts its graph at the node {plan.model.node!r}."
+        f"torch.fx traced its graph: the cut is at the node {plan.model.node!r}, the last one that only the classifier follows."
         if plan.model.node
-        else "The network's own method leaves its classifier away, so no graph is taken apart (node '')."
+        else "The network's own method leaves its classifier away, so no table of cuts is needed and no graph is taken apart (node '')."
     ),
     "features": _features,
     "stride": lambda plan: (

@@ -1,0 +1,202 @@
+"""What people asked for years, answered by the product itself for the reader's own model and data: one test a question.
+
+Questions 1, 2 and 4 are answered by `diff`, 7, 9, 10 and 21 by `doctor` and the ownership check, 22 and 23 by `ablate`: their tests
+are appended at the end of this file, under the same naming.
+"""
+
+import re
+
+import numpy as np
+import pytest
+import timm
+import torch
+from torch import nn
+
+import sheer
+from conftest import Small
+from sheer.errors import DataError
+from sheer.model.hashing import weights_sha256
+
+
+def resnet(photos, **options):
+    return sheer.learner(sheer.images(photos), "resnet18", weights="none", batch_size=8, quiet=True, **{"size": 64} | options)
+
+
+def said(target, value: str) -> str:
+    """What `explain` says of a plan value."""
+    return " ".join(one.text for one in sheer.explain(target).about(value))
+
+
+def test_q03_why_does_the_size_of_the_pictures_matter(photos):
+    """At 32 px a network of stride 32 ends in one cell: half the head's input is a duplicate, and objects are tiny."""
+    small, large = (sheer.inspect(resnet(photos, size=size), items=16) for size in (32, 64))
+    assert (small.last_map, large.last_map) == (1, 2) and small.scale == pytest.approx(large.scale / 2, rel=0.05)
+    assert "concat pooling is redundant" in str(small) and "Try sizes from 64 to 224" in str(small)
+    assert "redundant" not in str(large)
+    plan = resnet(photos, size=32).plan(sheer.recipes.fine_tune(1))
+    assert "the last map is about 1 x 1" in said(plan, "phases[0].size") and "repeat the other half" in said(plan, "phases[0].size")
+    model = resnet(photos, size=32).model
+    with torch.inference_mode():
+        pooled = model.head.pool(model.body(torch.rand(2, 3, 32, 32)))
+    assert torch.equal(pooled[:, :512], pooled[:, 512:])
+
+
+def test_q05_does_a_frozen_model_train_its_last_layer_only_and_has_the_head_dropout(photos):
+    """The whole head trains, under fastai's policy all norm layers of the body too; dropout is a quarter and a half."""
+    data = sheer.images(photos, profile="fastai-2.8", split="random")
+    options = {"weights": "none", "profile": "fastai-2.8", "size": 64, "batch_size": 8, "quiet": True}
+    learn = sheer.learner(data, "torchvision:resnet18", **options)
+    plan = learn.plan(sheer.recipes.fine_tune(1, profile="fastai-2.8"))
+    norms = sum(isinstance(module, nn.BatchNorm2d) for module in learn.model.body.modules())
+    assert f"Yet {2 * norms} tensors" in said(plan, "phases[0].trains_from") and "Frozen is not frozen" in said(
+        plan, "phases[0].trains_from"
+    )
+    trained = [group for group in plan.phases[0].groups if group.trains]
+    assert {group.stage for group in trained} == {"early", "late", "head"}
+    assert "dropout 0.25, linear 1,024 to 512" in said(plan, "model.head") and "dropout 0.5, linear 512 to 2" in said(plan, "model.head")
+    assert [module.p for module in learn.model.head.modules() if isinstance(module, nn.Dropout)] == [0.25, 0.5]
+
+
+def test_q06_a_data_set_that_states_no_number_of_classes(photos):
+    """The classes come from the targets; a data set given in the wrong place is refused with the line that mends it."""
+    datasets = pytest.importorskip("torchvision.datasets")
+    folder = datasets.ImageFolder(str(photos))
+    assert not hasattr(folder, "c")
+    learn = sheer.learner(sheer.images(folder), "resnet18", weights="none", size=32, batch_size=8, quiet=True)
+    assert learn.classes == ("blue", "red") and "in this order: blue, red" in said(learn, "data.classes")
+    assert learn.model.head.linear1.out_features == 2
+    with pytest.raises(DataError, match=r"give what sheer\.images\(folder\)"):
+        sheer.learner(folder, "resnet18", weights="none")
+
+
+def test_q08_why_are_there_parameter_groups_at_all(photos):
+    """For freezing, rates and decay; they are rules that are read anew, so a plan's groups follow each phase."""
+    plan = resnet(photos).plan(sheer.recipes.fine_tune(1))
+    text = said(plan, "model.stages")
+    assert "can be frozen, have rates of their own, and be left out of weight decay" in text
+    assert "rules over names, read anew from the model at the start of each phase" in text
+    frozen, unfrozen = ([(group.stage, group.kind) for group in phase.groups] for phase in plan.phases)
+    assert ("late", "fixed") in frozen and ("late", "decay") in unfrozen
+
+
+def test_q11_what_is_the_difference_between_cut_and_split(photos):
+    """The cut takes the classifier away, the split sorts what is there; neither initialises anything but a new head."""
+    plan = resnet(photos).plan(sheer.recipes.fine_tune(1))
+    text = said(plan, "model.stages")
+    assert "The cut took the old classifier away; this split is another thing" in text
+    assert "no part in how weights are initialised" in text
+    for stage in plan.model.stages:
+        assert f"{stage.name} = names under {stage.prefixes[0]}" in text
+    assert "All of it starts from random numbers" in said(plan, "model.head")
+
+
+def test_q12_why_has_the_head_twice_as_many_inputs(photos):
+    """Maximum and average of each channel; nothing to do with 1,000 classes."""
+    learn = resnet(photos)
+    text = said(learn, "model.features")
+    assert "512 channels" in text and "2 x 512 = 1,024" in text and "nothing to do with how many classes" in text
+    assert learn.model.head.norm0.num_features == 1024
+    assert "nothing is doubled" in said(resnet(photos, head="linear"), "model.features")
+
+
+@pytest.mark.parametrize("name", ["densenet121", "torchvision:densenet121"])
+def test_q13_where_is_a_network_cut_that_nobody_listed(photos, name):
+    """Found by the network's own method or its traced graph, and proved by its own logits; what is dropped is counted."""
+    learn = sheer.learner(sheer.images(photos), name, weights="none", size=64, batch_size=8, quiet=True)
+    text, cut = said(learn, "model.surgery"), learn.plan().model.surgery
+    assert cut.dropped_parameters == 1024 * 1000 + 1000 and "1,025,000 values in 2 tensors (classifier.weight, classifier.bias)" in text
+    assert "gave the old logits" in text and "the largest difference of a logit was 0." in text
+    where = said(learn, "model.node")
+    assert ("traced its graph" in where) if name.startswith("torchvision") else ("no table of cuts is needed" in where)
+
+
+@pytest.mark.parametrize("rule", ["zero", "tile", "mean"])
+def test_q14_a_first_convolution_for_four_channels(rule):
+    """Assigning into a list of children changes nothing; the channels of the data widen the convolution by a stated rule."""
+    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (20, 4, 32, 32), dtype=np.uint8))
+    learn = sheer.learner(sheer.arrays(pixels, [0, 1] * 10), "resnet18", weights="none", channel_init=rule, batch_size=4, quiet=True)
+    weight, old = learn.model.body.conv1.weight, timm.create_model("resnet18").conv1.weight
+    assert weight.shape == (64, 4, 7, 7) and old.shape == (64, 3, 7, 7)
+    assert bool((weight[:, 3] == 0).all()) == (rule == "zero")
+    plan = learn.plan(sheer.recipes.one_cycle(1))
+    assert "4 channels" in said(plan, "model.channels")
+    assert ("weights of zero" in said(plan, "model.channel_init")) == (rule == "zero")
+    assert rule == "zero" or repr(rule) in said(plan, "model.channel_init")
+    (deviation,) = sheer.explain(plan).about("phases[0].std")
+    assert deviation.by == "measured" and f"{float(pixels[learn.data.train][:, 3].float().std(correction=0)) / 255:.4g}" in deviation.text
+
+
+def test_q15_what_is_the_default_rate(photos):
+    """1e-3, not 10e-3; fine_tune's base is 2e-3: printed with its reason before anything runs."""
+    learn = resnet(photos)
+    assert re.search(r"peak rates +\(0\.001, 0\.001, 0\.001\).*\n?.*when none is given", str(learn.plan(sheer.recipes.one_cycle(1))))
+    plan = learn.plan(sheer.recipes.fine_tune(1))
+    assert "head 0.002" in said(plan, "phases[0].rates") and "base rate 0.002" in str(plan)
+
+
+def test_q16_what_does_warm_up_divide_by(photos):
+    """25 for one cycle and the frozen phase, 5 after it: as numbers before training."""
+    learn = resnet(photos)
+    frozen, unfrozen = learn.plan(sheer.recipes.fine_tune(2)).phases
+    steps = learn.schedule_data(sheer.recipes.fine_tune(2))
+    head = steps.rates[:, steps.groups.index("head")]
+    assert head[0] == pytest.approx(frozen.rates[-1] / 25) and head[frozen.steps_per_epoch] == pytest.approx(unfrozen.rates[-1] / 5)
+    plan = learn.plan(sheer.recipes.fine_tune(2))
+    assert "0.002 / 25 = 8e-05" in said(plan, "phases[0].schedule") and "0.001 / 5 = 0.0002" in said(plan, "phases[1].schedule")
+    (schedule,) = sheer.explain(plan).about("phases[1].schedule")
+    assert schedule.rows[1][0] == f"1 of {len(head) - frozen.steps_per_epoch}" and schedule.rows[1][3] == "0.0002"
+
+
+def test_q17_what_is_carried_over_and_must_the_learner_be_reset(photos):
+    """Weights and norm statistics are; the optimiser's state is fresh in each phase, and a sweep leaves no trace."""
+    learn = resnet(photos, size=32)
+    learn.fit_one_cycle(1)
+    learn.unfreeze().fit_one_cycle(1)
+    (ledger,) = [one for one in sheer.explain(learn).about("phases[1].optimizer") if one.rows]
+    rows = dict(ledger.rows)
+    assert "nothing of the phase before is carried" in rows["optimiser state"] and "Adam moments begin at 0" in rows["optimiser state"]
+    assert rows["weights of head"] == "phase 1, its last" and "carried on in head" in rows["norm statistics"]
+    assert rows["random streams"] == f"go on at epoch 2, step {learn.plan().phases[0].steps_per_epoch + 1}"
+    before = weights_sha256(learn.model)
+    learn.lr_find(steps=20)
+    assert weights_sha256(learn.model) == before
+
+
+def test_q18_is_a_difference_of_a_few_tenths_of_a_point_an_effect(photos):
+    """Accuracies come with their interval, the plan says how wide it will be, and the split has an identity."""
+    learn = resnet(photos, size=32)
+    metrics = learn.validate().metrics()
+    assert metrics["accuracy_low"] < metrics["accuracy"] < metrics["accuracy_high"] or metrics["accuracy"] in (0.0, 1.0)
+    text, count = said(learn, "data.valid_items"), learn.plan().data.valid_items
+    assert f"+-{196 * (0.09 / count) ** 0.5:.1f} points" in text and "may be chance" in text
+    other = sheer.learner(sheer.images(photos, seed=1), Small, size=32, batch_size=8, quiet=True)
+    mine, theirs = (said(one, "data.held_out_sha256") for one in (learn, other))
+    assert mine != theirs and "comparable only where it is the same" in mine
+
+
+def test_q19_must_a_saved_model_be_rebuilt_by_hand(photos, tmp_path):
+    """No: the run knows its model, classes and transforms."""
+    learn = resnet(photos, size=32).fit(1)
+    run = learn.save(tmp_path / "run")
+    again, file = sheer.load(run), next((photos / "red").iterdir())
+    assert again.classes == learn.classes and weights_sha256(again.model) == weights_sha256(learn.model)
+    assert np.array_equal(again.predict(file).outputs, learn.predict(file).outputs)
+    assert str(sheer.explain(run)) == str(sheer.explain(learn))
+
+
+def test_q20_is_frozen_frozen(photos):
+    """`requires_grad=False` fixes scale and shift alone; whether statistics move is the norm policy, and is said."""
+    for policy, moves in (("adapt", True), ("frozen", False)):
+        learn = resnet(photos, size=32, norm=policy)
+        plan = learn.plan(sheer.recipes.linear_probe(1))
+        text = said(plan, "phases[0].norm")
+        assert ("the frozen stages early, late are not what they were afterwards" in text) == moves
+        assert ("the running statistics move" in text.partition("head:")[0]) == moves
+        assert "None of their tensors trains" in said(plan, "phases[0].trains_from")
+        parameters = [p.clone() for p in learn.model.body.parameters()]
+        buffers = [b.clone() for b in learn.model.body.buffers()]
+        learn.run(sheer.recipes.linear_probe(1))
+        assert all(torch.equal(old, new) for old, new in zip(parameters, learn.model.body.parameters(), strict=True))
+        assert all(torch.equal(old, new) for old, new in zip(buffers, learn.model.body.buffers(), strict=True)) != moves
+    gap = sheer.inspect(resnet(photos, size=32), items=16).gap
+    assert gap is not None and gap.layers == 20 and gap.difference > 0
