@@ -168,7 +168,7 @@ def test_weights_file_that_is_none(capsys, photos, tmp_path):
     assert "is no file" in fails(capsys, "plan", photos, "--model", "resnet18", "--weights", tmp_path / "no.pth")
     bad = tmp_path / "bad.pth"
     bad.write_bytes(b"nonsense")
-    assert "could not be loaded" in fails(capsys, "plan", photos, "--model", "resnet18", "--weights", bad)
+    assert "holds more than tensors, or is no file" in fails(capsys, "plan", photos, "--model", "resnet18", "--weights", bad)
 
 
 def test_run_folder_that_is_none(capsys, tmp_path, photos):
@@ -457,3 +457,43 @@ def test_wrong_types_for_a_verb(small_learner, call, message):
 def test_wrong_types_elsewhere(random_resnet_run, tmp_path, call, message):
     with pytest.raises(SheerError, match=message):
         call(random_resnet_run, tmp_path / "script.py")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("folds", "give NAME=VALUE"),
+        ("fold=1", "give folds as well"),
+        ("foldz=5", "Did you mean 'fold' or 'folds'"),
+        ("seed=5", "give --seed instead"),
+        ("cache=5", "a keyword of"),
+        ("rate=-1", "rate=-1"),
+        ("mix=mixdown", "mix 'mixdown' is not known"),
+        ("stop=(1", "stop='(1'"),
+    ],
+)
+def test_a_setting_on_the_command_line_that_is_none(capsys, photos, given, message):
+    assert message in fails(capsys, "plan", photos, "--model", "resnet18", "--weights", "none", "--size", "32", "--set", given)
+    assert "Give it once" in fails(capsys, "plan", photos, "--set", "fold=1", "--set", "fold=2")
+
+
+def test_settings_on_the_command_line_go_to_data_learner_and_recipe(capsys, photos):
+    given = ["folds=3", "fold=1", "mix=mixup", "optimizer=('sgd', {'nesterov': True})", "decay=0.5", "rate=0.01", "clip=1"]
+    options = [word for one in given for word in ("--set", one)]
+    start = ["plan", str(photos), "--model", "resnet18", "--weights", "none", "--size", "32", "--recipe", "one_cycle", "--json"]
+    assert main([*start, *options]) == 0
+    plan = sheer.Plan.from_json(capsys.readouterr().out)
+    (phase,) = plan.phases
+    assert str(plan.data.split) == "fold(folds=3, fold=1, seed=0)" and phase.mix.name == "mixup" and phase.clip == 1.0
+    assert phase.optimizer.options()["nesterov"] is True and phase.rates == (0.0025, 0.005, 0.01)
+
+
+def test_a_report_of_a_run_on_a_table_ends_with_what_works(capsys, photos, tmp_path):
+    lines = [f"{path.relative_to(photos)},{number}.5" for number, path in enumerate(sorted(photos.rglob("*.jpg")))]
+    (tmp_path / "table.csv").write_text("\n".join(["file,height", *lines]))
+    data = sheer.images(tmp_path / "table.csv", root=photos)
+    learn = sheer.learner(data, "resnet18", weights="none", size=32, batch_size=16, quiet=True, out=tmp_path / "run")
+    learn.run(sheer.recipes.linear_probe(1))
+    assert main(["report", str(tmp_path / "run")]) == 0
+    assert capsys.readouterr().out.endswith("data=sheer.images(...)).interpret().report()\n")
+    assert "mean_absolute_error" in sheer.load(tmp_path / "run", data=data).interpret().report()

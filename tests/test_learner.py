@@ -9,7 +9,8 @@ from torch import nn
 
 import sheer
 from conftest import Small, make_photos
-from sheer.errors import FrozenError, ModelError, OwnershipError, PlanError, RunError
+from sheer.errors import DataError, FrozenError, ModelError, OwnershipError, PlanError, RunError
+from sheer.loop.callbacks import Progress
 from sheer.loop.train import check_ownership
 from sheer.model.hashing import weights_sha256
 from test_eject import rows, run_script
@@ -334,3 +335,42 @@ def test_a_run_loaded_on_its_own_device_keeps_its_numerics(photos, tmp_path):
     options = {"weights": "none", "size": 32, "batch_size": 8, "quiet": True, "memory_format": "contiguous"}
     sheer.learner(sheer.images(photos), "resnet18", out=tmp_path / "run", **options).fit(1)
     assert sheer.load(tmp_path / "run", device="cpu").plan() == sheer.load(tmp_path / "run").plan()
+
+
+def test_a_file_that_was_edited_between_two_fits_is_named(tmp_path):
+    folder = make_photos(tmp_path / "photos", {"a": 8, "b": 8})
+    learn = sheer.learner(sheer.images(folder), Small, size=16, batch_size=4, quiet=True).fit(1)
+    whole = (folder / "b" / "003.jpg").read_bytes()
+    (folder / "b" / "003.jpg").write_bytes((folder / "a" / "001.jpg").read_bytes())
+    with pytest.raises(DataError, match=r"1 files \(b/003.jpg\) have other contents"):
+        learn.fit(1)
+    assert len(learn.history) == 1
+    learn.save(tmp_path / "run")
+    with pytest.raises(DataError, match="files of the data have other contents"):
+        sheer.load(tmp_path / "run", data=learn.data, objects={"Small": Small}).fit(1)
+    (folder / "b" / "003.jpg").write_bytes(whole)
+    assert len(learn.fit(1).history) == 2
+
+
+def test_an_interrupted_fit_is_said_once(small_learner, capsys):
+    class Stops(Progress):
+        def on_step(self, position):
+            if position.step == 3:
+                raise KeyboardInterrupt
+
+    learn = small_learner()
+    with pytest.raises(KeyboardInterrupt):
+        learn.fit(2, callbacks=[Stops()])
+    capsys.readouterr()
+    learn.validate()
+    assert "the last fit did not come to its end" in capsys.readouterr().out
+    learn.tta()
+    assert not capsys.readouterr().out
+
+
+def test_progressive_sizes_are_shares_of_the_learners_size(photos):
+    for size, wanted in ((160, [96, 96, 128, 160]), (64, [40, 40, 48, 64])):
+        learn = sheer.learner(sheer.images(photos), "resnet18", weights="none", size=size, quiet=True)
+        phases = learn.plan(sheer.recipes.progressive(1)).phases
+        assert [phase.size for phase in phases] == wanted and [phase.name for phase in phases[2:]] == ["80% size", "100% size"]
+        assert [phase.size for phase in learn.plan(sheer.recipes.progressive(1, sizes=(32, 48))).phases] == [32, 32, 48]

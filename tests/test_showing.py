@@ -65,6 +65,29 @@ def test_pictures_of_the_next_epoch_are_what_the_network_gets(photos):
     assert all(item.startswith(title + "/") for item, title in zip(shown.items, shown.titles, strict=True))
 
 
+@pytest.mark.parametrize("mix", ["mixup", "cutmix"])
+def test_mixed_pictures_are_shown_with_both_labels(photos, mix):
+    seen = []
+
+    class Watched(Small):
+        def forward(self, images):
+            if self.training:
+                seen.append(images.detach().clone())
+            return super().forward(images)
+
+    learn = sheer.learner(sheer.images(photos), Watched, size=32, batch_size=8, quiet=True, mix=mix).fit(1)
+    shown = learn.batch_data(12)
+    seen.clear()
+    learn.fit(1)
+    phase = learn.plan().phases[-1]
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (phase.mean, phase.std))
+    wanted = (torch.cat(seen)[:12] * std + mean).clamp(0, 1).permute(0, 2, 3, 1).numpy()
+    assert np.allclose(shown.images, wanted, atol=1e-6)
+    parts = [re.fullmatch(r"(blue|red) ([01]\.\d\d) \+ (blue|red)", title) for title in shown.titles]
+    assert all(parts) and {part[1] for part in parts} == {part[3] for part in parts} == {"blue", "red"}
+    assert all(item.startswith(part[1] + "/") for item, part in zip(shown.items, parts, strict=True))
+
+
 def test_pictures_are_those_of_the_recipe(small_learner):
     learn = small_learner()
     assert np.array_equal(learn.batch_data(4, sheer.recipes.fine_tune(1)).images, learn.batch_data(4).images)

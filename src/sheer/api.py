@@ -22,7 +22,7 @@ from sheer.model.heads import HEADS
 from sheer.model.inputs import choose_channels, extended
 from sheer.model.layers import by_layers
 from sheer.model.own import WantedHead, build_own
-from sheer.model.surgery import probe_images
+from sheer.model.surgery import sample_inputs
 from sheer.plan.augmentations import Augmentations, Mix, Resize
 from sheer.plan.checks import check_texts, path_of, whole
 from sheer.plan.looks import image_size
@@ -144,9 +144,7 @@ def learner(
     elif weights != "default":
         raise ModelError(f"weights={weights!r} is for models by name; your own module keeps the weights it has.")
     else:
-        arrays = data.arrays
-        side = int(arrays.shape[-1]) if arrays is not None else size or 160
-        sample = probe_images(side, planes.count) if arrays is None or pictures else arrays[:2]
+        sample = sample_inputs(data.arrays, size or 160, planes.count)
         built = build_own(model, seed=seed, classes=len(data.classes), channels=planes, head=wanted_head, sample=sample)
     if pictures:
         built = replace(built, inputs=extended(built.inputs, planes.count, training_pixels(data)))

@@ -28,7 +28,7 @@ from sheer.loop.preview import Preview, preview
 from sheer.loop.train import NOTHING, READERS, check_optimizer, joined_reasons, loss_of, prepared_feeds, train
 from sheer.model.build import check_inputs
 from sheer.model.hashing import hashes_by_name
-from sheer.model.surgery import probe_images
+from sheer.model.surgery import sample_inputs
 from sheer.plan import recipes
 from sheer.plan.augmentations import Function, functions_of
 from sheer.plan.checks import path_of, whole
@@ -40,7 +40,7 @@ from sheer.plan.rates import Rate
 from sheer.plan.recipes import Draft, Given, checked_recipe, merged, unrolled
 from sheer.record.history import History
 from sheer.record.own import HeadMaker, Source, own_module
-from sheer.record.run import Record, Row, begin, check_free, contents_sha256, finish, make_record
+from sheer.record.run import Record, Row, begin, check_contents, check_free, contents_sha256, finish, make_record
 from sheer.task.metrics import LOWER_IS_BETTER, Metric
 
 
@@ -80,7 +80,8 @@ class Learner(Showing):
         self._given, self._made_by, self._made_head, self._out, self._quiet = given, made_by, made_head, out, quiet
         self._trains_from = len(plan.model.stages) - 1 if plan.model.head else 0
         self._seconds, self._data_sha256, self._stop = 0.0, "", NOTHING
-        self._interrupted = False
+        self._interrupted = self._told = False
+        self._contents: list[str] = []
         self._known = hashes_by_name(model)
 
     def __repr__(self) -> str:
@@ -135,12 +136,10 @@ class Learner(Showing):
         augmentations_of(phase, self._functions, channels=self._plan.model.channels or 3)
         mix_of(phase)
         check_optimizer(phase)
-        sample = probe_images(max(phase.size, 1), self._plan.model.channels or 3)
-        if self.data is not None and self.data.arrays is not None:
-            arrays = self.data.arrays
-            sample = arrays[:2] if arrays.dtype != torch.uint8 else probe_images(arrays.shape[-1], arrays.shape[1])
-            if arrays.dtype == torch.uint8 and phase.size != arrays.shape[-1]:
-                raise PlanError(f"size={phase.size}: pictures in memory keep their {arrays.shape[-1]} px; other sizes are for photographs.")
+        arrays = self.data.arrays if self.data is not None else None
+        if arrays is not None and arrays.dtype == torch.uint8 and phase.size != arrays.shape[-1]:
+            raise PlanError(f"size={phase.size}: pictures in memory keep their {arrays.shape[-1]} px; other sizes are for photographs.")
+        sample = sample_inputs(arrays, phase.size, self._plan.model.channels or 3)
         check_inputs(self.model, self._plan.model, sample, len(self.classes))
 
     def fine_tune(
@@ -201,6 +200,7 @@ class Learner(Showing):
             check_free(self._out)
         started = time.perf_counter()
         feeds = prepared_feeds(data, plan, first, self._album, self._functions)
+        contents = check_contents(data.paths, self._contents, self._data_sha256, feeds[0].contents())
         for notice in [] if self._quiet else self._album.of(data).fresh_notices():
             print(notice)
         if self._out is not None and not self.history:
@@ -208,10 +208,10 @@ class Learner(Showing):
         observers: list[Callback] = [] if self._quiet else [Progress()]
         if self._out is not None and not self.history:
             observers.append(HistoryFile(self._out / "history.csv"))
-        self._interrupted = True
+        self._interrupted, self._told = True, False
         rows, stop = train(self.model, plan, first, feeds, self._metrics, [*observers, *callbacks])
         self._seconds += time.perf_counter() - started
-        self._data_sha256, self._plan, self._interrupted = contents_sha256(feeds[0].contents()), plan, False
+        self._data_sha256, self._contents, self._plan, self._interrupted = contents_sha256(contents), contents, plan, False
         self._stop = joined_reasons(self._stop, stop)
         self._trains_from = plan.phases[-1].trains_from
         self.history += rows
@@ -373,6 +373,9 @@ class Learner(Showing):
 
     def _view(self) -> View:
         phase = self._last_phase()
+        if self._interrupted and not self._told:
+            print("Note: the last fit did not come to its end; what is said now is of the model somewhere inside it.")
+            self._told = True
         return View(
             model=self.model,
             plan=self._plan,

@@ -260,8 +260,9 @@ def test_preview_names_the_step_that_fails(photos, tmp_path):
 
 
 def test_a_csv_file_on_the_command_line(table, tmp_path, capsys):
-    options = ["--label", "tags", "--separator", " ", "--model", "resnet18", "--weights", "none", "--size", "32", "--batch-size", "8"]
-    assert main(["train", str(table / "items.csv"), *options, "--epochs", "1", "--optimizer", "sgd", "--out", str(tmp_path / "run")]) == 0
+    options = ["--label", "tags", "--set", "separator= ", "--model", "resnet18", "--weights", "none", "--size", "32"]
+    options += ["--set", "optimizer=sgd", "--batch-size", "8", "--out", str(tmp_path / "run")]
+    assert main(["train", str(table / "items.csv"), *options, "--epochs", "1"]) == 0
     printed = capsys.readouterr().out
     assert "average_precision" in printed and "sgd(" in printed and "bluish" in printed
     assert main(["predict", str(tmp_path / "run"), str(table / "p00_r.png"), "--json"]) == 0

@@ -1,13 +1,16 @@
 import dataclasses
 import json
+import shutil
+from dataclasses import replace
 
 import pytest
 
 import sheer
-from sheer.errors import PlanError
+from sheer.errors import PlanError, RunError
 from sheer.plan.plan import decisions, origin_of
 from sheer.plan.profiles import PROFILES
 from sheer.plan.recipes import RECIPES
+from sheer.record.run import check_free
 
 
 @pytest.fixture(scope="module")
@@ -106,3 +109,24 @@ def test_the_table_says_where_a_frozen_stage_trains_its_norm_layers(photos):
     tenth = " ".join(str(learn.plan(sheer.recipes.constant(1, rate=slice(3e-3)))).split())
     assert "at 0.0003, no decay" in tenth
     assert "the frozen stage" not in str(sheer.learner(sheer.images(photos), "test_resnet", weights="none", quiet=True).plan())
+
+
+def test_the_hash_is_over_decisions_and_not_over_reasons(small_learner):
+    plan = small_learner().plan(sheer.recipes.fine_tune(1))
+    slow = tuple(replace(origin, by="measured", reason="81 ms here, 60 there") for origin in plan.numerics.origins)
+    told = replace(plan, numerics=replace(plan.numerics, origins=slow), data=replace(plan.data, notes=("odd",)))
+    assert told != plan and told.decided() == plan.decided() and told.short_hash() == plan.short_hash()
+    for other in (replace(plan, seed=1), replace(plan, numerics=replace(plan.numerics, threads=9)), replace(plan, phases=plan.phases[:1])):
+        assert other.short_hash() != plan.short_hash()
+
+
+def test_a_folder_with_the_run_of_a_plan_that_decides_the_same_is_done_already(random_resnet_run, tmp_path):
+    plan = sheer.load(random_resnet_run).plan()
+    slow = tuple(replace(origin, reason="measured anew") for origin in plan.numerics.origins)
+    assert check_free(random_resnet_run, replace(plan, numerics=replace(plan.numerics, origins=slow)))
+    with pytest.raises(RunError, match="the run of another plan"):
+        check_free(random_resnet_run, replace(plan, seed=7))
+    shutil.copytree(random_resnet_run, tmp_path / "run")
+    (tmp_path / "run" / "plan.json").write_text(plan.to_json().replace("every random draw", "no random draw"))
+    with pytest.raises(RunError, match=r"plan\.json was edited"):
+        sheer.load(tmp_path / "run")

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import ast
+import inspect
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 from sheer.api import learner
 from sheer.data.block import images
 from sheer.data.leftout import BAD_FILES
 from sheer.data.sources import Data
+from sheer.errors import PlanError, nearest
 from sheer.learner import Learner
-from sheer.loop.engine import DEVICES, DTYPES
+from sheer.loop.engine import DEVICES
 from sheer.model.build import DEFAULT_MODEL
 from sheer.plan.augmentations import SETS
-from sheer.plan.looks import RESIZE_SETTINGS
 from sheer.plan.plan import Plan
 from sheer.plan.profiles import PROFILES
 from sheer.plan.recipes import RECIPES, Draft
@@ -29,18 +33,19 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", default="default", choices=sorted(PROFILES), help="(default: %(default)s)")
     parser.add_argument("--valid", help="the share to hold out, such as 0.2, or the name of the folder to hold out")
     parser.add_argument("--label", help="the column of classes, where FOLDER is a CSV file, or an expression over file names")
-    parser.add_argument("--separator", help="what separates several labels in one cell")
     parser.add_argument("--bad-files", choices=BAD_FILES, help="what happens to files that cannot be read (default: raise)")
-    parser.add_argument("--group", help="a column of groups that stay on one side of the split")
     parser.add_argument("--seed", type=int, default=0, help="of every random stream (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, help="items a step")
-    parser.add_argument("--optimizer", help="adamw, adam, sgd, rmsprop, or timm:NAME (default: adamw)")
-    parser.add_argument("--precision", choices=sorted((*DTYPES, "float32", "probe")), help="of the forward pass (default: float32)")
     parser.add_argument("--device", choices=DEVICES, help="the fastest there where not given")
-    parser.add_argument("--norm", choices=("train", "adapt", "frozen"), help="norm policy of the body, in every phase")
-    parser.add_argument("--resize", choices=sorted(RESIZE_SETTINGS), help="how a picture becomes a square")
     parser.add_argument("--augmentation", choices=sorted(SETS), help="a set of augmentations")
-    parser.add_argument("--mix", choices=("none", "mixup", "cutmix"), help="mix the items of a batch with each other")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="any other keyword of sheer.images, sheer.learner or the recipe, such as folds=5, mix=mixup, rate=1e-3 or "
+        "optimizer=\"('sgd', {'nesterov': True})\"; may be given several times",
+    )
     parser.add_argument("--out", help="the run folder (default: runs/FOLDER-PLAN)")
 
 
@@ -50,21 +55,22 @@ def data_of(args: argparse.Namespace) -> Data:
         valid = None if args.valid is None else float(args.valid)
     except ValueError:
         valid = args.valid
+    for_data, _, _ = settings_of(args)
     return images(
         args.folder,
         label=args.label,
-        separator=args.separator,
-        group=args.group,
         valid=valid,
         seed=args.seed,
         profile=args.profile,
         bad_files=args.bad_files,
         cache=not getattr(args, "no_cache", False),
+        **for_data,
     )
 
 
 def prepare(args: argparse.Namespace) -> tuple[Learner, tuple[Draft, ...], Plan]:
     """The learner, the recipe and the whole plan that the options ask for; nothing is run."""
+    _, for_learner, for_recipe = settings_of(args)
     learn = learner(
         data_of(args),
         args.model,
@@ -74,13 +80,42 @@ def prepare(args: argparse.Namespace) -> tuple[Learner, tuple[Draft, ...], Plan]
         device=args.device,
         size=args.size,
         batch_size=args.batch_size,
-        norm=args.norm,
-        optimizer=args.optimizer,
-        precision=args.precision,
-        resize=args.resize,
         cache=not getattr(args, "no_cache", False),
         augmentation=args.augmentation,
-        mix=args.mix,
+        **for_learner,
     )
-    recipe = RECIPES[args.recipe](args.epochs, profile=args.profile)
+    recipe = RECIPES[args.recipe](args.epochs, profile=args.profile, **for_recipe)
     return learn, recipe, learn.plan(recipe)
+
+
+def settings_of(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """What --set gives to `images`, to `learner`, and to the recipe."""
+    return settings(args.set, (images, learner, RECIPES[args.recipe]), vars(args))
+
+
+def settings(given: Sequence[str], takers: Sequence[Callable[..., Any]], flags: Collection[str]) -> list[dict[str, Any]]:
+    """For each function, the keywords among NAME=VALUE texts that it takes; a value is a Python literal, or else text.
+
+    Raises:
+        PlanError: a text without =, a name twice, one that no function takes, or one that has an option of its own.
+    """
+    kinds = inspect.Parameter.KEYWORD_ONLY
+    taken = [{name for name, one in inspect.signature(taker).parameters.items() if one.kind is kinds} for taker in takers]
+    allowed = [name for name in sorted(set().union(*taken)) if name not in (*flags, "cache", "quiet")]
+    found: list[dict[str, Any]] = [{} for _ in takers]
+    for text in given:
+        name, equals, value = text.partition("=")
+        if name in flags:
+            raise PlanError(f"--set {text}: give --{name.replace('_', '-')} instead.")
+        if not equals or name not in allowed:
+            raise PlanError(
+                f"--set {text}: give NAME=VALUE, a keyword of sheer.images, sheer.learner or the recipe. {nearest(name, allowed)}"
+            )
+        place = next(number for number, names in enumerate(taken) if name in names)
+        if name in found[place]:
+            raise PlanError(f"--set {text}: {name} was given before. Give it once.")
+        try:
+            found[place][name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):  # what is no literal is text, so that mix=mixup needs no quotes
+            found[place][name] = value
+    return found

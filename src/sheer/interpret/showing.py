@@ -76,15 +76,16 @@ class Showing(ABC):
         return lr_find(self.model, plan, number, feed, start=start, end=end, steps=steps, quiet=self._quiet)
 
     def batch_data(self, n: int = 9, upcoming: Next = None) -> Pictures:
-        """The first `n` training pictures of the next epoch as the network will see them: cut, augmented, normalisation undone.
+        """The first `n` training pictures of the next epoch as the network will see them: cut, augmented, mixed, normalisation undone.
 
         Raises:
             DataError: there is no data, a photograph cannot be read, or the items are no pictures.
         """
         _check_count(n)
         plan, number = self._next(upcoming)
-        epoch = sum(phase.epochs for phase in plan.phases[:number])
-        return training_pictures(self._feed_of(plan.phases[number]), epoch, n)
+        before = plan.phases[:number]
+        epoch, step = sum(phase.epochs for phase in before), sum(phase.epochs * phase.steps_per_epoch for phase in before)
+        return training_pictures(self._feed_of(plan.phases[number]), epoch, step, n)
 
     def show_batch(self, n: int = 9, upcoming: Next = None) -> Figure:
         """A figure of `batch_data(n)`, each picture under its class."""

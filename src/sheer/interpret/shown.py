@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
+from sheer.data.augmentations import mix_of
 from sheer.data.feed import Batch, Feed, data_path
 from sheer.errors import DataError
 from sheer.interpret.mistakes import Mistake
 from sheer.interpret.predictions import Predictions
+from sheer.loop.train import loss_of
 from sheer.plan.plan import Phase
 from sheer.plan.schedules import schedule_named
+from sheer.streams import stream_key
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,15 +70,34 @@ def pictures_of(feed: Feed, batches: Iterable[Batch], count: int) -> tuple[np.nd
     return np.ascontiguousarray(pixels), np.concatenate(items)
 
 
-def training_pictures(feed: Feed, epoch: int, count: int) -> Pictures:
-    """The first pictures of the epoch as the network will get them, with their classes."""
-    images, items = pictures_of(feed, feed.training(epoch), count)
+def training_pictures(feed: Feed, epoch: int, step: int, count: int) -> Pictures:
+    """The first pictures of the epoch, which begins with `step`, as the network will get them, with their classes.
+
+    Pictures that are mixed with others have both: "red 0.70 + blue" is 0.7 of a red one and 0.3 of a blue one.
+    """
+    mix, others = mix_of(feed.phase), list[tuple[int, float]]()
+
+    def batches() -> Iterator[Batch]:
+        for number, batch in enumerate(feed.training(epoch)):
+            index = torch.from_numpy(batch.index).to(batch.inputs.device)
+            inputs, mixed = mix(batch.inputs, index, loss_of(feed.phase), stream_key(feed.seed, "mix", step + number))
+            others.extend(zip(mixed.other.tolist(), mixed.share.expand(len(index)).tolist(), strict=True))
+            yield replace(batch, inputs=inputs)
+
+    images, items = pictures_of(feed, batches() if mix is not None else feed.training(epoch), count)
+    titles = [_target(feed, item) for item in items.tolist()]
+    if mix is not None:
+        titles = [f"{title} {share:.2f} + {_target(feed, other)}" for title, (other, share) in zip(titles, others, strict=False)]
     return Pictures(
         items=tuple(data_path(feed.data, item) for item in items.tolist()),
         images=images,
-        titles=tuple(target_text(feed.data.plan.task.name, feed.data.classes, feed.data.targets[item]) for item in items.tolist()),
+        titles=tuple(titles),
         wrong=(False,) * len(items),
     )
+
+
+def _target(feed: Feed, item: int) -> str:
+    return target_text(feed.data.plan.task.name, feed.data.classes, feed.data.targets[item])
 
 
 def result_pictures(predictions: Predictions, images: np.ndarray) -> Pictures:

@@ -51,6 +51,13 @@ def probe_images(size: int, channels: int = 3) -> torch.Tensor:
     return torch.stack(waves).reshape(2, channels, size, size)
 
 
+def sample_inputs(arrays: torch.Tensor | None, size: int, channels: int) -> torch.Tensor:
+    """Two inputs like those to come: the first two items where they are numbers, else waves as pictures of the arrays' size, or `size`."""
+    if arrays is None:
+        return probe_images(max(size, 1), channels)
+    return arrays[:2] if arrays.dtype != torch.uint8 else probe_images(arrays.shape[-1], arrays.shape[1])
+
+
 def measured_stride(body: nn.Module, size: int, cells: int, channels: int = 3) -> int:
     """By how many pixels the picture's side grows for one more cell of the map, which has `cells` a side at `size`.
 

@@ -81,6 +81,8 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
     norm, norm_origin = norm_policies(given.norm, profile, count, trains_from)
     batch_size, batch_origin = _batch_size(given.batch_size, profile, situation.train_items)
     look = look_of(given, profile, situation.inputs, situation.device, situation.pictures)
+    if draft.share != 1:
+        look = replace(look, size=max(round(draft.share * look.size / 8) * 8, 8))
     decay = _pick(given.weight_decay, profile, "weight_decay", "weight_decay")
     training = training_values(
         given, profile, task=situation.task, batch_size=batch_size, counts=situation.train_counts, judged_by=situation.judged_by

@@ -21,15 +21,15 @@ def parse(text: str) -> Any:
         raise PlanError(f"This is not a plan: the text is not JSON ({error}).") from error
 
 
-def encode(value: Any) -> Any:
-    """A dataclass, tuple or plain value as JSON values; a Part's settings become an object."""
+def encode(value: Any, without: tuple[str, ...] = ()) -> Any:
+    """A dataclass, tuple or plain value as JSON values, without the fields of these names; a Part's settings become an object."""
     if dataclasses.is_dataclass(value):
-        pairs = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        pairs = {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.name not in without}
         if set(pairs) == {"name", "settings"}:
             return {"name": pairs["name"], "settings": {key: encode(item) for key, item in pairs["settings"]}}
-        return {name: encode(item) for name, item in pairs.items()}
+        return {name: encode(item, without) for name, item in pairs.items()}
     if isinstance(value, tuple):
-        return [encode(item) for item in value]
+        return [encode(item, without) for item in value]
     return value
 
 

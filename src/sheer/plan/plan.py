@@ -233,9 +233,13 @@ class Plan:
         """
         return document.decode(Plan, document.parse(text), "plan")
 
+    def decided(self) -> str:
+        """What is done, as JSON text: the plan without its origins and notes, which say who decided, why, and what is odd."""
+        return json.dumps(document.encode(self, without=("origins", "notes")), indent=2)
+
     def short_hash(self) -> str:
-        """Eight hexadecimal digits of the SHA-256 of the plan's JSON."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()[:8]
+        """Eight hexadecimal digits of the SHA-256 of what is decided; two plans that do the same have the same."""
+        return hashlib.sha256(self.decided().encode()).hexdigest()[:8]
 
 
 def origin_of(holder: ModelPlan | DataPlan | Numerics | Phase | Plan, field: str) -> Origin:

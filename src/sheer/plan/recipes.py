@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import cast
+from typing import Any, cast
 
 from sheer.errors import PlanError
 from sheer.plan.augmentations import Augmentations, Mix, Resize
@@ -54,7 +54,8 @@ class Given:
 class Draft:
     """A phase before it knows its model and data. `trains_from` counts from the end where negative.
 
-    `gradual`: one phase a stage instead, each training one stage more, from the last to all of them.
+    `gradual`: one phase a stage instead, each training one stage more, from the last to all of them. `share` of the pictures'
+    side that the phase would have otherwise.
     """
 
     profile: str
@@ -65,6 +66,7 @@ class Draft:
     schedule: Part
     given: Given = field(default_factory=Given)
     gradual: bool = False
+    share: float = 1.0
     origins: tuple[Origin, ...]
 
 
@@ -240,28 +242,30 @@ def progressive(
 ) -> tuple[Draft, ...]:
     """Progressive resizing: `fine_tune` at the first size, then `epochs` of one cycle at each further size.
 
-    The pictures' sides are `sizes`, in pixels; the rates of the further sizes are those of fine_tune's
-    second phase.
+    The pictures' sides are `sizes`, in pixels; where not given, shares of the learner's own size. The rates of the further
+    sizes are those of fine_tune's second phase.
 
     Raises:
         PlanError: epochs below 1, or sizes that are no positive whole numbers.
     """
     epochs = whole(epochs, "epochs", 1)
     constants = profile_named(profile)
-    given = cast(tuple[int, ...], constants.value("progressive.sizes")) if sizes is None else sizes
-    if isinstance(given, str) or not isinstance(given, Sequence) or not given:
+    if sizes is not None and (isinstance(sizes, str) or not isinstance(sizes, Sequence) or not sizes):
         raise PlanError(f"sizes={sizes!r}: give the sides of the pictures in pixels, such as (96, 128, 160).")
-    chosen_sizes = [whole(size, "sizes", 1, ", the side of the pictures in pixels") for size in given]
-    why = _origin("size", sizes is not None, constants.reason("progressive.sizes"))
+    steps: list[dict[str, Any]] = [
+        {"given": Given(size=whole(size, "sizes", 1, ", the side of the pictures in pixels"))} for size in sizes or ()
+    ] or [{"share": share} for share in cast(tuple[float, ...], constants.value("progressive.shares"))]
+    names = [f"{size} px" for size in sizes or ()] or [f"{step['share']:.0%} size" for step in steps]
+    why = _origin("size", sizes is not None, constants.reason("progressive.shares"))
     first = fine_tune(epochs, rate=rate, profile=profile)
     unfrozen = first[-1]
     further = _one_cycle(constants, warmup=constants.number("one_cycle.warmup"), start_div=constants.number("one_cycle.start_div"))
-    drafts = [replace(draft, given=Given(size=chosen_sizes[0]), origins=(*draft.origins, why)) for draft in first]
-    for size in chosen_sizes[1:]:
+    drafts = [replace(draft, **steps[0], origins=(*draft.origins, why)) for draft in first]
+    for name, step in zip(names[1:], steps[1:], strict=True):
         kept = tuple(origin for origin in unfrozen.origins if origin.field not in ("name", "schedule"))
         named = _origin("name", False, "a further size of progressive")
         cycle = _origin("schedule", False, constants.reason("one_cycle.warmup"))
-        drafts.append(replace(unfrozen, name=f"{size} px", schedule=further, given=Given(size=size), origins=(*kept, named, cycle, why)))
+        drafts.append(replace(unfrozen, name=name, schedule=further, **step, origins=(*kept, named, cycle, why)))
     return tuple(drafts)
 
 

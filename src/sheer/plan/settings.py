@@ -117,5 +117,5 @@ SHARED = {
     "fall.end": Setting(value=0.0, reason="ends near 0"),
     "exponential.end": Setting(value=0.01, reason="ends at a hundredth: equal ratios never reach 0"),
     "polynomial.power": Setting(value=2.0, reason="a parabola"),
-    "progressive.sizes": Setting(value=(96, 128, 160), reason="small pictures first: most steps are cheap"),
+    "progressive.shares": Setting(value=(0.6, 0.8, 1.0), reason="small pictures first: most steps are cheap; then the whole side"),
 }

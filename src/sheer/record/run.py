@@ -27,7 +27,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from sheer.errors import PlanError, RunError
+from sheer.errors import DataError, PlanError, RunError
 from sheer.model.hashing import weights_sha256
 from sheer.plan.checks import path_of
 from sheer.plan.document import decode, encode, parse
@@ -67,10 +67,14 @@ class Module:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What a run was made with and how it ended. `data_sha256` covers the contents of every file, "" for arrays."""
+    """What a run was made with and how it ended.
+
+    `plan_hash` covers what was decided, `plan_sha256` all of plan.json, `data_sha256` the contents of every file, "" for arrays.
+    """
 
     format: int
     plan_hash: str
+    plan_sha256: str
     weights_sha256: str
     data_sha256: str
     stop_reason: str
@@ -113,6 +117,7 @@ def make_record(
     return Record(
         format=FORMAT,
         plan_hash=plan.short_hash(),
+        plan_sha256=hashlib.sha256(plan.to_json().encode()).hexdigest(),
         weights_sha256=weights_sha256(model),
         data_sha256=data_sha256,
         stop_reason=stop_reason,
@@ -221,12 +226,36 @@ def check_free(folder: Path, plan: Plan | None = None) -> bool:
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
     if plan is not None and (folder / "plan.json").is_file():
-        same = (folder / "plan.json").read_bytes() == plan.to_json().encode()
+        same = _decided(folder / "plan.json") == plan.decided()
         if same and (folder / "record.json").is_file():
             return True
         what = "an unfinished run of this plan" if same else "the run of another plan"
         raise RunError(f"{folder} holds {what}. Nothing was overwritten: give another folder with --out, or remove this one.")
     raise RunError(f"{folder} exists and is not empty. Nothing was overwritten: give another folder.")
+
+
+def _decided(path: Path) -> str:
+    """What the plan in this file decides, "" where there is no plan in it."""
+    try:
+        return Plan.from_json(path.read_text()).decided()
+    except (OSError, ValueError, PlanError):
+        return ""
+
+
+def check_contents(names: Sequence[str], before: Sequence[str], before_sha256: str, now: list[str]) -> list[str]:
+    """`now`, the SHA-256 of the files in item order, which are those of the fits before: `before`, and `before_sha256` over all.
+
+    Raises:
+        DataError: naming the first of those that have changed, where their own hashes are known.
+    """
+    if not before_sha256 or contents_sha256(now) == before_sha256:
+        return now
+    changed = [name for name, one, other in zip(names, before, now, strict=False) if one != other]
+    which = f"{len(changed)} files ({', '.join(changed[:5])})" if changed else "files of the data"
+    raise DataError(
+        f"{which} have other contents than in the fit before, so one plan would have learned from two data sets. Nothing was trained. "
+        "Put them back as they were, or make data and learner anew from what is there now."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,7 +289,7 @@ def read_run(folder: str | Path) -> Run:
         rows = _read_rows(root / "history.csv", plan.metrics)
     except (ValueError, PlanError) as error:
         raise RunError(f"{root} is damaged: {error}") from error
-    if plan.short_hash() != record.plan_hash:
+    if hashlib.sha256(plan.to_json().encode()).hexdigest() != record.plan_sha256 or plan.short_hash() != record.plan_hash:
         raise RunError(f"{root}: plan.json was edited after the run (hash {plan.short_hash()}, record says {record.plan_hash}).")
     return Run(folder=root, plan=plan, record=record, rows=rows)
 
