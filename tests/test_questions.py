@@ -1,7 +1,7 @@
 """What people asked for years, answered by the product itself for the reader's own model and data: one test a question.
 
-Questions 1, 2 and 4 are answered by `diff`, 7, 9, 10 and 21 by `doctor` and the ownership check, 22 and 23 by `ablate`: their tests
-are appended at the end of this file, under the same naming.
+Questions 1, 2 and 4 are answered by `diff`, 22 and 23 by `ablate`: their tests are appended at the end of this file, under the same
+naming.
 """
 
 import re
@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 import timm
 import torch
+import torchvision
+from PIL import Image
 from torch import nn
+from torch.utils.data import DataLoader
 
 import sheer
 from conftest import Small
@@ -200,3 +203,93 @@ def test_q20_is_frozen_frozen(photos):
         assert all(torch.equal(old, new) for old, new in zip(buffers, learn.model.body.buffers(), strict=True)) != moves
     gap = sheer.inspect(resnet(photos, size=32), items=16).gap
     assert gap is not None and gap.layers == 20 and gap.difference > 0
+
+
+def norm_layers(model):
+    return {name: module for name, module in model.named_modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)}
+
+
+def noise_pictures(count=8, side=64):
+    generator = torch.Generator().manual_seed(0)
+    return [(torch.randn(3, side, side, generator=generator), index % 2) for index in range(count)]
+
+
+def of_numbers(width=6):
+    torch.manual_seed(0)
+    inputs = torch.randn(80, width)
+    return sheer.arrays(inputs, (inputs[:, 0] > 0).long())
+
+
+def small_network():
+    return nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 2))
+
+
+def test_q07_a_replaced_model_learns_nothing_elsewhere_and_is_an_error_here():
+    learn = sheer.learner(of_numbers(), small_network(), quiet=True, batch_size=16).fit(1)
+    learn.model = small_network()
+    with pytest.raises(sheer.SheerError, match=r"4 tensors differ \(0.weight, 0.bias, 2.weight, 2.bias\).*make another learner"):
+        learn.fit(1)
+    kept, swapped = small_network(), small_network()
+    loader = DataLoader(torch.utils.data.TensorDataset(torch.randn(16, 6), torch.arange(16) % 2), 8, shuffle=True)
+    seen = sheer.doctor(swapped, torch.optim.Adam(kept.parameters()), loader, nn.CrossEntropyLoss())
+    assert seen.codes == ("model_replaced",) and "none of the optimiser's 4 tensors" in seen.findings[0].evidence
+    assert "all 4 trainable ones are missing" in seen.findings[0].evidence
+
+
+def test_q09_the_rate_sweep_of_a_replaced_model_is_refused():
+    learn = sheer.learner(of_numbers(), small_network(), quiet=True, batch_size=16)
+    assert learn.lr_find(steps=20).losses
+    learn.model = small_network()
+    with pytest.raises(sheer.SheerError, match="The model is not the one that the plan left"):
+        learn.lr_find(steps=20)
+
+
+def test_q10_items_have_weights(tmp_path):
+    """A column of weights: each item's loss counts that much, scaled to a mean of 1 over the items to train on."""
+    pandas = pytest.importorskip("pandas")
+    names, generator = [], np.random.default_rng(0)
+    for index in range(20):
+        names.append(f"{index}.png")
+        Image.fromarray(generator.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(tmp_path / f"{index}.png")
+    table = pandas.DataFrame({"file": names, "kind": ["a", "b"] * 10, "cost": [1.0, 4.0] * 10})
+    runs = {}
+    for weight in ("cost", None):
+        data = sheer.DataBlock(label="kind", root=tmp_path, weight=weight).build(table)
+        learn = sheer.learner(data, "resnet18", weights="none", size=32, batch_size=8, quiet=True)
+        runs[weight] = (data, str(learn.plan()), learn.fit(1).history[0].weights_sha256)
+    data, text, _ = runs["cost"]
+    train = data.weights[data.train]
+    assert train.mean() == pytest.approx(1) and train.max() == pytest.approx(4 * train.min()) and "item weights  cost" in text
+    assert runs["cost"][2] != runs[None][2] and "item weights  1 each" in runs[None][1]
+
+
+def test_q20_the_doctor_sees_a_frozen_body_whose_statistics_move():
+    """requires_grad=False fixes scale and shift; in train mode the statistics move all the same."""
+    model = torchvision.models.resnet18(num_classes=2)
+    for norm in norm_layers(model).values():
+        nn.init.uniform_(norm.weight, 0.5, 1.5)  # as trained ones are
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith("fc"))
+    optimizer = torch.optim.SGD(model.fc.parameters(), 0.01)
+    seen = sheer.doctor(
+        model, optimizer, DataLoader(noise_pictures(), 4, shuffle=True), nn.CrossEntropyLoss(), mean=[0.5] * 3, std=[0.1] * 3
+    )
+    assert "frozen_norm_adapts" in seen.codes
+    finding = seen.findings[seen.codes.index("frozen_norm_adapts")]
+    assert dict(finding.numbers)["moving"] == 20 and "running statistics move" in finding.why
+
+
+def test_q21_norm_layers_are_chosen_by_type_and_a_test_of_names_is_found(small_learner):
+    """In a resnet34 `name.find("bn")` misses the three norm layers called downsample.1."""
+    model = torchvision.models.resnet34(num_classes=2)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.find("bn") > -1 or name.startswith("fc"))
+    held = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    loader = DataLoader(noise_pictures(), 4, shuffle=True)
+    seen = sheer.doctor(model, torch.optim.SGD(held, 0.01), loader, nn.CrossEntropyLoss(), pretrained=False)
+    assert seen.codes == ("norm_missed_by_name",)
+    numbers = dict(seen.findings[0].numbers)
+    assert (numbers["missed"], numbers["norms"]) == (3, 36) and "layer2.0.downsample.1" in seen.findings[0].evidence
+    learn = small_learner(model="torchvision:resnet34", weights="none", norm="train").freeze().fit(1, 1e-3)
+    norms = norm_layers(learn.model.body)
+    assert len(norms) == 36 and all(module.weight.requires_grad for module in norms.values())
