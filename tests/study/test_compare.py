@@ -10,12 +10,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
+from timm.layers import BatchNormAct2d
 from torch import nn
 from torch.nn import functional
 
 import sheer
 from conftest import Small
 from sheer import Loop
+from sheer.cli.main import main
 from sheer.errors import DataError, PlanError
 from sheer.loop.step import train_step
 from sheer.loop.train import prepared_feeds, schedule_of
@@ -521,6 +523,28 @@ def test_a_loop_named_in_a_file(tmp_path):
         sheer.compare(f"{file}:other", f"{file}:parts")
     with pytest.raises(DataError, match="is no ejected script"):
         sheer.compare(file, f"{file}:parts", data=tmp_path)
+
+
+def test_a_norm_layer_with_its_activation_inside_is_one_layer():
+    class Fused(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.act = BatchNormAct2d(4), nn.Identity()
+
+    found = sheer.compare(loop(Fused()), loop(changed(Fused(), lambda m: m.norm.eval())))
+    assert (found.first.stage, found.first.tensor, found.first.cause) == ("layer", "norm", "mode"), str(found)
+
+
+def test_the_command_says_it_and_its_status_too(run, photos, tmp_path, capsys):
+    _, out, script = run
+    assert main(["compare", str(out), str(script), "--data", str(photos), "--steps", "2", "--exact"]) == 0
+    assert "No tensor differs in 2 steps" in capsys.readouterr().out
+    edited = tmp_path / "edited.py"
+    edited.write_text(script.read_text().replace("tensor(phase.std", "tensor((0.9, 0.9, 0.9)"))
+    assert main(["compare", str(script), str(edited), "--data", str(photos), "--steps", "1"]) == 1
+    assert "std 0.229, 0.224, 0.225 against 0.9" in capsys.readouterr().out
+    assert main(["compare", str(out), str(script)]) == 2
+    assert "--data FOLDER" in capsys.readouterr().err
 
 
 WRONG = {

@@ -133,8 +133,13 @@ class Recorder:
 
 
 def _settings(model: nn.Module) -> Iterator[tuple[str, Setting]]:
+    """Modules without children, and norm layers whole (timm's hold their activation inside)."""
+    inside = ""
     for name, module in model.named_modules():
+        if inside and name.startswith(inside):
+            continue
         if not list(module.children()) or is_norm(module):
+            inside = f"{name}." if is_norm(module) else ""
             yield name, Setting(kind=type(module).__name__, text=module.extra_repr(), training=module.training, norm=is_norm(module))
 
 
