@@ -13,6 +13,7 @@ import torch
 from timm.layers import BatchNormAct2d
 from torch import nn
 from torch.nn import functional
+from torchvision import transforms as T
 
 import sheer
 from conftest import Small
@@ -451,6 +452,32 @@ def test_normalisation_is_solved_from_a_learners_own_pixels(small_learner):
     found = sheer.compare(learn, other)
     assert (found.first.stage, found.first.cause) == ("normalise", "normalisation")
     assert "std 0.229, 0.224, 0.225 against 0.5" in found.first.evidence and len(found.findings) == 1, str(found)
+
+
+TRANSFORMS = {
+    "equal": ([T.Resize((32, 32)), T.ToTensor(), T.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))], "inputs", "size", "20 x 20"),
+    "statistics": (
+        [T.Resize((32, 32)), T.ToTensor(), T.Normalize((0.5,) * 3, (0.5,) * 3)],
+        "photo normalise",
+        "normalisation",
+        "against 0.5",
+    ),
+    "not normalised": ([T.Resize((32, 32)), T.ToTensor()], "photo normalise", "normalisation", "its values are plain 0..1"),
+    "filter": ([T.Resize((32, 32), T.InterpolationMode.BICUBIC), T.ToTensor()], "photo resize", "resize", "bicubic"),
+    "crop": ([T.Resize(36), T.CenterCrop(32), T.ToTensor()], "photo resize", "resize", "(32, 32, 3) against (36, 43, 3)"),
+}
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_the_steps_of_a_transform_are_compared_on_the_same_photograph(name, small_learner):
+    steps, stage, cause, says = TRANSFORMS[name]
+    learn = small_learner(resize=Part(name="squish", settings=(("interpolation", "bilinear"),)))
+    found = sheer.compare(learn, replace(loop(Small()), batches=batches(BIG, TARGET % 2), transform=T.Compose(steps)))
+    if name == "equal":
+        looks = [row for row in found.stages if row.name.startswith("photo ")]
+        assert len(looks) == 4 and all(row.equal == 1 for row in looks), str(found)
+    assert (found.first.stage, found.first.cause) == (stage, cause), str(found)
+    assert says in found.first.evidence, str(found)
 
 
 EDITS = {

@@ -55,8 +55,9 @@ def _weights(meeting: Meeting, wrong: Sequence[str]) -> Cause:
 def different_settings(meeting: Meeting) -> Iterator[str]:
     """Every setting that was read at the step and differs, a line each."""
     a, b = meeting.a, meeting.b
-    for key in (key for key in meeting.one.about if meeting.other.about.get(key, meeting.one.about[key]) != meeting.one.about[key]):
-        yield f"{key}: {meeting.one.about[key]} against {meeting.other.about[key]}"
+    mine, yours = meeting.one.about, meeting.other.about
+    for key in (key for key in mine if not key.startswith("photo ") and yours.get(key, mine[key]) != mine[key]):
+        yield f"{key}: {mine[key]} against {yours[key]}"
     yield from switched_layers(meeting)
     owners = {mine.rpartition(".")[0]: yours.rpartition(".")[0] for mine, yours in meeting.names.items()}
     texts: dict[str, list[str]] = {}
@@ -76,7 +77,7 @@ def different_settings(meeting: Meeting) -> Iterator[str]:
     if owned:
         yield f"owned by one optimiser only: {len(owned)} parameters: {some(owned)}"
     for text, names in texts.items():
-        yield f"{text} ({len(names)}: {some(names)})"
+        yield f"{text} ({len(names)}: {some(names, 2)})"
 
 
 CAUSES: dict[str, Callable[[Meeting, Sequence[str]], Cause]] = {

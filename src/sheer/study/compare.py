@@ -26,7 +26,6 @@ from sheer.study.sides import Side
 from sheer.study.trace import EnoughError, Recorder, StepTrace, Tensors, state_of
 
 ROUNDING = 4 * torch.finfo(torch.float32).eps
-DATA_STAGES = ("items", "decode", "resize", "cut", "augment", "normalise", "augment again", "inputs", "target")
 
 
 def compare(
@@ -228,9 +227,13 @@ class _Found:
                     self.note(step, "items", cause.name, cause.evidence)
                     meeting.done = True
             if step == 1:
-                looks_a, looks_b = dict(self.one.looks), dict(self.other.looks)
-                for name in [name for name in DATA_STAGES if name in looks_a and name in looks_b]:
-                    self.group(1, name, {"": looks_a[name]}, {"": looks_b[name]}, meeting, name)
+                photo = self.one.photo or self.other.photo
+                if photo and not (self.one.photo and self.other.photo):
+                    self.one.looks, self.other.looks = list(self.one.looks_of(photo)), list(self.other.looks_of(photo))
+                looks = dict(self.other.looks)
+                for name, look in self.one.looks:
+                    if name in looks:
+                        self.group(1, name, {"": look}, {"": looks[name]}, meeting, name)
             self.group(step, "inputs", *_both("", x.inputs, y.inputs), meeting, "inputs")
             self.group(step, "target", {"": x.target}, {"": y.target}, meeting, "target")
             done = meeting.done

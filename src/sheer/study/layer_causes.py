@@ -151,4 +151,4 @@ def switched_layers(meeting: Meeting) -> list[str]:
     pairs = [(name, one, meeting.b.modules.get(owners.get(name, name))) for name, one in meeting.a.modules.items()]
     matter = [(name, one, other) for name, one, other in pairs if other and (one.norm or "Drop" in one.kind)]
     moved = [name for name, one, other in matter if one.training != other.training]
-    return [f"{len(moved)} norm or dropout layers are in other modes (train, eval): {some(moved)}"] if moved else []
+    return [f"{len(moved)} norm or dropout layers are in other modes (train, eval): {some(moved, 3)}"] if moved else []

@@ -79,10 +79,10 @@ def numbers(values: Sequence[float] | torch.Tensor, digits: int = 3) -> str:
     return shown[0] if len(set(shown)) == 1 else ", ".join(shown)
 
 
-def some(names: Sequence[str]) -> str:
-    """The first five names.
+def some(names: Sequence[str], most: int = 5) -> str:
+    """The first names, at most so many.
 
     >>> some(["a", "b"])
     'a, b'
     """
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

@@ -21,6 +21,7 @@ def look_cause(kind: str, meeting: Meeting) -> Cause:
     """Why the first batch differs after a data step, which got equal pixels."""
     x, y = dict(meeting.one.looks)[kind], dict(meeting.other.looks)[kind]
     mine, yours = meeting.one.about.get(kind, ""), meeting.other.about.get(kind, "")
+    kind = kind.removeprefix("photo ")
     name = {"decode": "decode", "resize": "resize", "cut": "crop", "augment": "augmentation", "augment again": "augmentation"}.get(kind, "")
     if mine != yours and name:
         return Cause(name="resize" if kind == "cut" else name, evidence=f"{mine} against {yours}; {_amount(x, y)}.")
@@ -159,7 +160,8 @@ def _statistics(x: torch.Tensor, y: torch.Tensor, meeting: Meeting) -> tuple[tup
     whole bytes once known statistics are undone, or plain 0..1."""
     pixels = None
     for side in (meeting.one, meeting.other):
-        look = dict(side.looks).get("augment")
+        looks = dict(side.looks)
+        look = looks.get("augment", looks.get("photo cut"))
         if pixels is None and look is not None and look.dtype == torch.uint8 and look.shape == x.shape:
             candidate = look.cpu().double() / 255
             pixels = candidate if max(_line(candidate, x)[2], _line(candidate, y)[2]) < 0.01 else None

@@ -16,10 +16,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 
 from sheer.data.augmentations import mix_of
 from sheer.data.feed import data_path
+from sheer.data.photos import Photos, to_network
 from sheer.errors import DataError, ModelError, PlanError, first_line
 from sheer.learner import Learner
 from sheer.loop.engine import prepared, switched
@@ -44,6 +46,8 @@ class Loop:
 
     `loss(model(inputs), target)` is a scalar, or one value an item. `step(model, loss, optimizer, inputs, target)` carries out
     one update and returns the loss; the plain one sets the gradients to None, goes forward and backward, and updates.
+    `transform` makes the input (C, H, W) of a Pillow picture, as for validation; the steps of a torchvision Compose are compared
+    one by one with what the other side, a learner or script, makes of the same photograph.
     """
 
     model: nn.Module
@@ -51,6 +55,7 @@ class Loop:
     optimizer: torch.optim.Optimizer
     batches: Iterable[tuple[torch.Tensor, torch.Tensor]]
     step: Step = train_step
+    transform: Callable[[Any], torch.Tensor] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, nn.Module) or not isinstance(self.optimizer, torch.optim.Optimizer) or not callable(self.loss):
@@ -67,16 +72,22 @@ class Side(ABC):
     """A set-up: its own loop is run with its step wrapped, until the wrapped step raises EnoughError.
 
     `stream` is the seed and the number of the first step, where the set-up has its own; `about` what it says of its data steps, by
-    their names; a run fills `looks` (the first batch after each data step) and `items` (the names of each batch's items, if known).
+    their names; a run fills `looks` (the first batch after each data step), `items` (the names of each batch's items, if known)
+    and `photo`, the file of the first item.
     """
 
     def __init__(self, name: str, model: nn.Module, stream: tuple[int, int] | None, about: Mapping[str, str]) -> None:
         self.name, self.model, self.stream, self.about = name, model, stream, about
         self.looks: list[tuple[str, torch.Tensor]] = []
         self.items: list[tuple[str, ...]] = []
+        self.photo = ""
 
     @abstractmethod
     def run(self, wrap: Wrap) -> None: ...
+
+    @abstractmethod
+    def looks_of(self, photo: str) -> Iterator[tuple[str, torch.Tensor]]:
+        """One photograph after each data step, cut as for validation; nothing where the side makes no inputs of photographs."""
 
 
 class LoopSide(Side):
@@ -95,6 +106,25 @@ class LoopSide(Side):
                 if not isinstance(batch, tuple | list) or len(batch) != 2 or not all(isinstance(part, torch.Tensor) for part in batch):
                     raise DataError(f"A batch of {self.name} is a {type(batch).__name__}: give pairs of tensors, (inputs, target).")
                 step(self.model, loop.loss, loop.optimizer, batch[0].to(device), batch[1].to(device))
+
+    def looks_of(self, photo: str) -> Iterator[tuple[str, torch.Tensor]]:
+        """The picture as Pillow opens it, after the last resize, after the last crop, and as the network gets it."""
+        if self.loop.transform is None:
+            return
+        with Image.open(photo) as opened:
+            value: Any = opened.convert("RGB")
+        yield "photo decode", _bytes(value)
+        parts = getattr(self.loop.transform, "transforms", [self.loop.transform])
+        names = [_data_step(type(part).__name__) for part in parts]
+        about = {name: ", ".join(str(part) for part, own in zip(parts, names, strict=True) if own in (name, "resize")) for name in names}
+        self.about = {f"photo {name}": text for name, text in about.items() if name}
+        for number, (name, part) in enumerate(zip(names, parts, strict=True)):
+            value = part(value)
+            if name == "resize" and "resize" not in names[number + 1 :]:
+                yield "photo resize", _bytes(value)
+            if name in ("resize", "cut") and not {"resize", "cut"} & set(names[number + 1 :]):
+                yield "photo cut", _bytes(value).permute(2, 0, 1)[None]
+        yield "photo normalise", value.detach()[None]
 
 
 class LearnerSide(Side):
@@ -144,9 +174,16 @@ class LearnerSide(Side):
                     if mix is not None:
                         key = stream_key(plan.seed, "mix", self.first_step + number)
                         inputs, step_loss = mix(inputs, batch.target, step_loss, key)
+                    if isinstance(self.feed.source, Photos):
+                        self.photo = self.photo or self.feed.source.paths[batch.index[0]]
                     self.items.append(tuple(data_path(self.data, item) for item in batch.index.tolist()))
                     step(model, step_loss, optimizer, inputs, batch.target)
                     number += 1
+
+    def looks_of(self, photo: str) -> Iterator[tuple[str, torch.Tensor]]:
+        """By the rules of the phase."""
+        if isinstance(self.feed.source, Photos):
+            yield from _photo_looks(self.feed.source, photo, self.phase)
 
 
 class ScriptSide(Side):
@@ -181,7 +218,8 @@ class ScriptSide(Side):
         def network_batches(photos: Any, phase: Any, rows: Any, draws: Any, augmentations: Any) -> Any:
             if not looks:
                 self.items = [tuple(str(Path(photos.paths[item]).relative_to(self.root)) for item in row) for row in rows]
-                picture = photos.decode(photos.paths[rows[0][0]])
+                self.photos, self.photo = photos, photos.paths[rows[0][0]]
+                picture = photos.decode(self.photo)
                 looks["decode"] = torch.from_numpy(np.asarray(picture).copy())
                 looks["resize"] = torch.from_numpy(photos.resize.presize(picture, photos.size).copy())
             return originals["network_batches"](photos, phase, rows, draws, augmentations)
@@ -216,13 +254,44 @@ class ScriptSide(Side):
                 setattr(module, name, original)
             self.phase.step, self.looks = self.own_step, list(looks.items())
 
+    def looks_of(self, photo: str) -> Iterator[tuple[str, torch.Tensor]]:
+        """By the rules of the script's phase."""
+        return _photo_looks(self.photos, photo, self.phase)
+
+
+def _photo_looks(photos: Any, photo: str, phase: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    picture = photos.decode(photo)
+    yield "photo decode", _bytes(picture)
+    whole = photos.resize.presize(picture, phase.size)
+    yield "photo resize", _bytes(whole)
+    cut = _bytes(photos.resize.cut(whole, phase.size, (0.5, 0.5))).permute(2, 0, 1)[None]
+    yield "photo cut", cut
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (phase.mean, phase.std))
+    yield "photo normalise", to_network(cut, mean, std, torch.contiguous_format)
+
+
+def _data_step(kind: str) -> str:
+    """Which data step a torchvision transform of this class is, "" for none."""
+    if "Crop" in kind or "Pad" in kind:
+        return "cut"
+    return "resize" if "Resize" in kind else "normalise" if "Normalize" in kind else ""
+
+
+def _bytes(picture: Any) -> torch.Tensor:
+    """A picture as uint8 (H, W, C): of Pillow, an array, or a tensor (C, H, W) of bytes or of values in 0..1."""
+    if not isinstance(picture, torch.Tensor):
+        return torch.from_numpy(np.array(picture))
+    values = (picture * 255).round() if picture.is_floating_point() else picture
+    return values.to(torch.uint8).permute(1, 2, 0)
+
 
 def _about(source: Any, augmentations: Sequence[Any], phase: Phase | Any) -> Mapping[str, str]:
     """The data steps as their settings, from a feed's source or a script's phase."""
     resize = f"{getattr(source, 'resize', 'pictures in memory')} to {phase.size} px"
     augmented = ", ".join(map(str, augmentations)) or "none"
     normalised = f"mean {phase.mean}, std {phase.std}"
-    return {"resize": resize, "cut": resize, "augment": augmented, "augment again": augmented, "normalise": normalised}
+    steps = {"resize": resize, "cut": resize, "augment": augmented, "augment again": augmented, "normalise": normalised}
+    return steps | {f"photo {name}": steps[name] for name in ("resize", "cut", "normalise")}
 
 
 def _stopped(path: Path, action: Callable[[], object]) -> None:
