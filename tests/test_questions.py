@@ -293,3 +293,44 @@ def test_q21_norm_layers_are_chosen_by_type_and_a_test_of_names_is_found(small_l
     learn = small_learner(model="torchvision:resnet34", weights="none", norm="train").freeze().fit(1, 1e-3)
     norms = norm_layers(learn.model.body)
     assert len(norms) == 36 and all(module.weight.requires_grad for module in norms.values())
+
+
+def test_q02_equal_scores_are_no_evidence_of_equal_set_ups(photos):
+    """Two norm policies, one accuracy: the tensors say which of them trains scale and shift of the body, and which does not."""
+    rates = sheer.recipes.linear_probe(1, rate=1e-9)
+    mine, theirs = (resnet(photos, size=32, norm=("train", "train", "train") if trains else "adapt") for trains in (True, False))
+    found = sheer.compare(mine, theirs, recipe=rates, steps=1)
+    norms = sum(2 for module in mine.model.body.modules() if isinstance(module, nn.BatchNorm2d))
+    assert found.first is not None and (found.first.stage, found.first.cause) == ("gradient", "frozen"), str(found)
+    assert f"{norms} tensors do not train in b" in found.first.evidence and "body.layer4.1.bn2.weight" in found.first.evidence
+    scores = [learn.run(rates).validate().metrics()["accuracy"] for learn in (mine, theirs)]
+    assert scores[0] == scores[1]
+
+
+def own_loop(model: nn.Module, trained: list[nn.Parameter]) -> sheer.Loop:
+    generator = torch.Generator().manual_seed(0)
+    batches = [(torch.rand((8, 3, 32, 32), generator=generator), torch.arange(8) % 2) for _ in range(2)]
+    return sheer.Loop(model=model, loss=nn.CrossEntropyLoss(), optimizer=torch.optim.SGD(trained, lr=0.1), batches=batches)
+
+
+def test_q07_q09_a_model_that_was_replaced_learns_nothing_and_its_sweep_is_flat(photos):
+    """The optimiser still holds the old model's tensors: every parameter of the new one is in no group, and stays as it is."""
+    old, new = Small(), Small()
+    found = sheer.compare(own_loop(old, list(old.parameters())), own_loop(new, list(old.parameters())))
+    assert found.first is not None and (found.first.stage, found.first.cause) == ("parameter", "ownership"), str(found)
+    assert "6 parameters are in no group of b's optimiser" in found.first.evidence
+    assert any(line.startswith("owned by one optimiser only: 6 parameters") for line in found.settings)
+
+
+def test_q21_norm_layers_found_by_name_are_not_all_of_them():
+    """`"bn" in name` misses the norm layers of the shortcuts: compared with a choice by type, their gradients are missing."""
+    models = [timm.create_model("resnet18", num_classes=2) for _ in range(2)]
+    norms = {path for path, module in models[0].named_modules() if isinstance(module, nn.BatchNorm2d)}
+    chosen = [lambda name: name.rpartition(".")[0] in norms, lambda name: "bn" in name]
+    for model, choice in zip(models, chosen, strict=True):
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(choice(name))
+    loops = [own_loop(model, [p for p in model.parameters() if p.requires_grad]) for model in models]
+    found = sheer.compare(*loops, steps=1)
+    assert found.first is not None and (found.first.stage, found.first.cause) == ("gradient", "frozen"), str(found)
+    assert "6 tensors do not train in b" in found.first.evidence and "layer4.0.downsample.1.weight" in found.first.evidence

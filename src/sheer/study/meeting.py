@@ -82,7 +82,7 @@ def numbers(values: Sequence[float] | torch.Tensor, digits: int = 3) -> str:
 def some(names: Sequence[str], most: int = 5) -> str:
     """The first names, at most so many.
 
-    >>> some(["a", "b"])
-    'a, b'
+    >>> some(["a", "b"]), some(["a", "b", "c"], 2)
+    ('a, b', 'a, b and 1 more')
     """
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

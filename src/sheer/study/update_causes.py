@@ -117,8 +117,8 @@ def parameter_cause(meeting: Meeting, wrong: Sequence[str]) -> Cause:
     for mine, other, side in ((b, a, "b"), (a, b, "a")):
         key = meeting.in_b if side == "b" else str
         other_key = str if side == "b" else meeting.in_b
-        unowned = [n for n in wrong if key(n) not in mine.groups and other_key(n) in other.groups]
-        if unowned:
+        unowned = [n for n in a.trains if key(n) not in mine.groups and other_key(n) in other.groups]
+        if set(unowned) & set(wrong):
             said = f"{len(unowned)} parameters are in no group of {side}'s optimiser, so they stay as they are"
             return Cause(name="ownership", evidence=f"{said}: {some(unowned)}.", tensor=unowned[0])
     name = wrong[0]
