@@ -108,9 +108,15 @@ def test_the_lines_are_those_of_the_ejected_script(random_resnet_run, tmp_path):
     assert len(lined) > 50
     for one in lined:
         assert script[one.line - 1].strip() == one.code
+    (fixed, *_) = [one for one in explanation.sentences if "do not train (" in one.text]
+    assert fixed.values[0] == "phases[0].groups[0].trains" and fixed.code == "parameter.requires_grad_(trains)"
     off = {"weight", "class_weights", "clip", "accumulate", "ema", "stop", "keep", "mix", "precision", "compile", "weights", "skipped"}
     for name, wanted in LINES.items():
-        path = name.replace("phase.", "phases[0].").replace("model.surgery", "model.surgery.method")
+        path = (
+            name.replace("phase.", "phases[0].")
+            .replace("groups.trains", "groups[0].trains")
+            .replace("model.surgery", "model.surgery.method")
+        )
         (one, *_) = [
             one for one in explanation.sentences if path in one.values or any(value.startswith(f"{path}[") for value in one.values)
         ]

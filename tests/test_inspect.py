@@ -152,6 +152,21 @@ def test_a_run_is_looked_at_as_it_was_trained(random_resnet_run, photos):
     assert report.phase == "unfrozen" and report.size == 32
 
 
+def test_nothing_is_concluded_from_a_pretraining_that_was_none(photos):
+    own = sheer.inspect(sheer.learner(sheer.images(photos), Small, size=32, batch_size=8, quiet=True), items=16)
+    assert not own.pretrained and own.drift is None and own.scale < 0.5
+    assert "pretraining" not in str(own) and "smaller than in pretraining" not in " ".join(one.what for one in own.alarms)
+
+
+def test_numbers_as_targets_have_no_largest_logit(tmp_path):
+    folder = make_photos(tmp_path, {"a": 20})
+    rows = [f"a/{number:03d}.jpg,{number}" for number in range(20)]
+    (folder / "numbers.csv").write_text("\n".join(["file,x", *rows]) + "\n")
+    data = sheer.images(folder / "numbers.csv", label=("x",))
+    report = sheer.inspect(sheer.learner(data, "resnet18", weights="none", size=32, batch_size=4, quiet=True), items=8)
+    assert report.gap.changed is None and report.gap.classes == () and "largest" not in str(report) and report.labels == ()
+
+
 def test_a_learner_without_data_and_a_wrong_count_are_refused(random_resnet_run, photos):
     with pytest.raises(DataError, match="loaded without its data"):
         sheer.inspect(sheer.load(random_resnet_run))

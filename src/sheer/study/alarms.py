@@ -125,7 +125,7 @@ def label_alarms(labels: Sequence[tuple[str, int, int]]) -> list[Alarm]:
         seen = ", ".join(f"{name} {counts[name]}" for name in few[:5])
         alarms.append(
             Alarm(
-                what=f"{len(few)} labels have fewer than {FEW} items to learn from", evidence=seen, remedy="Collect more, or join classes."
+                what=f"Labels with fewer than {FEW} items to learn from: {len(few)}", evidence=seen, remedy="Collect more, or join classes."
             )
         )
     unseen = [name for name, _, valid in labels if not valid]

@@ -222,7 +222,8 @@ def _phase(plan: Plan, index: int) -> list[Sentence]:
         table = phases.rate_rows(phase) if field == "schedule" else ()
         said.append(Sentence(topic=topic, text=words(plan, index), values=(f"{at}.{field}",), rows=table))
     for number, group in enumerate(phase.groups):
-        names = tuple(f"{at}.groups[{number}].{name}" for name in vars(group))
+        first = "stage" if group.trains else "trains"  # what the line of the script is about
+        names = tuple(f"{at}.groups[{number}].{name}" for name in sorted(vars(group), key=lambda name: name != first))
         said.append(Sentence(topic=topic, text=phases.group_words(group), values=names))
     return [*said, Sentence(topic=topic, text=sentences.deciders(phase.origins), values=(f"{at}.origins",))]
 

@@ -33,11 +33,13 @@ class InputReport:
 
     `scale` is how large an object appears against pretraining, `enlarged` by how much the median picture is; `last_map` the side
     of the last map in cells, 0 where there is none; `drift` how many standard deviations the first norm layer's inputs are from its
-    running means; `norm_note` says what stands in the place of `gap` where there is none.
+    running means; `norm_note` says what stands in the place of `gap` where there is none. Where the weights are not
+    `pretrained`, what stands for pretraining are the network's own settings, and nothing is concluded from them.
     """
 
     phase: str
     items: int
+    pretrained: bool
     channels: tuple[Channel, ...]
     size: int
     trained_size: int
@@ -60,9 +62,12 @@ class InputReport:
         """Everything as values that JSON can hold."""
         return asdict(self)
 
+    def _usual(self) -> str:
+        return "pretraining" if self.pretrained else "the network's settings"
+
     def table(self) -> tuple[tuple[str, ...], list[list[str]]]:
         """Header and a row of text a channel."""
-        header = ("channel", "low", "high", "mean", "std", "pixel mean", "in pretraining")
+        header = ("channel", "low", "high", "mean", "std", "pixel mean", f"in {self._usual()}")
         rows = [
             [
                 one.name,
@@ -76,11 +81,12 @@ class InputReport:
     def facts(self) -> list[tuple[str, str]]:
         """Label and text of everything but the channels and the alarms."""
         rows: list[tuple[str, str]] = []
+        usual = self._usual()
         if self.size:
-            rows.append(("size", f"{self.size} px; pretraining {self.trained_size} px"))
-            rows.append(("interpolation", f"{self.interpolation}; pretraining {self.trained_interpolation}"))
-            rows.append(("cut out", f"{self.fraction:g} of the side; pretraining {self.trained_fraction:g}"))
-            rows.append(("object scale", f"{self.scale:.2f} of that in pretraining"))
+            rows.append(("size", f"{self.size} px; {usual} {self.trained_size} px"))
+            rows.append(("interpolation", f"{self.interpolation}; {usual} {self.trained_interpolation}"))
+            rows.append(("cut out", f"{self.fraction:g} of the side; {usual} {self.trained_fraction:g}"))
+            rows.append(("object scale", f"{self.scale:.2f} of that in {usual}"))
         if self.short_side:
             way = f"enlarged {self.enlarged:.1f} times" if self.enlarged > 1 else f"shrunk to {self.enlarged:.2f}"
             rows.append(("photographs", f"median short side {self.short_side} px, {way}"))
@@ -119,9 +125,11 @@ class InputReport:
 def _gap_words(gap: NormGap | None) -> str:
     if gap is None:
         return ""
+    layers = f"{gap.layers} layer{'s' * (gap.layers != 1)}"
+    other = "" if gap.changed is None else f"; the largest is another one for {gap.changed:.0%} of {gap.items} items"
     return (
-        f"a batch's own ({gap.batch_size} items) against running ones in {gap.layers} layers: logits differ by {gap.difference:.3f} on "
-        f"average (they spread by {gap.spread:.3f}); the largest is another one for {gap.changed:.0%} of {gap.items} items"
+        f"a batch's own ({gap.batch_size} items) against running ones in {layers}: logits differ by {gap.difference:.3f} on average "
+        f"(they spread by {gap.spread:.3f}){other}"
     )
 
 
@@ -148,7 +156,7 @@ def inspect(learn: Learner, upcoming: Next = None, *, items: int = 128) -> Input
     feed.preflight(chosen)
     with learn._view().ready():
         batches = [batch.inputs for batch in feed.plain(chosen)]
-        pretrained = plan.model.weights.name != "none"
+        pretrained = plan.model.name.partition(":")[0] in ("timm", "torchvision") and plan.model.weights.name not in ("none", "run")
         drift = first_drift(learn.model, batches) if pretrained else None
         reversed_ = [((inputs * feed.std + feed.mean).flip(1) - feed.mean) / feed.std for inputs in batches] if len(phase.mean) == 3 else []
         turned = first_drift(learn.model, reversed_) if drift is not None and reversed_ else None
@@ -174,6 +182,7 @@ def inspect(learn: Learner, upcoming: Next = None, *, items: int = 128) -> Input
     return InputReport(
         phase=phase.name,
         items=len(chosen),
+        pretrained=pretrained,
         channels=found,
         size=phase.size,
         trained_size=inputs.size,

@@ -30,7 +30,8 @@ class NormGap:
     """Logits under running statistics (evaluation, policy `frozen`) and under a batch's own (policies `train` and `adapt`).
 
     `layers` of the body were switched over, nothing else; `difference` is the mean absolute difference of a logit, `spread` the standard
-    deviation of the logits under running statistics, `changed` the share of items whose largest logit is another one.
+    deviation of the logits under running statistics, `changed` the share of items whose largest logit is another one (None where items
+    have no one class).
     """
 
     layers: int
@@ -38,7 +39,7 @@ class NormGap:
     batch_size: int
     difference: float
     spread: float
-    changed: float
+    changed: float | None
     classes: tuple[ClassGap, ...]
 
 
@@ -49,7 +50,9 @@ def running_norms(model: nn.Module) -> list[nn.Module]:
 
 
 def norm_gap(model: nn.Module, batches: Sequence[torch.Tensor], target: np.ndarray, names: Sequence[str]) -> NormGap | None:
-    """The gap over these batches, `target` (items,) their class numbers; None where no layer has running statistics.
+    """The gap over these batches; None where no layer has running statistics.
+
+    `target` (items,) are class numbers and `names` the classes; without names the items have no one class.
 
     No module, buffer or generator is changed: the buffers that a batch would move are copies.
     """
@@ -82,7 +85,7 @@ def norm_gap(model: nn.Module, batches: Sequence[torch.Tensor], target: np.ndarr
         batch_size=max(len(inputs) for inputs in batches),
         difference=float(difference.mean()),
         spread=float(running.std()),
-        changed=float(changed.mean()),
+        changed=float(changed.mean()) if names else None,
         classes=tuple(classes),
     )
 

@@ -74,6 +74,7 @@ LINES: dict[str, tuple[str, ...]] = {
     "phase.mix": ("inputs, loss = phase.mix(",),
     "phase.mean": ("mean = torch.tensor(phase.mean",),
     "phase.std": ("std = torch.tensor(phase.std",),
+    "phase.groups.trains": ("parameter.requires_grad_(trains)",),
     "phase.groups": ("groups.setdefault((stage, exempt)",),
 }
 """For each value what its line contains, the first that is there; () for facts that no line needs.
@@ -97,6 +98,7 @@ def line_of(value: str, script: list[str]) -> tuple[int, str]:
     head, _, rest = value.partition("].")
     index = int(head.removeprefix("phases[")) if rest else 0
     key = f"phase.{rest.partition('[')[0]}" if rest else value
+    key = "phase.groups.trains" if rest.startswith("groups[") and rest.endswith(".trains") else key
     key = "model.surgery" if key.startswith("model.surgery") else key
     for wanted in LINES.get(key, ()):
         start = _phase_start(script, index) if wanted.startswith("PHASE ") else 0
