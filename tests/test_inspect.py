@@ -160,9 +160,9 @@ def test_nothing_is_concluded_from_a_pretraining_that_was_none(photos):
 
 def test_numbers_as_targets_have_no_largest_logit(tmp_path):
     folder = make_photos(tmp_path, {"a": 20})
-    rows = [f"a/{number:03d}.jpg,{number}" for number in range(20)]
-    (folder / "numbers.csv").write_text("\n".join(["file,x", *rows]) + "\n")
-    data = sheer.images(folder / "numbers.csv", label=("x",))
+    rows = [f"a/{number:03d}.jpg,{number / 4},{-number}" for number in range(20)]
+    (folder / "numbers.csv").write_text("\n".join(["file,x,y", *rows]) + "\n")
+    data = sheer.images(folder / "numbers.csv", label=("x", "y"))
     report = sheer.inspect(sheer.learner(data, "resnet18", weights="none", size=32, batch_size=4, quiet=True), items=8)
     assert report.gap.changed is None and report.gap.classes == () and "largest" not in str(report) and report.labels == ()
 
