@@ -15,6 +15,7 @@ from sheer.study.explain import objects_of
 from sheer.study.script_lines import LINES
 
 EXPLAINED = {Plan: "", ModelPlan: "model.", DataPlan: "data.", Numerics: "numerics.", Phase: "phases[0].", Group: "phases[0].groups[0]."}
+EXPLAINED |= {Surgery: "model.surgery."}
 HOLDERS = ("model", "data", "numerics", "phases", "groups")
 FIELDS = [(kind, field.name) for kind in EXPLAINED for field in fields(kind)]
 
@@ -84,6 +85,8 @@ def changed(plan: Plan, kind: type, name: str) -> Plan:
     if kind is Group:
         first = plan.phases[0]
         return replace(plan, phases=(replace(first, groups=(new(first.groups[0]), *first.groups[1:])), *plan.phases[1:]))
+    if kind is Surgery:
+        return replace(plan, model=replace(plan.model, surgery=new(plan.model.surgery)))
     field = EXPLAINED[kind].rstrip(".")
     return replace(plan, **{field: new(getattr(plan, field))})
 
@@ -122,6 +125,14 @@ def test_the_lines_are_those_of_the_ejected_script(random_resnet_run, tmp_path):
         ]
         if wanted and name.rpartition(".")[2] not in off:
             assert one.line, f"{name}: the script has no line with any of {wanted}"
+
+
+def test_every_field_says_which_line_is_its_own_or_that_none_is(plan):
+    for kind, prefix in EXPLAINED.items():
+        for field in fields(kind):
+            name = f"{prefix}{field.name}".replace("phases[0].groups[0].", "phase.groups.").replace("phases[0].", "phase.")
+            known = name in LINES or name.startswith(("phase.groups.", "model.surgery."))
+            assert known or field.name in (*HOLDERS, "origins"), f"{name} has no entry in LINES of study/script_lines.py"
 
 
 def test_what_is_on_has_a_line(photos):
