@@ -16,33 +16,42 @@ from sheer.loading import load
 from sheer.loop.lr_find import RateSweep
 from sheer.plan import recipes
 from sheer.plan.plan import Plan
+from sheer.study.ablate import ablate
+from sheer.study.ablation import Ablation
 from sheer.study.compare import compare
 from sheer.study.comparison import Comparison
+from sheer.study.diff import Differences, diff
 from sheer.study.doctor import doctor
 from sheer.study.explain import Explanation, explain
 from sheer.study.inspect import InputReport, inspect
+from sheer.study.measure import Measurement, measure_norm_policy, measure_resolution
 from sheer.study.sides import Loop
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Ablation",
     "Cache",
     "Comparison",
     "Data",
     "DataBlock",
+    "Differences",
     "Explanation",
     "FileCheck",
     "InputReport",
     "Learner",
     "Loop",
+    "Measurement",
     "Plan",
     "Predictions",
     "Predictor",
     "RateSweep",
     "SheerError",
+    "ablate",
     "arrays",
     "check",
     "compare",
+    "diff",
     "doctor",
     "eject",
     "explain",
@@ -52,5 +61,7 @@ __all__ = [
     "learner",
     "load",
     "load_bundle",
+    "measure_norm_policy",
+    "measure_resolution",
     "recipes",
 ]

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 from typing import Any
 
 from sheer.cli.doctor import add_options, run_doctor
 from sheer.cli.options import add_plan_options, data_of, prepare
+from sheer.data.again import data_as_before
+from sheer.errors import DataError
 from sheer.loading import load
+from sheer.record.run import read_run
+from sheer.study.ablate import ablate
 from sheer.study.compare import compare
+from sheer.study.diff import diff
 from sheer.study.explain import explain
 from sheer.study.inspect import inspect
 
@@ -31,6 +37,20 @@ def add_studies(commands: Any) -> None:
     explained = commands.add_parser("explain", help="what a finished run did, in words, each sentence with its line of the script")
     explained.add_argument("run", help="the run folder")
     explained.add_argument("--markdown", action="store_true", help="print Markdown")
+    differing = commands.add_parser("diff", help="every decision in which two runs or profiles differ, and what each is worth")
+    differing.add_argument("a", help="a run folder, or the name of a profile")
+    differing.add_argument("b", help="the same")
+    differing.add_argument("--markdown", action="store_true", help="print Markdown")
+    ablated = commands.add_parser("ablate", help="change one decision at a time, with several seeds, and say what each is worth")
+    ablated.add_argument("run", help="the run folder")
+    ablated.add_argument("--to", required=True, help="a profile, or another run folder")
+    ablated.add_argument("--data", required=True, metavar="FOLDER", help="the folder that the run learned from")
+    ablated.add_argument("--seeds", type=int, default=3, help="(default: %(default)s)")
+    ablated.add_argument("--decisions", help="which, with commas between, in the order in which they are added up (default: all)")
+    ablated.add_argument("--no-waterfall", action="store_true", help="single changes only: nearly half the runs")
+    ablated.add_argument("--processes", type=int, default=1, help="variants that train at a time (default: %(default)s)")
+    ablated.add_argument("--out", help="the folder of the variants' runs (default: RUN/ablation-TO)")
+    ablated.add_argument("--markdown", action="store_true", help="print Markdown")
     add_options(commands.add_parser("doctor", help="find what is wrong with a PyTorch loop of your own"))
 
 
@@ -60,7 +80,35 @@ def run_explain(args: argparse.Namespace) -> int:
     return 0
 
 
+def run_diff(args: argparse.Namespace) -> int:
+    """`sheer diff A B`."""
+    found = diff(args.a, args.b)
+    print(found.markdown() if args.markdown else found)
+    return 0
+
+
+def run_ablate(args: argparse.Namespace) -> int:
+    """`sheer ablate RUN --to PROFILE --data FOLDER`."""
+    data = data_as_before(args.data, read_run(args.run).plan)
+    if data is None:
+        raise DataError(f"{args.data} does not hold the files that {args.run} learned from, split as then. Give that folder.")
+    found = ablate(
+        args.run,
+        args.to,
+        data=data,
+        out=args.out or Path(args.run) / f"ablation-{Path(args.to).name}",
+        seeds=args.seeds,
+        decisions=args.decisions.split(",") if args.decisions else None,
+        waterfall=not args.no_waterfall,
+        processes=args.processes,
+    )
+    print(found.markdown() if args.markdown else f"\n{found}")
+    return 0
+
+
 STUDIES = {
+    "ablate": run_ablate,
+    "diff": run_diff,
     "inspect": run_inspect,
     "compare": run_compare,
     "explain": run_explain,

@@ -91,7 +91,7 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
     phase = Phase(
         name=draft.name,
         epochs=draft.epochs,
-        steps_per_epoch=_steps(situation.train_items, batch_size, last, training.accumulate),
+        steps_per_epoch=0,
         trains_from=trains_from,
         rates=rates,
         norm=norm,
@@ -135,6 +135,9 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
             ),
         ),
     )
+    measured = {origin.field: origin for origin in given.measured}
+    origins = tuple(measured.get(origin.field, origin) for origin in phase.origins)
+    phase = replace(phase, origins=origins, steps_per_epoch=steps_of(situation.train_items, phase))
     return replace(phase, groups=groups_of(phase, situation))
 
 
@@ -167,10 +170,10 @@ def _pick(given: float | None, profile: Profile, field: str, key: str) -> tuple[
     return real(given, field, 0), Origin(field=field, by="you", reason="you gave it")
 
 
-def _steps(items: int, batch_size: int, last_batch: str, accumulate: int) -> int:
-    """Updates an epoch: what is left over after whole batches (or nothing, where it is dropped) makes a last one."""
-    used = items - items % batch_size if last_batch == "drop" else items
-    return -(-used // (accumulate or batch_size))
+def steps_of(items: int, phase: Phase) -> int:
+    """Updates an epoch over `items`: what is left over after whole batches (or nothing, where it is dropped) makes a last one."""
+    used = items - items % phase.batch_size if phase.last_batch == "drop" else items
+    return -(-used // (phase.accumulate or phase.batch_size))
 
 
 def kind_of(tensor: TensorFact, phase: Phase) -> str:

@@ -24,7 +24,7 @@ Keep = str | tuple[str, str] | tuple[str, str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class Given:
-    """What the caller decided beyond the recipe; None: nobody did.
+    """What the caller decided beyond the recipe; None: nobody did. `measured` are the origins of values that a probe decided.
 
     `norm` is a policy for the body in every phase (`train`, `adapt`, `frozen`), or one policy a stage;
     `augmentation` is the name of a set, or a tuple of names from AUGMENTATIONS, (name, {settings}), Parts and functions;
@@ -48,6 +48,7 @@ class Given:
     ema: float | None = None
     stop: Stop | None = None
     keep: Keep | None = None
+    measured: tuple[Origin, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +74,8 @@ class Draft:
 def merged(first: Given, second: Given) -> Given:
     """What the recipe's caller gave, and where that is silent what the learner's maker gave."""
     values = {name: value for name, value in vars(second).items() if getattr(first, name) is None}
-    return replace(first, **values)
+    measured = tuple(origin for origin in second.measured if getattr(first, origin.field) is None)
+    return replace(first, **values, measured=measured)
 
 
 def checked_recipe(recipe: object) -> tuple[Draft | Phase, ...]:

@@ -195,5 +195,8 @@ def given_like(phase: Phase) -> Given:
         stop=(str(stop["metric"]), int(str(stop["epochs"])), str(stop["better"])) if stop else None,
         keep=("best", str(keep["metric"]), str(keep["better"])) if keep else phase.keep.name,
     )
+    measured = tuple(origin for origin in phase.origins if origin.by == "measured" and hasattr(given, origin.field))
     yours = {origin.field for origin in phase.origins if origin.by == "you" or (origin.field, origin.by) == ("size", "data")}
-    return replace(given, **{name: None for name in vars(given) if name not in yours})
+    yours |= {"measured", *(origin.field for origin in measured)}
+    nobody = {name: None for name in vars(given) if name not in yours}
+    return replace(replace(given, measured=measured), **nobody)  # type: ignore[arg-type]

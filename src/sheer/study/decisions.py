@@ -1,0 +1,257 @@
+"""The decisions in which two plans differ, and a plan with some of its decisions taken from another."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from sheer.errors import PlanError
+from sheer.plan.defaults import steps_of
+from sheer.plan.plan import ModelPlan, Numerics, Part, Phase, Plan, decisions
+
+TOUCHES = {
+    "data": (
+        "source",
+        "pictures",
+        "task",
+        "classes",
+        "split",
+        "weight",
+        "listing_sha256",
+        "targets_sha256",
+        "held_out_sha256",
+        "bad_files",
+        "skipped",
+        "sampling",
+    ),
+    "pixels": ("channels", "size", "resize", "augmentation", "mix", "mean", "std"),
+    "model": ("name", "weights", "weights_sha256", "channel_init", "head", "stages"),
+    "what trains": ("trains_from", "norm"),
+    "rates and schedule": ("epochs", "rates", "schedule", "batch_size", "last_batch", "accumulate", "stop", "keep"),
+    "optimiser": ("optimizer", "weight_decay", "no_decay", "clip", "ema"),
+    "loss": ("loss", "class_weights", "metrics"),
+    "numerics": ("seed", "device", "threads", "memory_format", "precision", "compile", "deterministic"),
+}
+"""What a decision touches, in the order of reading."""
+
+FOLLOWS = (
+    *("profile", "steps_per_epoch", "licence", "kind", "node", "features", "stride", "undecayed"),
+    *("train_items", "valid_items", "train_counts", "valid_counts"),
+)
+"""Fields that follow from other decisions, or only name what they come from."""
+
+NOT_ABLATED = {
+    **dict.fromkeys(
+        ("source", "pictures", "task", "classes", "split", "weight", "bad_files", "skipped"),
+        "other data: scores on other items do not compare",
+    ),
+    **dict.fromkeys(("listing_sha256", "targets_sha256", "held_out_sha256"), "other data: scores on other items do not compare"),
+    **dict.fromkeys(
+        ("name", "weights", "weights_sha256", "channels", "channel_init"), "another network is another plan, not a decision of it"
+    ),
+    **dict.fromkeys(("mean", "std"), "they follow from the weights"),
+    **dict.fromkeys(("seed", "device", "threads", "metrics"), "every variant has the same seeds, machine and metrics"),
+}
+
+OWN_TO_A_PHASE = ("name", "epochs", "rates", "schedule", "norm", "trains_from")
+T = TypeVar("T", ModelPlan, Numerics, Phase)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where two plans differ in a decision: a phase by its name ("" outside phases), both values and the reason for each."""
+
+    phase: str
+    a: str
+    b: str
+    why_a: str
+    why_b: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """A decision that two plans take differently: its field, or a setting of it such as `optimizer.eps`."""
+
+    decision: str
+    touches: str
+    places: tuple[Place, ...]
+
+    def key(self) -> str:
+        """Both values as one text, whatever the phases are called: what an ablation of this very change is known by."""
+        return " | ".join(dict.fromkeys(f"{place.a} -> {place.b}" for place in self.places))
+
+
+def touched(decision: str) -> str:
+    """What a decision touches; a phase that only one plan has touches what trains."""
+    field, _, setting = decision.partition(".")
+    if setting == "implementation":
+        return "numerics"
+    return next((group for group, names in TOUCHES.items() if field in names), "what trains")
+
+
+def pairs(a: Sequence[Phase], b: Sequence[Phase]) -> list[tuple[int | None, int | None]]:
+    """Phases that play the same part, in order: by position where there are as many, else by whether the head trains alone.
+
+    >>> pairs((), ())
+    []
+    """
+    if len(a) == len(b):
+        return [(index, index) for index in range(len(a))]
+    found: list[tuple[int | None, int | None]] = []
+    later = 0
+    for index, phase in enumerate(a):
+        same = [number for number in range(later, len(b)) if _alone(b[number]) == _alone(phase)]
+        if same:
+            found += [*((None, number) for number in range(later, same[0])), (index, same[0])]
+            later = same[0] + 1
+        else:
+            found.append((index, None))
+    return [*found, *((None, number) for number in range(later, len(b)))]
+
+
+def _alone(phase: Phase) -> bool:
+    return 0 < phase.trains_from == len(phase.rates) - 1
+
+
+def restaged(values: tuple[Any, ...], count: int) -> tuple[Any, ...]:
+    """One value a stage for another number of stages: the head's stays the last; body stages go on with the nearest one's.
+
+    >>> restaged((1, 2, 9), 2), restaged((1, 9), 3)
+    ((1, 9), (1, 1, 9))
+    """
+    if count == len(values):
+        return values
+    body = values[:-1] or values
+    return (*(body[min(index, len(body) - 1)] for index in range(count - 1)), values[-1])
+
+
+def _restaged_phase(phase: Phase, count: int) -> Phase:
+    """The phase for a model of `count` stages."""
+    was = len(phase.rates)
+    trains_from = phase.trains_from if was == count else count - 1 if phase.trains_from == was - 1 else min(phase.trains_from, count - 1)
+    return replace(phase, rates=restaged(phase.rates, count), norm=restaged(phase.norm, count), trains_from=trains_from)
+
+
+def words(value: object) -> str:
+    """A plan value as people read it.
+
+    >>> words((0.5, 1e-05)), words(()), words("a")
+    ('0.5, 1e-05', 'none', 'a')
+    """
+    if isinstance(value, bool | str):
+        return str(value)
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, tuple):
+        return ", ".join(words(getattr(item, "name", item) if type(item).__name__ == "Stage" else item) for item in value) or "none"
+    return "none" if value is None else str(value)
+
+
+def policies(norm: Any) -> str:
+    """Norm policies, one a stage, as people read them: the body's in one word where they agree.
+
+    >>> policies(("frozen", "frozen", "train")), policies(("train", "frozen", "train"))
+    ('body frozen, head train', 'train, frozen, train')
+    """
+    body = set(norm[:-1])
+    return f"body {norm[0]}, head {norm[-1]}" if len(body) == 1 else words(norm)
+
+
+def changes(a: Plan, b: Plan) -> tuple[Change, ...]:
+    """Every resolved decision that differs, in the order of TOUCHES; what follows from others is left out."""
+    found: dict[str, list[Place]] = {}
+    holders: list[tuple[str, Any, Any]] = [("", a, b), ("", a.data, b.data), ("", a.model, b.model), ("", a.numerics, b.numerics)]
+    for first, second in pairs(a.phases, b.phases):
+        if first is None or second is None:
+            phase = a.phases[first] if first is not None else b.phases[second or 0]
+            there = f"{phase.epochs} epochs at {words(phase.rates)}"
+            left, right = (there, "no such phase") if second is None else ("no such phase", there)
+            place = Place(phase=phase.name, a=left, b=right, why_a="", why_b="")
+            found.setdefault(f"phase {phase.name}", []).append(place)
+            continue
+        one, other = a.phases[first], b.phases[second]
+        holders.append((one.name, _restaged_phase(one, len(other.rates)), other))
+    for where, one, other in holders:
+        reasons = [{origin.field: f"{origin.by}: {origin.reason}" for origin in holder.origins} for holder in (one, other)]
+        for field in decisions(one):
+            if field in FOLLOWS or (where and field == "name"):
+                continue
+            for setting, mine, theirs in _differing(getattr(one, field), getattr(other, field)):
+                why = [reason.get(field, "") for reason in reasons]
+                said = policies if field == "norm" else words
+                place = Place(phase=where, a=said(mine), b=said(theirs), why_a=why[0], why_b=why[1])
+                found.setdefault(field + setting, []).append(place)
+    order = [name for names in TOUCHES.values() for name in names]
+    listed = [Change(decision=name, touches=touched(name), places=tuple(places)) for name, places in found.items()]
+    groups = list(TOUCHES)
+
+    def rank(change: Change) -> tuple[int, int]:
+        field = change.decision.partition(".")[0]
+        return groups.index(change.touches), order.index(field) if field in order else -1
+
+    return tuple(sorted(listed, key=rank))
+
+
+def _differing(one: object, other: object) -> list[tuple[str, object, object]]:
+    """(".setting", one, other) for each setting that differs of one technique; ("", one, other) for anything else that differs."""
+    if one == other:
+        return []
+    if isinstance(one, Part) and isinstance(other, Part) and one.name == other.name:
+        left, right = one.options(), other.options()
+        if set(left) == set(right):
+            return [(f".{key}", left[key], right[key]) for key in left if left[key] != right[key]]
+    return [("", one, other)]
+
+
+def taken(a: Plan, b: Plan, wanted: Collection[str]) -> Plan:
+    """Plan `a` with the decisions `wanted` (names of `changes(a, b)`) taken from `b`; groups are left to whoever carries it out.
+
+    A phase that only `b` has comes with its own epochs, rates, schedule and what trains; the rest is as in the phase next to it.
+
+    Raises:
+        PlanError: a decision is not among those that differ, or cannot be taken alone.
+    """
+    known = {change.decision for change in changes(a, b)}
+    for name in wanted:
+        field = name.partition(".")[0]
+        if name not in known:
+            raise PlanError(f"decision {name!r} does not differ between the two plans. They differ in: {', '.join(sorted(known))}.")
+        if field in NOT_ABLATED:
+            raise PlanError(f"decision {name!r} cannot be changed alone: {NOT_ABLATED[field]}.")
+    model, numerics = _with(a.model, b.model, wanted), _with(a.numerics, b.numerics, wanted)
+    count = len(model.stages)
+    matched = pairs(a.phases, b.phases)
+    both = {
+        one: _with(_restaged_phase(a.phases[one], count), _restaged_phase(b.phases[two], count), wanted)
+        for one, two in matched
+        if one is not None and two is not None
+    }
+    beside = next(iter(both.values()), _restaged_phase(a.phases[0], count))
+    phases: list[Phase] = []
+    for one, two in matched:
+        if one in both:
+            phases.append(both[one])
+        elif one is not None and f"phase {a.phases[one].name}" not in wanted:
+            phases.append(_restaged_phase(a.phases[one], count))
+        elif two is not None and f"phase {b.phases[two].name}" in wanted:
+            phases.append(_with(beside, _restaged_phase(b.phases[two], count), OWN_TO_A_PHASE))
+    items = a.data.train_items
+    fresh = [replace(phase, groups=(), steps_per_epoch=steps_of(items, phase)) for phase in phases]
+    return replace(a, model=model, numerics=numerics, phases=tuple(fresh))
+
+
+def _with(one: T, other: T, wanted: Collection[str]) -> T:
+    """`one` with the fields, or single settings of them, that are wanted of `other`, and their reasons."""
+    values: dict[str, Any] = {}
+    for field in decisions(one):
+        mine, theirs = getattr(one, field), getattr(other, field)
+        settings = [name.partition(".")[2] for name in wanted if name.startswith(f"{field}.")]
+        if field in wanted:
+            values[field] = theirs
+        elif settings:
+            options: Mapping[str, Any] = theirs.options()
+            values[field] = replace(mine, settings=tuple((key, options[key] if key in settings else value) for key, value in mine.settings))
+    theirs_by = {origin.field: origin for origin in other.origins}
+    origins = tuple(theirs_by.get(origin.field, origin) if origin.field in values else origin for origin in one.origins)
+    return replace(one, **values, origins=origins)
