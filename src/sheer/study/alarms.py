@@ -95,7 +95,11 @@ def size_alarms(plan: Plan, phase: Phase, inputs: InputFacts, side: int, scale: 
     if phase.size and scale < SMALL:
         seen = f"{phase.size} px here, {inputs.size} px in pretraining: objects appear at {scale:.2f} of their size there"
         alarms.append(
-            Alarm(what="Objects are much smaller than in pretraining", evidence=seen, remedy=f"Try sizes from 64 to {inputs.size}.")
+            Alarm(
+                what="Objects are much smaller than in pretraining",
+                evidence=seen,
+                remedy=f"Try sizes from {max(64, phase.size // 32 * 32 + 32)} to {inputs.size}.",
+            )
         )
     if enlarged > 2:
         seen = f"the median photograph is enlarged {enlarged:.1f} times"
