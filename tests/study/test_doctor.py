@@ -794,6 +794,37 @@ def test_without_norm_layers_the_fourth_moment_tells(draw):
     assert seen.codes == (() if draw == "heavy" else ("weights_not_loaded",))
 
 
+@pytest.mark.parametrize("swapped", [False, True])
+def test_without_files_pretrained_weights_tell_the_order_of_channels(swapped):
+    """A first norm layer that knows pictures redder than green and greener than blue, and pictures that are."""
+    torch.manual_seed(0)
+    model = trained(Net())
+    levels = torch.rand(32, 3, SIDE, SIDE) * 0.5 + torch.tensor([0.3, 0.2, 0.1])[:, None, None]
+    inputs = transforms.Normalize(MEAN, STD)(levels)
+    with torch.no_grad():
+        maps = model.conv1(inputs)
+    model.bn1.running_mean.copy_(maps.mean((0, 2, 3)))
+    model.bn1.running_var.copy_(maps.var((0, 2, 3)))
+    given = transforms.Normalize(MEAN, STD)(levels.flip(1)) if swapped else inputs
+    loader = DataLoader(TensorDataset(given, torch.arange(32) % CLASSES), 8, shuffle=True)
+    seen = sheer.doctor(model, sgd(model.parameters()), loader, nn.CrossEntropyLoss(), mean=MEAN, std=STD)
+    assert seen.codes == (("channel_order",) if swapped else ())
+    if swapped:
+        numbers = dict(seen.findings[0].numbers)
+        assert numbers["turned"] < 0.1 < numbers["drift"] and "natural pictures" in seen.findings[0].evidence
+
+
+def test_a_loop_on_a_shorter_loader_than_the_one_given_ends_its_epoch_with_a_validation():
+    loop = never()
+    whole, loop.loader = loop.loader, DataLoader(Pictures(16, 1, flip=True), 8, shuffle=True)
+    assert loop.doctor().codes == ("scheduler_never_stepped",)
+    seen = sheer.doctor(loop.model, loop.optimizer, whole, loop.loss_fn, scheduler=loop.scheduler, train=loop.train)
+    assert seen.codes == ("scheduler_never_stepped",) and dict(seen.findings[0].numbers) == {"updates": 4, "epoch": 4, "steps": 0}
+    longer = DataLoader(Pictures(64, 1, flip=True), 8, shuffle=True)
+    seen = sheer.doctor(loop.model, loop.optimizer, longer, loop.loss_fn, scheduler=loop.scheduler, train=loop.train)
+    assert seen.codes == ("scheduler_never_stepped",)
+
+
 def test_copies_among_files_are_found_by_their_bytes(folders, tmp_path):
     import shutil
 

@@ -64,21 +64,29 @@ def pixel_alarms(found: Sequence[Channel], phase: Phase, inputs: InputFacts, dri
 
 
 def order_alarm(found: Sequence[Channel], drift: float, turned: float) -> list[Alarm]:
-    """Only where both measurements say so: channel means nearer to natural pictures' when reversed, and the first norm layer nearer too."""
+    """The alarm of red and blue swapped, where `swap_seen` sees it."""
+    seen = swap_seen([one.pixel_mean for one in found], drift, turned)
+    if seen is None:
+        return []
+    remedy = "Were the pictures read as blue, green, red (OpenCV)? Reverse the channels of the arrays or files."
+    return [Alarm(what="Red and blue may be swapped", evidence=seen, remedy=remedy)]
+
+
+def swap_seen(means: Sequence[float], drift: float, turned: float) -> str | None:
+    """Evidence of red and blue swapped, only where both measurements give it: channel means (in 0 .. 1) nearer to natural pictures'
+    when reversed, and the first norm layer's inputs nearer to its running means too (`turned` against `drift`).
+    """
 
     def far(means: Sequence[float]) -> float:
         return sum(abs((m - sum(means) / 3) - (n - sum(IMAGENET.mean) / 3)) for m, n in zip(means, IMAGENET.mean, strict=True))
 
-    means = [one.pixel_mean for one in found]
     straight, reverse = far(means), far(means[::-1])
     if not (reverse < 0.7 * straight and turned < 0.9 * drift):
-        return []
-    seen = (
+        return None
+    return (
         f"reversed, the channel means are {reverse:.3f} from those of natural pictures instead of {straight:.3f}, and the first norm "
         f"layer's inputs {turned:.2f} standard deviations off instead of {drift:.2f}"
     )
-    remedy = "Were the pictures read as blue, green, red (OpenCV)? Reverse the channels of the arrays or files."
-    return [Alarm(what="Red and blue may be swapped", evidence=seen, remedy=remedy)]
 
 
 def size_alarms(plan: Plan, phase: Phase, inputs: InputFacts, side: int, scale: float, enlarged: float) -> list[Alarm]:

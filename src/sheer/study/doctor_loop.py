@@ -186,7 +186,9 @@ def _scheduled(case: Case, seen: Watched) -> Said:
     words: dict[str, object] = {"updates": updates, "epoch": epoch, "steps": len(seen.schedules), "kind": type(case.scheduler).__name__}
     what = "scheduler stepped per epoch or per update"
     if not seen.schedules:
-        if updates >= epoch and not hasattr(case.scheduler, "step_update") and not seen.error:
+        learned = next(number for number, forward in enumerate(seen.forwards) if forward.backward)
+        ended = updates >= epoch or any(not forward.grad for forward in seen.forwards[learned:])  # by a validation
+        if ended and not hasattr(case.scheduler, "step_update") and not seen.error:
             yield found("scheduler_never_stepped", "{updates} updates, {epoch} an epoch, and no step of the {kind}", words)
         elif updates < epoch:
             yield Unchecked(

@@ -11,21 +11,24 @@ from PIL import Image
 
 from sheer.errors import first_line
 from sheer.model.pretrained import IMAGENET
-from sheer.study.doctor_case import Case, Said
+from sheer.study.alarms import swap_seen
+from sheer.study.doctor_case import Case, Said, device_of
 from sheer.study.doctor_items import dataset_of, files_of
 from sheer.study.doctor_model import looks_random
 from sheer.study.findings import Unchecked, found
+from sheer.study.norm_gap import first_drift, running_norms
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 HALVES: Statistics = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 USUAL: dict[str, Statistics] = {
     "ImageNet's": (IMAGENET.mean, IMAGENET.std),
     "halves": HALVES,
-    "of none (0 to 1)": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    "no normalisation (0 to 1)": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
     "CLIP's": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
     "CIFAR-10's": ((0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)),
 }
 FILES = 24
+FEWEST = 16
 
 
 def _expected(case: Case) -> tuple[Statistics, str] | None:
@@ -52,7 +55,7 @@ def check_pixels(case: Case) -> Said:
     if not case.train_batches:
         yield Unchecked(what="pixels, labels, scores and the last map", need=case.trouble)
         return
-    pixels = torch.cat([inputs for inputs, _ in case.train_batches if inputs.shape[1:] == case.train_batches[0][0].shape[1:]]).cpu()
+    pixels = _all_pixels(case)
     if pixels.ndim != 4 or pixels.shape[1] not in (1, 3):
         return
     words: dict[str, object] = {"low": float(pixels.min()), "high": float(pixels.max()), "average": float(pixels.double().mean())}
@@ -81,6 +84,12 @@ def check_pixels(case: Case) -> Said:
         words["white"] = max((1 - mean) / std for mean, std in zip(*expected, strict=True))
         text = "pixels are from {low:.3g} to {high:.3g}, which fits {other}; with {mean} and {std} they are from {black:.3g} to {white:.3g}"
         yield found("wrong_normalisation", text, words)
+
+
+def _all_pixels(case: Case) -> torch.Tensor:
+    """The inputs of all batches that are looked at, those of the first one's shape."""
+    first = case.train_batches[0][0]
+    return torch.cat([inputs for inputs, _ in case.train_batches if inputs.shape[1:] == first.shape[1:]]).cpu()
 
 
 def _shown(values: Sequence[float]) -> str:
@@ -115,14 +124,14 @@ def _touches(pixels: torch.Tensor, statistics: Statistics, expected: Statistics)
 
 
 def check_channels(case: Case) -> Said:
-    """The order of channels, against the files themselves."""
+    """The order of channels: against the files themselves where they are known, else against pretrained weights."""
     dataset = dataset_of(case.loader)
     files = files_of(dataset)
     first = case.train_batches[0][0] if case.train_batches else None
     if first is None or first.ndim != 4 or first.shape[1] != 3:
         return
     if files is None:
-        yield Unchecked(what="order of channels", need="the training set names no files to hold its pixels against: give one with .samples")
+        yield from _against_weights(case)
         return
     pairs = []
     try:
@@ -143,3 +152,21 @@ def check_channels(case: Case) -> Said:
     if agreement < -0.5:
         text = "over {files} files, the first channel less the last goes with red less blue by a correlation of {agreement:.2f}"
         yield found("channel_order", text, {"files": len(pairs), "agreement": agreement})
+
+
+def _against_weights(case: Case) -> Said:
+    """What the first norm layer knows of colours: see the log of experiments, 2026-11-21."""
+    known, pixels = _expected(case), _all_pixels(case)
+    if known is None or len(known[0][0]) != 3 or len(pixels) < FEWEST or case.look.error or not running_norms(case.model):
+        need = f"give a training set with .samples (its files), or pretrained weights with norm layers and {FEWEST} pictures to look at"
+        yield Unchecked(what="order of channels", need=need)
+        return
+    mean, std = (torch.tensor(values)[:, None, None] for values in known[0])
+    levels = pixels.float() * std + mean
+    drifts = []
+    for order in (levels, levels.flip(1)):
+        drift = first_drift(case.model, [((order - mean) / std).to(device_of(case.model))])
+        drifts.append(drift or 0.0)
+    seen = swap_seen(levels.mean((0, 2, 3)).tolist(), *drifts)
+    if seen:
+        yield found("channel_order", seen, {"drift": drifts[0], "turned": drifts[1], "pictures": len(pixels)})
