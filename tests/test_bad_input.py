@@ -94,7 +94,7 @@ def test_a_broken_photo(train, tmp_path, content):
 def test_a_class_in_valid_that_train_lacks(train, tmp_path):
     folder = make_photos(tmp_path / "photos", {"a": 3, "b": 3}, part="train")
     make_photos(folder, {"c": 2}, part="valid")
-    assert "has classes that" in (message := train(folder)) and ": c." in message
+    assert "has classes that" in (message := train(folder)) and ": c (2 files)." in message
 
 
 def test_unknown_model(capsys, photos):

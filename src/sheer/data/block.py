@@ -288,7 +288,7 @@ def _check_sides(source: str, targets: np.ndarray, held_out: np.ndarray, classes
     check_classes(Path(source), Counter(classes[number] for number in targets.tolist()), where_is_split=False)
     unseen = sorted(set(targets[held_out].tolist()) - set(targets[~held_out].tolist()))
     if unseen:
-        names = ", ".join(classes[number] for number in unseen[:5])
+        names = ", ".join(f"{classes[number]} ({int((targets == number).sum())} items)" for number in unseen[:5])
         raise DataError(f"{source}: {names} occurs among the held-out items only, so it cannot be learned. Split otherwise.")
 
 

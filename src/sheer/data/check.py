@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,6 +69,15 @@ def copies(root: str, files: Sequence[str], held_out: np.ndarray, targets: np.nd
         one, other = torn[0][0], next(n for n in torn[0] if (targets[n] != targets[torn[0][0]]).any())
         notes.append(f"{len(torn)} pictures occur with different targets: {files[one]} = {files[other]}, for instance. One must be wrong.")
     return notes
+
+
+def look_alikes(classes: Sequence[str]) -> list[str]:
+    """A note where names of classes differ only in case, in spaces around them, or in the Unicode form of an accent."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name in classes:
+        groups[unicodedata.normalize("NFC", name).casefold().strip()].append(name)
+    alike = [names for names in groups.values() if len(names) > 1]
+    return [f"classes that look alike are taken for different ones: {', '.join(map(repr, names))}." for names in alike[:5]]
 
 
 def empty_folders(where: Path, classes: Sequence[str]) -> list[str]:

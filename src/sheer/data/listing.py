@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,15 +64,7 @@ def read_listing(source: Any, *, path: str | None, root: str | Path | None, miss
             )
         if where.suffix.lower() != ".csv" or not where.is_file():
             raise DataError(f"{str(source)!r} is neither a folder nor a CSV file. Give one, a data frame, a list of paths, or a data set.")
-        try:
-            with where.open(newline="", encoding="utf-8-sig") as file:
-                reader = csv.DictReader(file, strict=True)
-                rows = list(reader)
-        except UnicodeDecodeError as error:
-            raise DataError(f"{source} is no UTF-8 text ({first_line(error)}). Save it as CSV in UTF-8.") from error
-        except (csv.Error, OSError) as error:
-            raise DataError(f"{source} cannot be read as CSV after line {reader.line_num}: {error}. Is a quote not closed?") from error
-        columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in reader.fieldnames or ()}
+        columns = _csv_columns(where)
         return _table(f"table {where.name}", columns, path, Path(root).expanduser() if root is not None else where.parent, missing_allowed)
     if isinstance(source, Mapping | bytes):
         raise DataError(f"{type(source).__name__} is no source. {SOURCES}")
@@ -89,6 +82,28 @@ def read_listing(source: Any, *, path: str | None, root: str | Path | None, miss
     if hasattr(source, "__getitem__") and hasattr(source, "__len__"):
         return _data_set(source)
     raise DataError(f"{type(source).__name__} is no source. {SOURCES}")
+
+
+def _csv_columns(path: Path) -> dict[str, list[Any]]:
+    """The cells of a CSV file by column; DataError where it is none, or a cell's column cannot be told."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.reader(file, strict=True))
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is no UTF-8 text ({first_line(error)}). Save it as CSV in UTF-8.") from error
+    except (csv.Error, OSError) as error:
+        raise DataError(f"{path} cannot be read as CSV: {error}. Is a quote not closed?") from error
+    header, *cells = [row for row in rows if row] or [[]]
+    twice = sorted(name for name, count in Counter(header).items() if count > 1)
+    if twice:
+        raise DataError(f"{path} has the column {twice[0]!r} twice: which one is meant cannot be told. Rename one.")
+    wrong = [number for number, row in enumerate(cells, 1) if len(row) != len(header)]
+    if wrong:
+        raise DataError(
+            f"{path}: row {wrong[0]} has {len(cells[wrong[0] - 1])} cells under {len(header)} columns ({len(wrong)} such rows). "
+            "Put what holds a comma in quotes, and leave empty cells empty."
+        )
+    return {name: [row[place] for row in cells] for place, name in enumerate(header)}
 
 
 def _table(source: str, columns: dict[str, list[Any]], path: str | None, root: Path, missing_allowed: bool) -> Listing:
@@ -117,6 +132,9 @@ def _typed(values: list[Any]) -> list[Any]:
 def _checked(listing: Listing, missing_allowed: bool) -> Listing:
     if not listing.files:
         raise DataError(f"{listing.source} names no photographs (read are {', '.join(SUFFIXES)}).")
+    nul = [name for name in listing.files if "\0" in name]
+    if nul:
+        raise DataError(f"{listing.source}: {nul[0]!r} holds a zero byte, which no file name does ({len(nul)} such items).")
     if missing_allowed:
         return listing
     strangers = [name for name in listing.files if not name.lower().endswith(SUFFIXES)]
@@ -198,8 +216,10 @@ def as_picture(value: Any) -> Image.Image:
 
 
 def is_empty(value: Any) -> bool:
-    """Whether a cell holds nothing: None, nan or blank text."""
-    return value is None or (isinstance(value, float) and value != value) or (isinstance(value, str) and not value.strip())
+    """Whether a cell holds nothing: None, nan, what pandas calls missing, or blank text."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return (isinstance(value, float) and value != value) or (isinstance(value, str) and not value.strip())
 
 
 def labels_by(rule: str | Callable[[str], Any], files: Sequence[str]) -> list[Any]:

@@ -249,7 +249,7 @@ def check(source: Any, *, path: str | None = None, root: str | Path | None = Non
         DataError: there is no such source, or the disk does not answer.
     """
     kept = cache_of(cache)
-    if isinstance(source, str | Path) and Path(source).expanduser().is_dir():
+    if isinstance(source, str | Path) and os.path.isdir(Path(source).expanduser()):
         top = str(Path(source).expanduser())
         names = _every_file(top)
         return FileCheck(source=str(source), files=len(names), problems=check_files(top, names, cache=kept))

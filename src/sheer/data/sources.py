@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from sheer.data.cache import Cache
-from sheer.data.check import check_classes, copies, empty_folders, imbalance, picture_sizes
+from sheer.data.check import check_classes, copies, empty_folders, imbalance, look_alikes, picture_sizes
 from sheer.data.folders import SUFFIXES, listing_hash, photo_files
 from sheer.data.formats import UNKNOWN_FORMATS
 from sheer.data.leftout import LeftOut
@@ -158,11 +158,11 @@ def _photo_data(
     where = root / train_part if train_part else root
     classes = tuple(sorted({label for _, label in listed}))
     check_classes(where, Counter(label for _, label in listed), where_is_split=bool(held))
-    unseen = sorted({label for _, label in held} - set(classes))
-    if unseen:
+    counts = Counter(label for _, label in held if label not in classes)
+    if counts:
+        unseen = ", ".join(f"{label} ({count} files)" for label, count in sorted(counts.items())[:5])
         raise DataError(
-            f"{root / (valid_part or '')} has classes that {where} does not: {', '.join(unseen[:5])}. "
-            "Give them photos to learn from, or take them out."
+            f"{root / (valid_part or '')} has classes that {where} does not: {unseen}. Give them photos to learn from, or take them out."
         )
     everything = listed + held
     labels = np.array([classes.index(label) for _, label in everything], dtype=np.int64)
@@ -297,7 +297,7 @@ def assemble(
         listing_sha256=listing,
         targets_sha256=hashlib.sha256(targets.tobytes() + (b"" if weights is None else weights.tobytes())).hexdigest(),
         held_out_sha256=hashlib.sha256(held_out.tobytes()).hexdigest(),
-        notes=(*notes, *left.notes()),
+        notes=(*notes, *look_alikes(classes), *left.notes()),
         origins=(
             Origin(field="source", by="you", reason="you gave it"),
             Origin(field="pictures", by="data", reason="photographs are read as they are needed; arrays of bytes are pictures"),

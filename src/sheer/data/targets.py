@@ -43,7 +43,9 @@ def numbers(raw: list[Any], names: tuple[str, ...], separator: str | None) -> tu
     except (ValueError, TypeError) as error:
         raise DataError(f"task='regress' needs numbers: {error}.") from error
     if not np.isfinite(values).all():
-        raise DataError("A target is infinite or no number: numbers that can be learned are finite.")
+        rows, places = np.nonzero(~np.isfinite(values))
+        column = names[int(places[0])] if len(names) == values.shape[1] else names[0]
+        raise DataError(f"{column!r} is infinite or no number in item {int(rows[0]) + 1} ({len(rows)} such cells): give finite numbers.")
     wide = names if len(names) == values.shape[1] else tuple(f"{names[0]}{number}" for number in range(values.shape[1]))
     return values.astype(np.float32), wide
 

@@ -50,7 +50,9 @@ class Predictor:
         self._layout = torch.channels_last if plan.numerics.memory_format == "channels_last" else torch.contiguous_format
         self._model = model.eval().to(device, memory_format=self._layout)  # type: ignore[call-overload]
         self._task: Task = TASKS[self._in.task.name](**self._in.task.options())  # type: ignore[arg-type]
-        self._resize = cast(Crop | Pad | Squish, RESIZES[self._in.resize.name](**self._in.resize.options()))
+        self._resize: Crop | Pad | Squish | None = None  # inputs in memory have their size already
+        if self._in.resize.name in RESIZES:
+            self._resize = cast(Crop | Pad | Squish, RESIZES[self._in.resize.name](**self._in.resize.options()))
         self._mean, self._std = (torch.tensor(values).view(-1, 1, 1) for values in (self._in.mean, self._in.std))
 
     def __repr__(self) -> str:
@@ -72,7 +74,6 @@ class Predictor:
             items = [f"item {number}" for number in range(len(pictures))]  # type: ignore[arg-type]
             scores = self._of_batch(torch.as_tensor(pictures))
         else:
-            self._check_photographs()
             listed = _listed(pictures)
             items = [str(one) if isinstance(one, str) else f"item {number}" for number, one in enumerate(listed)]
             starts = range(0, len(listed), BATCH)
@@ -105,22 +106,21 @@ class Predictor:
         except RuntimeError as error:
             raise DataError(f"The model cannot take a batch of shape {tuple(batch.shape)}: {first_line(error)}") from error
 
-    def _check_photographs(self) -> None:
-        if self._in.pictures == "none" or self._in.channels != 3:
-            what = "numbers" if self._in.pictures == "none" else f"pictures of {self._in.channels} channels"
-            raise DataError(f"The model takes {what}, no photographs: give one array, (N, ...), of such items.")
-
     def inputs(self, pictures: Sequence[Any]) -> torch.Tensor:
         """The pictures as the network gets them, float32 (N, 3, size, size), cut at the centre.
 
         Raises:
-            DataError: one cannot be read.
+            DataError: one cannot be read, or the model takes no photographs.
         """
-        cuts = []
+        cuts, rule = [], self._resize
+        if rule is None:
+            raise DataError(
+                "The model takes items of its own size, no photographs: give one array of them, (N, ...), as it was trained on."
+            )
         for number, one in enumerate(pictures):
             try:
                 upright = decode(one) if isinstance(one, str) else as_picture(one)
-                cuts.append(self._resize.cut(self._resize.presize(upright, self._in.size), self._in.size, (0.5, 0.5)))
+                cuts.append(rule.cut(rule.presize(upright, self._in.size), self._in.size, (0.5, 0.5)))
             except Exception as error:  # Pillow raises many kinds for bad bytes; each becomes one message
                 name = one if isinstance(one, str) else f"item {number}"
                 raise DataError(f"{name} cannot be read as a photograph ({_reason(one) or first_line(error)}).") from error

@@ -127,7 +127,7 @@ def build_named(
             whole = backbones.WEIGHTS[part.name](**part.options()).load(whole, bare)
         except pickle.UnpicklingError as error:
             raise WeightsError(
-                f"{part.options().get('path', part)} holds more than tensors, or is no file of weights: {first_line(error)}. Objects in "
+                f"{part.options().get('path', part)} could not be loaded: it is no file of weights, or holds more than tensors. Objects in "
                 "such a file run code when they are read, so only tensors are. Where you trust its origin, in a place that has nothing to "
                 "lose (a container without network), load it there and write what you need with "
                 "safetensors.torch.save_file(model.state_dict(), 'weights.safetensors'); then give that file."

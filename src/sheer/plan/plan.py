@@ -11,6 +11,7 @@ import hashlib
 import json
 from dataclasses import dataclass, fields
 
+from sheer.errors import PlanError
 from sheer.plan import document, markup, table
 
 Value = None | bool | int | float | str | tuple["Value", ...]
@@ -229,9 +230,11 @@ class Plan:
         """The plan that `to_json` wrote: equal to it, value for value.
 
         Raises:
-            PlanError: the text is no plan, or has fields missing or too many.
+            PlanError: the text is no plan, has fields missing or too many, or a decision without an origin.
         """
-        return document.decode(Plan, document.parse(text), "plan")
+        plan = document.decode(Plan, document.parse(text), "plan")
+        _check_whole(plan)
+        return plan
 
     def decided(self) -> str:
         """What is done, as JSON text: the plan without its origins and notes, which say who decided, why, and what is odd."""
@@ -240,6 +243,23 @@ class Plan:
     def short_hash(self) -> str:
         """Eight hexadecimal digits of the SHA-256 of what is decided; two plans that do the same have the same."""
         return hashlib.sha256(self.decided().encode()).hexdigest()[:8]
+
+
+def _check_whole(plan: Plan) -> None:
+    """PlanError where a decision has no origin, or what there is one of for each class or stage is not as many as these."""
+    holders: tuple[Plan | ModelPlan | DataPlan | Numerics | Phase, ...] = (plan, plan.model, plan.data, plan.numerics, *plan.phases)
+    for holder in holders:
+        missing = set(decisions(holder)) - {origin.field for origin in holder.origins}
+        if missing:
+            names = ", ".join(sorted(missing))
+            raise PlanError(f"This plan does not say who decided {names} of its {type(holder).__name__}. Was it edited?")
+    classes, stages = len(plan.data.classes), len(plan.model.stages)
+    wrong = [name for name in ("train_counts", "valid_counts") if len(getattr(plan.data, name)) not in (0, classes)]
+    wrong += [name for phase in plan.phases for name in ("rates", "norm") if len(getattr(phase, name)) != stages]
+    if wrong or bool(plan.data.train_counts) != bool(plan.data.valid_counts):
+        raise PlanError(
+            f"This plan has {classes} classes and {stages} stages, and another number of {', '.join(wrong or ['counts'])}. Was it edited?"
+        )
 
 
 def origin_of(holder: ModelPlan | DataPlan | Numerics | Phase | Plan, field: str) -> Origin:
