@@ -77,6 +77,7 @@ def load(
     loaded._start = start
     if plan.phases:
         loaded._stop, loaded._seconds, loaded._data_sha256 = kept.record.stop_reason, kept.record.seconds, kept.record.data_sha256
+        loaded._events = list(kept.record.events)
     else:  # weights of classes would have to fit the new ones
         loaded._given = replace(loaded._given, class_weights=None)
     loaded._trains_from = loaded._trains_from if trains_from is None else trains_from

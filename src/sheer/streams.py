@@ -16,10 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
-_MIX_2 = np.uint64(0x94D049BB133111EB)
-
 
 def stream_key(seed: int, name: str, *counters: int) -> int:
     """A 63-bit key for the stream `name`, from BLAKE2b of seed, name and counters.
@@ -40,11 +36,10 @@ def uniform_draws(key: int, items: np.ndarray, count: int) -> np.ndarray:
     True
     """
     counters = items.astype(np.uint64)[:, None] * np.uint64(65536) + np.arange(count, dtype=np.uint64)
-    state: Any = np.uint64(key) + (counters + np.uint64(1)) * _GOLDEN
-    state = (state ^ (state >> np.uint64(30))) * _MIX_1
-    state = (state ^ (state >> np.uint64(27))) * _MIX_2
-    state = state ^ (state >> np.uint64(31))
-    return (state >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    state: Any = np.uint64(key) + (counters + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return ((state ^ (state >> np.uint64(31))) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def permutation(key: int, length: int) -> np.ndarray:

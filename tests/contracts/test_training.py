@@ -17,9 +17,9 @@ from sheer.data.sampling import balanced_sample
 from sheer.errors import ModelError, PlanError
 from sheer.loop import probe
 from sheer.loop.optimizers import OPTIMIZERS
-from sheer.loop.step import train_step
+from sheer.loop.step import Update, train_step
 from sheer.loop.train import COMPLETED, NOTHING, joined_reasons
-from sheer.loop.updates import Average, BestEpoch, Patience, Update
+from sheer.loop.updates import Average, BestEpoch, Patience
 from sheer.model.hashing import tensors_sha256
 from sheer.model.layers import layer_stages
 from sheer.model.stages import stage_of

@@ -24,9 +24,10 @@ from sheer.loading import load
 from sheer.loop.engine import DEVICES
 from sheer.loop.estimate import estimate, peak_memory
 from sheer.loop.lr_find import check_sweep
+from sheer.loop.train import COMPLETED
 from sheer.plan.recipes import Draft
 from sheer.plan.table import columns
-from sheer.record.run import check_free
+from sheer.record.run import check_free, read_run
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -111,16 +112,16 @@ def run_train(args: argparse.Namespace) -> int:
         print(load(out).plan().short_hash())
         return 0
     print(f"{plan}\n")
-    train_into(learn, recipe, out, started)
-    return 0
+    return train_into(learn, recipe, out, started)
 
 
-def train_into(learn: Learner, recipe: Sequence[Draft], out: Path, started: float) -> None:
-    """Carry out the recipe into a run folder, and print what a person wants to know then."""
+def train_into(learn: Learner, recipe: Sequence[Draft], out: Path, started: float) -> int:
+    """Carry out the recipe into a run folder, and print what a person wants to know then; 1 for a run that was stopped, else 0."""
     learn.write_to(out).run(recipe)
     print(f"\n{learn.validate().report()}\n")
     seconds, memory = time.perf_counter() - started, peak_memory() / 2**30
     print(f"Run folder: {out}  ({seconds:.0f} s in all, {memory:.2f} GiB of memory at most)")
+    return 0 if read_run(out).record.stop_reason.startswith(COMPLETED) else 1
 
 
 def run_demo(args: argparse.Namespace) -> int:
@@ -133,7 +134,8 @@ def run_demo(args: argparse.Namespace) -> int:
         print(f"{out} is the finished run of this very plan: already done. Remove it, or give --out, to see it again.")
     else:
         print(f"{plan}\n")
-        train_into(learn, recipe, out, started)
+        if train_into(learn, recipe, out, started):
+            return 1
     print("Carry it away as a plain PyTorch script with the same numbers, bit for bit:")
     print(f"  sheer eject {out} train_demo.py")
     print(f"  python train_demo.py {folder} --out demo-again")

@@ -104,7 +104,7 @@ class Feed:
 
     def steps(self, epoch: int) -> Iterator[tuple[str, torch.Tensor]]:
         """The first training batch of an epoch after each step: of its first photograph `decode` and `resize`, then the batch."""
-        rows, draws = self._order(epoch)
+        rows, draws = self.drawn(epoch)
         if isinstance(self.source, Photos):
             picture = self.source.decode(self.source.paths[rows[0][0]])
             yield "decode", torch.from_numpy(np.asarray(picture).copy())
@@ -124,10 +124,10 @@ class Feed:
 
         Where items are drawn with replacement, on (seed, epoch, place in the epoch): the same photograph comes each time anew.
         """
-        return self._batches(*self._order(epoch), self.augmentations)
+        return self._batches(*self.drawn(epoch), self.augmentations)
 
-    def _order(self, epoch: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """The items of each training batch of an epoch, and their draws."""
+    def drawn(self, epoch: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """The positions of each batch's items in an epoch, and the draws that cut and augment them."""
         key, count = stream_key(self.seed, "shuffle", epoch), len(self.data.train)
         if self.phase.sampling == "balanced":
             drawn = uniform_draws(key, np.arange(count), 1)[:, 0]

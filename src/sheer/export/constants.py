@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sheer.data import splits
 from sheer.data.augmentations import augmentations_of, cuts_itself, mix_of
@@ -15,13 +16,15 @@ from sheer.model import backbones, heads
 from sheer.model.rebuild import OWN
 from sheer.plan.augmentations import Function
 from sheer.plan.plan import Numerics, Part, Phase, Plan
+from sheer.record.run import Event
 from sheer.task import metrics, tasks
 
 
-def render_constants(plan: Plan, items: str, start: str, functions: Mapping[str, Function]) -> str:
+def render_constants(plan: Plan, items: str, start: str, functions: Mapping[str, Function], events: Sequence[Event] = ()) -> str:
     """The plan's values as Python, one assignment each.
 
     `items` and `start` are names of files beside the script, or ""; `functions` are your own augmentations that the plan names.
+    `events` are those of a run, whose splits for want of memory are repeated at the same steps.
     """
     split, model = plan.data.split.options(), plan.model
     parted = plan.data.split.name == "folders"
@@ -40,7 +43,7 @@ def render_constants(plan: Plan, items: str, start: str, functions: Mapping[str,
             "FEATURES": repr(model.features),
             "HEAD": _head_text(model.head),
         }
-    if model.head is not None and kind not in OWN:
+    if model.head is not None and kind == "torchvision":
         rows |= {"NODE": repr(model.node)}
     if model.head is not None and not start:
         rows |= {"BODY_SHA256": repr(model.weights_sha256)}
@@ -56,12 +59,14 @@ def render_constants(plan: Plan, items: str, start: str, functions: Mapping[str,
     if items:
         rows |= {"ITEMS": repr(items)}
     else:
+        rows |= {"TRAIN_PART": repr(split["train"] if parted else split.get("part", ""))}
+    if not items and parted:
+        rows |= {"VALID_PART": repr(split["valid"])}
+    elif not items:
         rows |= {
-            "TRAIN_PART": repr(split["train"] if parted else split.get("part", "")),
-            "VALID_PART": repr(split["valid"] if parted else ""),
-            "SPLIT": "stratified_split" if parted else splits.SPLITS[plan.data.split.name].__name__,
-            "SHARE": repr(0.0 if parted else split["share"]),
-            "SPLIT_SEED": repr(0 if parted else split["seed"]),
+            "SPLIT": splits.SPLITS[plan.data.split.name].__name__,
+            "SHARE": repr(split["share"]),
+            "SPLIT_SEED": repr(split["seed"]),
         }
         if plan.data.skipped:
             rows["SKIPPED"] = f"frozenset({plan.data.skipped!r})"
@@ -75,9 +80,18 @@ def render_constants(plan: Plan, items: str, start: str, functions: Mapping[str,
     }
     if plan.numerics.precision != "float32":
         rows["PRECISION"] = repr(DTYPES[plan.numerics.precision])
-    needed = needed_marks(plan)
+    needed = needed_marks(plan, events)
+    if "splits" in needed:
+        rows["SPLITS"] = repr({e.step: step_of(_phase_at(plan, e.step), plan.numerics, e.size) for e in events if e.kind == "split"})
+        rows["VALID_SIZE"] = repr(min((e.size for e in events if e.kind == "split valid"), default=max(p.batch_size for p in plan.phases)))
     phases = "\n".join(_phase_text(phase, plan.numerics, functions, needed) for phase in plan.phases)
     return "\n".join(f"{name} = {value}" for name, value in rows.items()) + f"\nPHASES = (\n{phases}\n)"
+
+
+def _phase_at(plan: Plan, step: int) -> Phase:
+    """The phase of a step, counted from 0 over the whole plan."""
+    ends = itertools.accumulate(phase.epochs * phase.steps_per_epoch for phase in plan.phases)
+    return next(phase for phase, end in zip(plan.phases, ends, strict=True) if step < end)
 
 
 def _head_text(head: Part) -> str:
@@ -92,11 +106,14 @@ def _metric_name(plan: Plan, name: str) -> str:
     return function.__name__ if function else name
 
 
-def needed_marks(plan: Plan) -> frozenset[str]:
+def needed_marks(plan: Plan, events: Sequence[Event] = ()) -> frozenset[str]:
     """Which marks (`# only NAME`) of the template the plan needs."""
     phases, numerics = plan.phases, plan.numerics
     marks = {
+        "parts": plan.data.split.name == "folders",
+        "split": plan.data.split.name != "folders",
         "weight": bool(plan.data.weight),
+        "splits": any(event.size for event in events),
         "skip": bool(plan.data.skipped),
         "mix": any(phase.mix for phase in phases),
         "accumulate": any(phase.accumulate for phase in phases),
@@ -123,6 +140,7 @@ def _phase_text(phase: Phase, numerics: Numerics, functions: Mapping[str, Functi
         "no_decay": phase.no_decay,
         "loss": loss_of(phase),
         "step": step_of(phase, numerics),
+        "skip_limit": phase.skip_limit,
         "batch_size": phase.batch_size,
         "last_batch": phase.last_batch,
         "size": phase.size,
@@ -143,5 +161,6 @@ def _phase_text(phase: Phase, numerics: Numerics, functions: Mapping[str, Functi
     text = ", ".join(
         f"{name}={value.__name__ if callable(value) and hasattr(value, '__name__') else repr(value)}" for name, value in values.items()
     )
-    inside = textwrap.fill(text, 138, initial_indent=" " * 8, subsequent_indent=" " * 8, break_long_words=False)
-    return f"    SimpleNamespace(\n{inside},\n    ),"
+    return textwrap.fill(
+        f"SimpleNamespace({text}),", 138, initial_indent=" " * 4, subsequent_indent=" " * 8, break_long_words=False, break_on_hyphens=False
+    )

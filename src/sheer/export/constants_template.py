@@ -11,7 +11,7 @@ from sheer.data.augment import Flip
 from sheer.data.pixels import Crop
 from sheer.data.splits import stratified_split
 from sheer.loop.optimizers import AdamW
-from sheer.loop.step import train_step
+from sheer.loop.step import Update, train_step
 from sheer.model.backbones import NoWeights
 from sheer.model.heads import ConcatPool
 from sheer.plan.schedules import OneCycle
@@ -49,6 +49,8 @@ THREADS = 2
 MEMORY_FORMAT = torch.channels_last
 DETERMINISTIC = True
 PRECISION = torch.bfloat16
+SPLITS = {0: Update(micro=16)}
+VALID_SIZE = 16
 PHASES = (
     SimpleNamespace(
         name="frozen",
@@ -62,6 +64,7 @@ PHASES = (
         no_decay="norm_bias",
         loss=CrossEntropy(),
         step=train_step,
+        skip_limit=10,
         batch_size=32,
         last_batch="drop",
         size=160,

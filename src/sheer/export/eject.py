@@ -117,8 +117,9 @@ def script_text(plan: Plan, objects: Mapping[str, Callable[..., object]], beside
     after = after.replace("model = make_timm_model()", f"model = make_{_kind(plan)}()")
     after = after.replace("        start_timm_model(model)", f"        {'start_of_run' if start else STARTS[_kind(plan)]}(model)")
     after = after.replace(" = find_photos(root)", " = find_listed(root)") if items else after
-    after = only(after, needed_marks(plan))
-    constants = render_constants(plan, items, start, objects)
+    events = record.events if record else ()
+    after = only(after, needed_marks(plan, events))
+    constants = render_constants(plan, items, start, objects, events)
     parts = definitions(after)
     wanted = names_read(ast.parse(constants)) | {"main"}
     leaves = [item for leaf in LEAVES for item in definitions(inspect.getsource(leaf))]

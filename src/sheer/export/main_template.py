@@ -7,7 +7,7 @@ import csv
 import os
 import sys
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -45,6 +45,7 @@ from sheer.export.constants_template import (
     SKIPPED,
     SPLIT,
     SPLIT_SEED,
+    SPLITS,
     STAGES,
     START,
     TASK,
@@ -52,10 +53,11 @@ from sheer.export.constants_template import (
     TRAIN_PART,
     UNDECAYED,
     VALID_PART,
+    VALID_SIZE,
 )
 from sheer.loop.optimizers import set_rates
 from sheer.loop.precision import autocast
-from sheer.loop.step import scores_of
+from sheer.loop.step import hopeless, joint, moving_buffers, put_back, scores_of
 from sheer.model.backbones import (
     TorchvisionBody,
     load_body,
@@ -134,18 +136,16 @@ def start_of_run(model: nn.Module) -> None:
 
 def find_photos(root: str) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Paths, class numbers, and which items are held out: the folder must be that of the run."""
-    listed = photo_files(root, TRAIN_PART)
-    held = photo_files(root, VALID_PART) if VALID_PART else []
-    listed, held = ([row for row in part if row[0] not in SKIPPED] for part in (listed, held))  # only skip
-    paths = [path for path, _ in listed + held]
+    parts = [photo_files(root, TRAIN_PART)]
+    parts.append(photo_files(root, VALID_PART))  # only parts
+    parts = [[row for row in part if row[0] not in SKIPPED] for part in parts]  # only skip
+    paths = [path for part in parts for path, _ in part]
     if listing_hash(root, paths) != LISTING_SHA256:
         sys.exit(f"{root} is not the folder of the run: its {len(paths)} files differ in names or sizes.")
-    labels = np.array([CLASSES.index(label) for _, label in listed + held], dtype=np.int64)
-    full = [os.path.join(root, path) for path in paths]
-    if held:
-        return full, labels, np.arange(len(paths)) >= len(listed)
-    order = permutation(stream_key(SPLIT_SEED, "split"), len(paths))
-    return full, labels, SPLIT(labels, SHARE, order)
+    labels = np.array([CLASSES.index(label) for part in parts for _, label in part], dtype=np.int64)
+    held_out = np.arange(len(paths)) >= len(parts[0])  # only parts
+    held_out = SPLIT(labels, SHARE, permutation(stream_key(SPLIT_SEED, "split"), len(paths)))  # only split
+    return [os.path.join(root, path) for path in paths], labels, held_out
 
 
 def find_listed(root: str) -> tuple[list[str], np.ndarray, np.ndarray]:
@@ -169,8 +169,7 @@ def listed_weights() -> torch.Tensor:
 
 def network_batches(photos: Photos, phase: SimpleNamespace, rows: Any, draws: Any, augmentations: Any) -> Iterator[torch.Tensor]:
     """The inputs of each row of items, as the network takes them."""
-    mean = torch.tensor(phase.mean, device=DEVICE).view(-1, 1, 1)
-    std = torch.tensor(phase.std, device=DEVICE).view(-1, 1, 1)
+    mean, std = (torch.tensor(values, device=DEVICE).view(-1, 1, 1) for values in (phase.mean, phase.std))
     for draw, images in zip(draws, photos.batches(rows, draws), strict=True):
         images = augment(images.to(DEVICE, non_blocking=True), augmentations, draw, False)
         yield augment(to_network(images, mean, std, MEMORY_FORMAT), augmentations, draw, True)
@@ -179,8 +178,8 @@ def network_batches(photos: Photos, phase: SimpleNamespace, rows: Any, draws: An
 def scores(model: nn.Module, photos: Photos, phase: SimpleNamespace, items: np.ndarray) -> torch.Tensor:
     """Raw scores (items, classes) of items in order, cut at the centre, not augmented."""
     rows = chunks(items, phase.batch_size, "keep")
-    centre = [np.full((len(row), 2), 0.5) for row in rows]
-    return scores_of(model, network_batches(photos, phase, rows, centre, ()))
+    rows = chunks(items, min(phase.batch_size, VALID_SIZE), "keep")  # only splits
+    return scores_of(model, network_batches(photos, phase, rows, [np.full((len(row), 2), 0.5) for row in rows], ()))
 
 
 def train(model: nn.Module, root: str, out: str) -> None:
@@ -201,6 +200,7 @@ def train(model: nn.Module, root: str, out: str) -> None:
         optimizer = phase.optimizer.build(groups)
         if phase.average:  # only average
             phase.average.start(model)  # only average
+        recent: deque[torch.Tensor] = deque(maxlen=phase.skip_limit)
         for epoch in range(phase.epochs):
             started = time.perf_counter()
             set_modes(model, STAGES, phase.trains_from, phase.norm)
@@ -214,26 +214,32 @@ def train(model: nn.Module, root: str, out: str) -> None:
             rows, cuts = (chunks(values, phase.batch_size, phase.last_batch) for values in (items, draws))
             if phase.accumulate:  # only accumulate
                 rows, cuts = (joined(parts, phase.accumulate // phase.batch_size) for parts in (rows, cuts))  # only accumulate
-            losses = []
+            losses, moving = [], moving_buffers(model)
             for step, inputs in enumerate(network_batches(photos, phase, rows, cuts, phase.augmentations)):
                 progress = (epoch * len(rows) + step) / (phase.epochs * len(rows))
                 set_rates(optimizer, phase.schedule.rate(progress), phase.schedule.momentum(progress))
                 reseed(stream_key(SEED, "step", step_number), device)
-                wanted = target[torch.from_numpy(rows[step]).to(device)]
-                loss = phase.loss
+                loss, wanted = phase.loss, target[torch.from_numpy(rows[step]).to(device)]
                 loss = ItemWeighted(loss=loss, weight=weight[torch.from_numpy(rows[step]).to(device)])  # only weight
                 if phase.mix:  # only mix
                     inputs, loss = phase.mix(inputs, wanted, loss, stream_key(SEED, "mix", step_number))  # only mix
+                phase.step = SPLITS.get(step_number, phase.step)  # only splits
+                before = joint(moving)
                 losses.append(phase.step(model, loss, optimizer, inputs, wanted))
+                put_back(moving, before, losses[-1])
+                recent.append(losses[-1])
                 if phase.average:  # only average
                     phase.average.follow(model)  # only average
                 step_number += 1
+                if step_number % phase.skip_limit == 0 and hopeless(recent):
+                    sys.exit(f"The last {phase.skip_limit} steps before step {step_number} were skipped: no finite loss or gradients.")
             epoch_number += 1
             if phase.average:  # only average
                 phase.average.swap(model)  # only average
             predicted = scores(model, photos, phase, valid_items)
             outputs, true = TASK.outputs(predicted), targets[valid_items]
-            train_loss = float(torch.stack(losses).cpu().double().mean())
+            taken = torch.stack(losses).cpu().double()
+            train_loss = float(taken[taken.isfinite()].mean())
             valid_loss = float(phase.loss(predicted, TASK.wanted(true)).double().mean())
             metrics, seconds = [metric(outputs, true) for metric in MEASURES.values()], time.perf_counter() - started
             row = [phase.name, epoch_number, train_loss, valid_loss, *metrics, seconds, weights_sha256(model)]

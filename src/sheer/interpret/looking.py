@@ -23,6 +23,7 @@ from sheer.interpret.attribution import class_activation, overlay
 from sheer.interpret.neighbours import Pair, duplicate_pairs
 from sheer.interpret.predictions import Predictions, prior_outputs
 from sheer.loop.engine import prepared, switched
+from sheer.loop.memory import Halving
 from sheer.loop.step import scores_of
 from sheer.loop.train import READERS, loss_of, task_of
 from sheer.model.heads import AvgPool
@@ -216,7 +217,7 @@ class View:
         )
 
     def _scores(self, batches: Iterable[Batch]) -> torch.Tensor:
-        return scores_of(self.model, (batch.inputs for batch in batches))
+        return scores_of(Halving(self.model), (batch.inputs for batch in batches))
 
     def features(self, part: str) -> np.ndarray:
         """What the body gives the head for each item of a part, in item order; see `Learner.features`."""
@@ -229,7 +230,7 @@ class View:
             raise ModelError(f"{name} is taken whole, so it has no body with features. Name a timm or torchvision model instead.")
         parts = [self.model.get_submodule("body")] + ([AvgPool()] if self.plan.model.kind == "map" else [])
         with self.ready():
-            return scores_of(nn.Sequential(*parts), (batch.inputs for batch in feed.plain(items))).numpy()
+            return scores_of(Halving(nn.Sequential(*parts)), (batch.inputs for batch in feed.plain(items))).numpy()
 
     def duplicates(self, threshold: float) -> list[Pair]:
         """Pairs of equal or nearly equal items, over both parts; see `Learner.duplicates`.

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -24,15 +26,17 @@ from sheer.data.sources import Data
 from sheer.errors import FrozenError, OwnershipError, PlanError, first_line
 from sheer.loop.callbacks import Callback, Position
 from sheer.loop.engine import prepared, switched
+from sheer.loop.memory import Halving, changed_by_splitting, half, in_update
 from sheer.loop.optimizers import OPTIMIZERS, set_rates
-from sheer.loop.step import Loss, scores_of, train_step
-from sheer.loop.updates import Average, BestEpoch, Patience, Update
+from sheer.loop.step import Loss, Update, hopeless, joint, moving_buffers, put_back, scores_of, train_step
+from sheer.loop.updates import Average, BestEpoch, Patience
+from sheer.loop.watch import WINDOW, looked_back
 from sheer.model.hashing import tensors_sha256, weights_sha256
 from sheer.model.stages import is_norm, parameter_groups, set_modes, set_trainable, stage_of
 from sheer.plan.augmentations import Function
 from sheer.plan.plan import Numerics, Phase, Plan
 from sheer.plan.schedules import schedule_named
-from sheer.record.run import Row
+from sheer.record.run import Event, Row
 from sheer.streams import borrowed_generators, reseed, stream_key
 from sheer.task.losses import LOSSES, ItemWeighted, Weighted
 from sheer.task.metrics import Metric
@@ -43,9 +47,15 @@ NOTHING, COMPLETED = "nothing was trained", "plan completed"
 
 
 def train(
-    model: nn.Module, plan: Plan, first: int, feeds: Sequence[Feed], metrics: Mapping[str, Metric], callbacks: Sequence[Callback]
+    model: nn.Module,
+    plan: Plan,
+    first: int,
+    feeds: Sequence[Feed],
+    metrics: Mapping[str, Metric],
+    callbacks: Sequence[Callback],
+    events: list[Event],
 ) -> tuple[list[Row], str]:
-    """Carry out the phases of `plan` from number `first` on; returns their rows and why it stopped.
+    """Carry out the phases of `plan` from number `first` on; returns their rows and why it stopped. What happens goes to `events`.
 
     `feeds` has one feed a phase to do, from `prepared_feeds`; `metrics` are the functions of `plan.metrics`.
 
@@ -54,6 +64,7 @@ def train(
     Raises:
         OwnershipError: the optimiser's tensors are not the model's trainable ones.
         FrozenError: a frozen tensor moved.
+        DeviceMemoryError: one item at a time is too much for the device.
     """
     device, seed, task = torch.device(plan.numerics.device), plan.seed, task_of(plan)
     todo = plan.phases[first:]
@@ -66,6 +77,7 @@ def train(
     compiled = plan.numerics.compile
     with switched(plan.numerics), borrowed_generators(device), prepared(model, plan.numerics, compiled=compiled):
         model.to(device, memory_format=feeds[0].memory_format)  # type: ignore[call-overload]
+        whole = Halving(model)
         for callback in callbacks:
             callback.on_start(position)
         for phase, feed in zip(todo, feeds, strict=True):
@@ -84,38 +96,64 @@ def train(
             if average:
                 average.start(model)
             frozen_before = frozen_sha256(model, stages, phase)
+            recent: deque[torch.Tensor] = deque(maxlen=phase.skip_limit)
+            before_epoch = np.empty(0)
             total, first_epoch, first_step = phase.epochs * phase.steps_per_epoch, epoch_number, step_number
             for epoch in range(phase.epochs):
                 started = time.perf_counter()
                 set_modes(model, stages, phase.trains_from, phase.norm)
-                losses = []
+                losses, moving = list[torch.Tensor](), moving_buffers(model)
                 for number, batch in enumerate(feed.training(epoch_number)):
                     progress = (epoch * phase.steps_per_epoch + number) / total
                     set_rates(optimizer, schedule.rate(progress), schedule.momentum(progress))
-                    reseed(stream_key(seed, "step", step_number), device)
                     inputs, step_loss = batch.inputs, loss
                     if weights is not None:
                         step_loss = ItemWeighted(loss=loss, weight=weights[torch.from_numpy(batch.index).to(device)])
                     if mix is not None:
                         inputs, step_loss = mix(inputs, batch.target, step_loss, stream_key(seed, "mix", step_number))
-                    losses.append(step(model, step_loss, optimizer, inputs, batch.target))
+                    before, value = joint(moving), None
+                    while value is None:
+                        reseed(stream_key(seed, "step", step_number), device)
+                        try:
+                            value = step(model, step_loss, optimizer, inputs, batch.target)
+                        except torch.OutOfMemoryError as error:
+                            updating = in_update(error, optimizer)
+                        if value is None:  # here the tensors of the pass that failed are let go
+                            put_back(moving, before, torch.tensor(math.nan, device=device))
+                            step = split_step(step, model, optimizer, phase, plan.numerics, len(inputs), updating)
+                            what = f"out of memory: {step.micro} items at a time; {changed_by_splitting(model)}"
+                            events.append(Event(step=step_number, kind="split", what=what, size=step.micro))
+                    put_back(moving, before, value)
+                    losses.append(value)
+                    recent.append(value)
                     if average:
                         average.follow(model)
                     step_number += 1
                     position.step += 1
                     for callback in callbacks:
                         callback.on_step(position)
+                    if step_number % phase.skip_limit == 0 and hopeless(recent):
+                        position.stop = (
+                            f"the last {phase.skip_limit} steps before step {step_number} (epoch {epoch_number + 1}) were skipped, because "
+                            "the loss or a gradient was no finite number; the weights are those before them. Too high a rate, or an input "
+                            "that is no number?"
+                        )
+                        break
                 epoch_number += 1
                 position.epoch += 1
-                train_loss = float(torch.stack(losses).cpu().double().mean())
+                each = torch.stack(losses).cpu().double()
+                train_loss = float(each[each.isfinite()].mean())
+                events += looked_back(before_epoch, each.numpy(), feed, epoch_number - 1, step_number - len(losses))
+                before_epoch = np.concatenate([before_epoch[-WINDOW:], each.numpy()])
                 if average:
                     average.swap(model)
-                row = validated(model, feed, task, loss, metrics, phase.name, epoch_number, train_loss, started)
+                row = validated(whole, feed, task, loss, metrics, phase.name, epoch_number, train_loss, started)
                 rows.append(row)
+                if fitting := whole.shrunk():
+                    what = f"out of memory in validation: {fitting} items at a time; results are the same but for rounding"
+                    events.append(Event(step=step_number, kind="split valid", what=what, size=fitting))
                 for callback in callbacks:
                     callback.on_epoch(position, row)
-                if not math.isfinite(train_loss):
-                    position.stop = f"training loss {train_loss} in epoch {epoch_number}: too high a rate, or an input that is no number"
                 if best:
                     best.look(model, value_of(row, best.metric))
                 if average:
@@ -238,12 +276,24 @@ def loss_of(phase: Phase) -> Loss:
     return Weighted(loss=loss, weights=phase.class_weights) if phase.class_weights else loss
 
 
-def step_of(phase: Phase, numerics: Numerics) -> Any:
-    """`train_step`, or an `Update` where the plan clips, accumulates or scales."""
+def step_of(phase: Phase, numerics: Numerics, micro: int = 0) -> Any:
+    """`train_step`, or an `Update` where the plan clips, accumulates or scales, or where `micro` items are all that fit."""
     scaled = numerics.precision == "fp16"
-    if not (phase.clip or phase.accumulate or scaled):
+    if not (phase.clip or phase.accumulate or scaled or micro):
         return train_step
-    return Update(micro=phase.batch_size if phase.accumulate else 0, clip=phase.clip, scaled=scaled)
+    return Update(micro=micro or (phase.batch_size if phase.accumulate else 0), clip=phase.clip, scaled=scaled)
+
+
+def split_step(
+    step: Any, model: nn.Module, optimizer: torch.optim.Optimizer, phase: Phase, numerics: Numerics, items: int, updating: bool
+) -> Any:
+    """A step that takes half the items at a time, after one that ran out of memory; the update is still that of all `items`.
+
+    Raises:
+        DeviceMemoryError: it was one item already, or it was the update itself that failed, which no split mends.
+    """
+    now = 1 if updating else min(getattr(step, "micro", 0) or items, items)
+    return step_of(phase, numerics, half(now, model, optimizer, "the update" if updating else "a training step"))
 
 
 def average_of(phase: Phase) -> Average | None:

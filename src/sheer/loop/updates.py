@@ -1,52 +1,11 @@
-"""What plain phases do without: updates in micro-batches, clipped or scaled; averaged weights; early stops; the best epoch."""
+"""What plain phases do without: averaged weights, early ends, the best epoch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 from torch import nn
-
-
-@dataclass(kw_only=True)
-class Update:
-    """A training step as `train_step`, but in micro-batches, with gradients clipped, or with a scaled loss for float16.
-
-    `micro` items go through the network at a time (0: the whole batch); each adds its sum divided by the
-    items of the batch, so the gradient is that of the whole batch, but for norm layers that use a
-    batch's statistics and for dropout. `clip` is the largest norm of all gradients together (0: any).
-    `scaled`: torch's GradScaler, which skips an update whose gradients are not finite.
-    """
-
-    micro: int = 0
-    clip: float = 0.0
-    scaled: bool = False
-
-    def __post_init__(self) -> None:
-        self.scaler = torch.amp.GradScaler("cuda", enabled=self.scaled)
-
-    def __call__(
-        self,
-        model: nn.Module,
-        loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-        optimizer: torch.optim.Optimizer,
-        inputs: torch.Tensor,
-        target: torch.Tensor,
-    ) -> torch.Tensor:
-        optimizer.zero_grad(set_to_none=True)
-        size, values = self.micro or len(inputs), []
-        for start in range(0, len(inputs), size):
-            rows = slice(start, start + size)
-            value = (loss.at(rows) if hasattr(loss, "at") else loss)(model(inputs[rows]), target[rows]).sum() / len(inputs)
-            self.scaler.scale(value).backward()
-            values.append(value.detach())
-        if self.clip:
-            self.scaler.unscale_(optimizer)
-            nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], self.clip)
-        self.scaler.step(optimizer)
-        self.scaler.update()
-        return torch.stack(values).sum()
 
 
 @dataclass(kw_only=True)

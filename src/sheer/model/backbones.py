@@ -68,8 +68,7 @@ def match_by_position(state: State, module: nn.Module) -> dict[str, torch.Tensor
 
     Raises ValueError unless number, shapes and the last parts of the names agree.
     """
-    target = {k: v for k, v in module.state_dict().items() if not k.endswith("num_batches_tracked")}
-    source = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
+    source, target = ({k: v for k, v in held.items() if not k.endswith("num_batches_tracked")} for held in (state, module.state_dict()))
     for (name, value), (place, wanted) in zip(source.items(), target.items(), strict=True):
         if value.shape != wanted.shape or name.rpartition(".")[2] != place.rpartition(".")[2]:
             raise ValueError(f"{name} {tuple(value.shape)} does not fit {place} {tuple(wanted.shape)}")

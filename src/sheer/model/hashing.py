@@ -13,8 +13,7 @@ def tensors_sha256(tensors: Iterable[torch.Tensor]) -> str:
     """SHA-256, hexadecimal, over the contiguous raw bytes of each tensor in turn; names and shapes are left out."""
     digest = hashlib.sha256()
     for tensor in tensors:
-        flat = tensor.detach().cpu().contiguous().reshape(-1)
-        digest.update(flat.view(torch.uint8).numpy().data)
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

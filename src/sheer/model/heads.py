@@ -26,14 +26,13 @@ class AvgPool(nn.Module):
 
 
 def init_head(head: nn.Module, norm_bias: float) -> None:
-    """Kaiming normal weights (He et al. 2015: fan in, gain of ReLU), biases 0; norm layers 1 and `norm_bias`."""
+    """Kaiming normal weights (He et al. 2015: fan in, gain of ReLU), biases 0; norm layers `norm_bias`."""
     for module in head.modules():
         if isinstance(module, nn.Linear):
             nn.init.kaiming_normal_(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.BatchNorm1d):
-            nn.init.ones_(module.weight)
             nn.init.constant_(module.bias, norm_bias)
 
 

@@ -52,24 +52,17 @@ def staged_parameters(model: nn.Module, stages: Stages) -> Iterator[tuple[str, n
 
     Raises ValueError where a parameter belongs to no stage.
     """
-    seen: set[int] = set()
-    for path, module in model.named_modules():
-        for short, parameter in module.named_parameters(recurse=False):
-            if id(parameter) in seen:
-                continue
-            seen.add(id(parameter))
-            name = f"{path}.{short}" if path else short
-            stage = stage_of(name, stages)
-            if stage is None:
-                raise ValueError(f"The parameter {name} belongs to none of the plan's stages.")
-            yield name, parameter, stage, module
+    for name, parameter in model.named_parameters():
+        stage = stage_of(name, stages)
+        if stage is None:
+            raise ValueError(f"The parameter {name} belongs to none of the plan's stages.")
+        yield name, parameter, stage, model.get_submodule(name.rpartition(".")[0])
 
 
 def set_trainable(model: nn.Module, stages: Stages, trains_from: int, norm: Sequence[str]) -> None:
     """Set `requires_grad` of every parameter: norm layers by their stage's policy, the rest by `trains_from`."""
     for _, parameter, stage, owner in staged_parameters(model, stages):
-        trains = norm[stage] == "train" if is_norm(owner) else stage >= trains_from
-        parameter.requires_grad_(trains)
+        parameter.requires_grad_(norm[stage] == "train" if is_norm(owner) else stage >= trains_from)
 
 
 def set_modes(model: nn.Module, stages: Stages, trains_from: int, norm: Sequence[str]) -> None:
@@ -78,8 +71,7 @@ def set_modes(model: nn.Module, stages: Stages, trains_from: int, norm: Sequence
     adapts = {stage_of(path, stages) for path, module in model.named_modules() if is_norm(module) and list(module.buffers(False))}
     for path, module in model.named_modules():
         inside = {stage_of(f"{path}.{name}" if path else name, stages) for name, _ in module.named_parameters()}
-        inside = inside or {stage_of(path, stages)}
-        known = [stage for stage in inside if stage is not None]
+        known = [stage for stage in inside or {stage_of(path, stages)} if stage is not None]
         if not known:
             continue
         still = [norm[stage] == "frozen" or (norm[stage] == "adapt" and stage not in adapts) for stage in known]

@@ -103,6 +103,7 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
         class_weights=training.class_weights,
         sampling=training.sampling,
         clip=training.clip,
+        skip_limit=int(profile.number("skip_limit")),
         accumulate=training.accumulate,
         ema=training.ema,
         stop=training.stop,
@@ -128,6 +129,7 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
             Origin(field="steps_per_epoch", by="data", reason=f"{situation.train_items} items in batches of {batch_size}"),
             Origin(field="no_decay", by="default", reason=profile.reason("no_decay")),
             Origin(field="last_batch", by="default", reason=profile.reason("last_batch")),
+            Origin(field="skip_limit", by="default", reason=profile.reason("skip_limit")),
             Origin(
                 field="mix",
                 by="default" if given.mix is None else "you",

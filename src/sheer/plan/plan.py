@@ -167,7 +167,8 @@ class Phase:
     what their norm policy lets move (`train`, `adapt` or `frozen`).
 
     Off: `class_weights` (), `clip` 0, `accumulate` 0 (else the items of an update, taken in batches of
-    `batch_size`), `ema` 0, `stop` None.
+    `batch_size`), `ema` 0, `stop` None. After `skip_limit` steps in a row whose loss or gradients are no finite
+    numbers, none of which was taken, the run stops.
     """
 
     name: str
@@ -184,6 +185,7 @@ class Phase:
     class_weights: tuple[float, ...]
     sampling: str
     clip: float
+    skip_limit: int
     accumulate: int
     ema: float
     stop: Part | None

@@ -109,6 +109,7 @@ def _phase(phase: Phase, number: int, count: int, stages: Sequence[str]) -> str:
         ("class weights", _numbers(phase.class_weights) if phase.class_weights else "none", "class_weights"),
         ("sampling", phase.sampling, "sampling"),
         ("clip", f"norm {phase.clip:g}" if phase.clip else "off", "clip"),
+        ("not finite", f"steps are skipped; {phase.skip_limit} in a row end the run", "skip_limit"),
         ("accumulate", f"{phase.accumulate} items an update" if phase.accumulate else "off", "accumulate"),
         ("average", f"ema {phase.ema:g}" if phase.ema else "off", "ema"),
         ("stop", str(phase.stop) if phase.stop else "never", "stop"),

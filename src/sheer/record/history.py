@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from sheer.plan.markup import html_table
 from sheer.plan.table import columns
-from sheer.record.run import Row, history_columns
+from sheer.record.run import Event, Row, history_columns
 
 
 class History(list[Row]):
@@ -27,6 +28,16 @@ class History(list[Row]):
     def _repr_html_(self) -> str:
         header, rows = self.cells()
         return html_table(f"{len(self)} epoch{'s' * (len(self) != 1)}", header, rows, right=range(1, len(header)))
+
+
+def told(events: Sequence[Event]) -> list[str]:
+    """A line a kind of event: how many, at which steps, and what the first one was."""
+    lines = []
+    for kind in dict.fromkeys(event.kind for event in events):
+        same = [event for event in events if event.kind == kind]
+        steps = ", ".join(str(event.step) for event in same[:5]) + (", ..." if len(same) > 5 else "")
+        lines.append(f"{kind}: {len(same)} (step {steps}), the first: {same[0].what}")
+    return lines
 
 
 def _cell(value: object) -> str:

@@ -58,6 +58,22 @@ def history_columns(metrics: Sequence[str]) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Event:
+    """What happened beside the plan after `step` steps of it.
+
+    `kind` is "skipped" (loss or gradients were no finite numbers, so nothing moved), "spike" (a loss far above those before it; the
+    step was taken) or "split" (out of memory: from this step to the end of its phase, `size` items go through the network at a
+    time) or "split valid" (the same in validation, to the end of the fit). `items` are those of the batch, where they matter.
+    """
+
+    step: int
+    kind: str
+    what: str
+    items: tuple[str, ...] = ()
+    size: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Module:
     """A module of your own that a run used: kept by name and source hash, never imported by itself."""
 
@@ -78,6 +94,7 @@ class Record:
     weights_sha256: str
     data_sha256: str
     stop_reason: str
+    events: tuple[Event, ...]
     seconds: float
     device: str
     threads: int
@@ -106,6 +123,7 @@ def make_record(
     *,
     plan: Plan,
     rows: Sequence[Row],
+    events: Sequence[Event],
     model: nn.Module,
     data_sha256: str,
     stop_reason: str,
@@ -121,6 +139,7 @@ def make_record(
         weights_sha256=weights_sha256(model),
         data_sha256=data_sha256,
         stop_reason=stop_reason,
+        events=tuple(events),
         seconds=seconds,
         device=plan.numerics.device,
         threads=plan.numerics.threads,

@@ -221,6 +221,9 @@ PHASE: dict[str, PhaseWords] = {
         if plan.phases[i].clip
         else "Gradients are not clipped."
     ),
+    "skip_limit": lambda plan, i: (
+        f"A step whose loss or gradients are no finite numbers moves nothing; {plan.phases[i].skip_limit} such steps in a row end the run."
+    ),
     "accumulate": lambda plan, i: (
         f"{plan.phases[i].accumulate} items make an update, {plan.phases[i].batch_size} at a time."
         if plan.phases[i].accumulate

@@ -62,6 +62,7 @@ LINES: dict[str, tuple[str, ...]] = {
     "phase.class_weights": ("PHASE loss=Weighted(",),
     "phase.sampling": ('if phase.sampling == "balanced"', "items = train_items[permutation("),
     "phase.clip": ("PHASE step=Update(",),
+    "phase.skip_limit": ("if step_number % phase.skip_limit == 0",),
     "phase.accumulate": ("PHASE step=Update(",),
     "phase.ema": ("phase.average.follow(model)",),
     "phase.stop": ("if phase.stop and phase.stop.over(",),
@@ -72,9 +73,9 @@ LINES: dict[str, tuple[str, ...]] = {
     "phase.resize": ("photos = Photos(paths, decode, phase.resize, phase.size",),
     "phase.augmentation": ("images = augment(images.to(DEVICE",),
     "phase.mix": ("inputs, loss = phase.mix(",),
-    "phase.mean": ("mean = torch.tensor(phase.mean",),
-    "phase.std": ("std = torch.tensor(phase.std",),
-    "phase.groups.trains": ("parameter.requires_grad_(trains)",),
+    "phase.mean": ("mean, std = (",),
+    "phase.std": ("mean, std = (",),
+    "phase.groups.trains": ("parameter.requires_grad_(",),
     "phase.groups": ("groups.setdefault((stage, exempt)",),
 }
 """For each value what its line contains, the first that is there; () for facts that no line needs.
@@ -111,4 +112,4 @@ def line_of(value: str, script: list[str]) -> tuple[int, str]:
 
 def _phase_start(script: list[str], index: int) -> int:
     """The place of the constants of phase number `index`."""
-    return [place for place, line in enumerate(script) if line == "    SimpleNamespace("][index] if script else 0
+    return [place for place, line in enumerate(script) if line.startswith("    SimpleNamespace(")][index] if script else 0

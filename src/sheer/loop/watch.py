@@ -1,0 +1,39 @@
+"""What an epoch's losses say afterwards: steps that were skipped, and spikes. Looking changes nothing; it costs nothing a step."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sheer.data.feed import Feed, data_path
+from sheer.record.run import Event
+
+WINDOW, LEAST, MULTIPLE = 100, 20, 2.0
+
+
+def spikes(before: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """Positions in `new` of losses above MULTIPLE times the largest of the WINDOW losses before each; both float64 (steps,).
+
+    Losses that are no finite numbers neither count nor are spikes; there must be LEAST losses before.
+
+    >>> spikes(np.full(20, 0.5), np.array([0.9, 1.1, 1.9])).tolist()
+    [1]
+    """
+    values = np.concatenate([np.full(WINDOW, -np.inf), before[-WINDOW:], new])
+    counted = np.where(np.isfinite(values), values, -np.inf)
+    windows = np.lib.stride_tricks.sliding_window_view(counted, WINDOW)[-len(new) - 1 : -1]
+    seen = np.isfinite(windows).sum(axis=1)
+    return np.flatnonzero((seen >= LEAST) & np.isfinite(new) & (new > MULTIPLE * windows.max(axis=1)))
+
+
+def looked_back(before: np.ndarray, new: np.ndarray, feed: Feed, epoch: int, step: int) -> list[Event]:
+    """The events of an epoch (its number from 0) whose losses are `new`, the first of them at `step`; `before` are those before it."""
+    skipped, high = np.flatnonzero(~np.isfinite(new)), spikes(before, new)
+    if not len(skipped) and not len(high):
+        return []
+    batches = feed.drawn(epoch)[0]
+    found = [(int(place), "skipped", "loss or gradients were no finite numbers, so nothing was updated") for place in skipped]
+    found += [(int(place), "spike", f"loss {new[place]:.4g}, over {MULTIPLE:g} times the {WINDOW} before it") for place in high]
+    return [
+        Event(step=step + place, kind=kind, what=what, items=tuple(data_path(feed.data, item) for item in batches[place].tolist()))
+        for place, kind, what in sorted(found)
+    ]

@@ -1,0 +1,76 @@
+"""Fault 16: classes and batches with too little in them, and metrics that are not defined then."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import sheer
+from conftest import Small, make_photos
+from sheer.errors import DataError, PlanError
+from sheer.task.metrics import METRICS, bootstrap_interval, r2
+
+
+def test_16_a_single_class_is_refused(tmp_path):
+    with pytest.raises(DataError, match="class"):
+        sheer.images(make_photos(tmp_path, {"red": 5}))
+
+
+def test_16_an_empty_class_folder_is_no_class_and_that_is_said(tmp_path):
+    make_photos(tmp_path, {"blue": 4, "red": 4})
+    (tmp_path / "empty").mkdir()
+    data = sheer.images(tmp_path)
+    assert data.classes == ("blue", "red")
+    assert any("empty" in note for note in sheer.learner(data, Small, size=32, quiet=True).plan().data.notes)
+
+
+def test_16_one_item_in_a_class(tmp_path):
+    with pytest.raises(DataError, match="red"):
+        sheer.images(make_photos(tmp_path, {"blue": 6, "red": 1}))
+
+
+def test_16_fewer_items_than_a_batch(tmp_path):
+    learn = sheer.learner(sheer.images(make_photos(tmp_path, {"blue": 5, "red": 5})), Small, size=32, quiet=True).fit(1)
+    phase = learn.plan().phases[0]
+    assert phase.batch_size == 8 and phase.steps_per_epoch == 1
+    assert [o.reason for o in phase.origins if o.field == "batch_size"] == ["32 was wanted, but there are 8 items"]
+    with pytest.raises(PlanError, match="batch"):
+        sheer.learner(sheer.images(tmp_path), Small, size=32, batch_size=1, quiet=True).plan(sheer.recipes.one_cycle(1))
+
+
+def test_16_nothing_to_validate_on_is_refused(tmp_path):
+    make_photos(tmp_path, {"blue": 4, "red": 4}, part="train")
+    (tmp_path / "valid" / "blue").mkdir(parents=True)
+    with pytest.raises(DataError):
+        sheer.images(tmp_path, split="folders")
+    with pytest.raises(sheer.SheerError):
+        sheer.arrays(torch.rand(10, 3), [0, 1] * 5, valid=0.0)
+
+
+def test_16_a_last_batch_of_one_item_meets_no_batch_norm(tmp_path):
+    data = sheer.images(make_photos(tmp_path, {"blue": 11, "red": 10}))
+    learn = sheer.learner(data, "resnet18", weights="none", size=32, batch_size=8, norm="train", quiet=True).fit(1)
+    assert len(data.train) % 8 == 1 and learn.plan().phases[0].last_batch == "drop"
+    assert math.isfinite(learn.history[0].train_loss) and math.isfinite(learn.history[0].valid_loss)
+
+
+@pytest.mark.parametrize(("task", "name"), [(task, name) for task in METRICS for name in METRICS[task]])
+def test_16_a_metric_of_no_items_is_nan_not_0(task, name):
+    columns = 3
+    target = np.empty(0, dtype=np.int64) if task == "classify" else np.empty((0, columns))
+    assert math.isnan(METRICS[task][name](np.empty((0, columns)), target))
+
+
+@pytest.mark.parametrize("name", ["auroc", "average_precision"])
+def test_16_a_metric_that_needs_two_sides_is_nan_with_one(name):
+    outputs, target = np.array([[0.9, 0.1], [0.8, 0.2]]), np.array([0, 0])
+    assert math.isnan(METRICS["classify"][name](outputs, target))
+    assert math.isnan(METRICS["tag"][name](outputs, np.ones((2, 2))))
+
+
+def test_16_r2_of_a_target_that_does_not_vary_is_nan_and_so_is_its_interval():
+    outputs, target = np.array([[1.0], [2.0]]), np.array([[3.0], [3.0]])
+    assert math.isnan(r2(outputs, target))
+    low, high = bootstrap_interval(r2, outputs, target, np.zeros((3, 2)))
+    assert math.isnan(low) and math.isnan(high)
