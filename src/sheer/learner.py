@@ -25,7 +25,7 @@ from sheer.interpret.predictions import Predictions
 from sheer.interpret.showing import Showing
 from sheer.loop.callbacks import Callback, HistoryFile, Progress, check_callbacks
 from sheer.loop.preview import Preview, preview
-from sheer.loop.train import COMPLETED, NOTHING, READERS, check_optimizer, joined_reasons, loss_of, prepared_feeds, train
+from sheer.loop.train import NOTHING, READERS, check_optimizer, joined_reasons, loss_of, prepared_feeds, train
 from sheer.model.build import check_inputs
 from sheer.model.hashing import hashes_by_name
 from sheer.model.surgery import sample_inputs
@@ -38,7 +38,7 @@ from sheer.plan.plan import Phase, Plan
 from sheer.plan.profiles import Profile, profile_named
 from sheer.plan.rates import Rate
 from sheer.plan.recipes import Draft, Given, checked_recipe, merged, unrolled
-from sheer.record.history import History, told
+from sheer.record.history import History
 from sheer.record.own import HeadMaker, Source, own_module
 from sheer.record.run import Event, Record, Row, begin, check_contents, check_free, contents_sha256, finish, make_record
 from sheer.task.metrics import LOWER_IS_BETTER, Metric
@@ -80,8 +80,7 @@ class Learner(Showing):
         self._given, self._made_by, self._made_head, self._out, self._quiet = given, made_by, made_head, out, quiet
         self._trains_from = len(plan.model.stages) - 1 if plan.model.head else 0
         self._seconds, self._data_sha256, self._stop, self._events = 0.0, "", NOTHING, list[Event]()
-        self._interrupted = self._told = False
-        self._contents: list[str] = []
+        self._interrupted, self._told, self._contents = False, False, list[str]()
         self._known = hashes_by_name(model)
 
     def __repr__(self) -> str:
@@ -210,8 +209,6 @@ class Learner(Showing):
             observers.append(HistoryFile(self._out / "history.csv"))
         self._interrupted, self._told, events = True, False, list[Event]()
         rows, stop = train(self.model, plan, first, feeds, self._metrics, [*observers, *callbacks], events)
-        for line in [] if self._quiet else [*told(events), *([] if stop.startswith(COMPLETED) else [f"Stopped: {stop}"])]:
-            print(line)
         self._seconds += time.perf_counter() - started
         self._data_sha256, self._contents, self._plan, self._interrupted = contents_sha256(contents), contents, plan, False
         self._stop, self._events = joined_reasons(self._stop, stop), [*self._events, *events]

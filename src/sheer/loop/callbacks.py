@@ -11,19 +11,20 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from tqdm import tqdm
 
 from sheer.errors import PlanError
-from sheer.record.run import Row, row_cells
+from sheer.record.history import told
+from sheer.record.run import Event, Row, row_cells
 
 
 @dataclass(kw_only=True)
 class Position:
-    """Where the loop is. `step` and `epoch` count from the start of this call, `steps` is their total."""
+    """Where the loop is. `step` and `epoch` count from the start of this call, `steps` is their total; `events` are this call's so far."""
 
     phase: str
     epoch: int
@@ -31,6 +32,7 @@ class Position:
     step: int
     steps: int
     metrics: tuple[str, ...]
+    events: list[Event] = field(default_factory=list)
     stop: str = ""
 
 
@@ -78,9 +80,11 @@ class Progress:
         sys.stdout.flush()
 
     def on_end(self, position: Position) -> None:
-        """Close the bar."""
+        """Close the bar, and say what happened beside learning."""
         assert self.bar is not None
         self.bar.close()
+        for line in [*told(position.events), *([f"Stopped: {position.stop}"] if position.stop else [])]:
+            print(line)
 
 
 class HistoryFile:

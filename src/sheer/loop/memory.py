@@ -9,6 +9,7 @@ from torch import nn
 
 from sheer.errors import DeviceMemoryError
 from sheer.plan.table import columns
+from sheer.record.run import Event
 
 
 def in_update(error: BaseException, optimizer: torch.optim.Optimizer) -> bool:
@@ -98,3 +99,14 @@ def changed_by_splitting(model: nn.Module) -> str:
         drops
     )
     return "the gradient is that of the whole batch" + (f", but {' and '.join(found)}" if found else " but for rounding")
+
+
+def split_event(step: int, size: int, model: nn.Module) -> Event:
+    """That from `step` on, to the end of its phase, `size` items are taken at a time, and what this changes."""
+    return Event(step=step, kind="split", what=f"out of memory: {size} items at a time; {changed_by_splitting(model)}", size=size)
+
+
+def split_valid(step: int, size: int) -> Event:
+    """That validation takes `size` items at a time from now on."""
+    what = f"out of memory in validation: {size} items at a time; results are the same but for rounding"
+    return Event(step=step, kind="split valid", what=what, size=size)

@@ -26,11 +26,11 @@ from sheer.data.sources import Data
 from sheer.errors import FrozenError, OwnershipError, PlanError, first_line
 from sheer.loop.callbacks import Callback, Position
 from sheer.loop.engine import prepared, switched
-from sheer.loop.memory import Halving, changed_by_splitting, half, in_update
+from sheer.loop.memory import Halving, half, in_update, split_event, split_valid
 from sheer.loop.optimizers import OPTIMIZERS, set_rates
 from sheer.loop.step import Loss, Update, hopeless, joint, moving_buffers, put_back, scores_of, train_step
 from sheer.loop.updates import Average, BestEpoch, Patience
-from sheer.loop.watch import WINDOW, looked_back
+from sheer.loop.watch import WINDOW, looked_back, stuck
 from sheer.model.hashing import tensors_sha256, weights_sha256
 from sheer.model.stages import is_norm, parameter_groups, set_modes, set_trainable, stage_of
 from sheer.plan.augmentations import Function
@@ -73,11 +73,11 @@ def train(
     epoch_number = sum(phase.epochs for phase in plan.phases[:first])
     step_number = sum(phase.epochs * phase.steps_per_epoch for phase in plan.phases[:first])
     steps = sum(phase.epochs * phase.steps_per_epoch for phase in todo)
-    position = Position(phase="", epoch=0, epochs=sum(phase.epochs for phase in todo), step=0, steps=steps, metrics=plan.metrics)
+    position = Position(phase="", epoch=0, epochs=sum(p.epochs for p in todo), step=0, steps=steps, metrics=plan.metrics, events=events)
     compiled = plan.numerics.compile
     with switched(plan.numerics), borrowed_generators(device), prepared(model, plan.numerics, compiled=compiled):
         model.to(device, memory_format=feeds[0].memory_format)  # type: ignore[call-overload]
-        whole = Halving(model)
+        whole: nn.Module = model
         for callback in callbacks:
             callback.on_start(position)
         for phase, feed in zip(todo, feeds, strict=True):
@@ -121,8 +121,7 @@ def train(
                         if value is None:  # here the tensors of the pass that failed are let go
                             put_back(moving, before, torch.tensor(math.nan, device=device))
                             step = split_step(step, model, optimizer, phase, plan.numerics, len(inputs), updating)
-                            what = f"out of memory: {step.micro} items at a time; {changed_by_splitting(model)}"
-                            events.append(Event(step=step_number, kind="split", what=what, size=step.micro))
+                            events.append(split_event(step_number, step.micro, model))
                     put_back(moving, before, value)
                     losses.append(value)
                     recent.append(value)
@@ -133,11 +132,7 @@ def train(
                     for callback in callbacks:
                         callback.on_step(position)
                     if step_number % phase.skip_limit == 0 and hopeless(recent):
-                        position.stop = (
-                            f"the last {phase.skip_limit} steps before step {step_number} (epoch {epoch_number + 1}) were skipped, because "
-                            "the loss or a gradient was no finite number; the weights are those before them. Too high a rate, or an input "
-                            "that is no number?"
-                        )
+                        position.stop = stuck(phase.skip_limit, step_number, epoch_number + 1)
                         break
                 epoch_number += 1
                 position.epoch += 1
@@ -147,11 +142,15 @@ def train(
                 before_epoch = np.concatenate([before_epoch[-WINDOW:], each.numpy()])
                 if average:
                     average.swap(model)
-                row = validated(whole, feed, task, loss, metrics, phase.name, epoch_number, train_loss, started)
+                row = None
+                while row is None:
+                    try:
+                        row = validated(whole, feed, task, loss, metrics, phase.name, epoch_number, train_loss, started)
+                    except torch.OutOfMemoryError:
+                        whole = Halving(model)
                 rows.append(row)
-                if fitting := whole.shrunk():
-                    what = f"out of memory in validation: {fitting} items at a time; results are the same but for rounding"
-                    events.append(Event(step=step_number, kind="split valid", what=what, size=fitting))
+                if isinstance(whole, Halving) and (fitting := whole.shrunk()):
+                    events.append(split_valid(step_number, fitting))
                 for callback in callbacks:
                     callback.on_epoch(position, row)
                 if best:

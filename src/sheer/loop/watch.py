@@ -37,3 +37,11 @@ def looked_back(before: np.ndarray, new: np.ndarray, feed: Feed, epoch: int, ste
         Event(step=step + place, kind=kind, what=what, items=tuple(data_path(feed.data, item) for item in batches[place].tolist()))
         for place, kind, what in sorted(found)
     ]
+
+
+def stuck(limit: int, step: int, epoch: int) -> str:
+    """Why a run stops whose last steps were all skipped."""
+    return (
+        f"the last {limit} steps before step {step} (epoch {epoch}) were skipped, because the loss or a gradient was no finite number; "
+        "the weights are those before them. Too high a rate, or an input that is no number?"
+    )
