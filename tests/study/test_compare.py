@@ -346,6 +346,7 @@ def test_a_learner_and_its_ejected_script_are_equal_bit_for_bit(run, photos):
     assert {"items", "decode", "resize", "cut", "augment", "normalise", "inputs"} <= {stage.name for stage in found.stages}
     assert found.steps == 4 and "bit for bit" in str(found)
     clean(sheer.compare(out, script, data=photos, exact=True, steps=1))
+    assert sheer.compare(learn, script, steps=99).steps == learn.plan().phases[0].steps_per_epoch  # the phase has no more
 
 
 def test_what_a_learner_side_does_is_what_training_does(small_learner):

@@ -9,7 +9,6 @@ import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import count
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -163,11 +162,11 @@ class LearnerSide(Side):
             groups = parameter_groups(model, stages, phase.rates, phase.weight_decay, phase.no_decay, plan.model.undecayed)
             optimizer, step, number = optimizer_of(phase).build(groups), wrap(self.step), 0
             self.looks, self.items = list(self.feed.steps(self.first_epoch)), []
-            for epoch in count(self.first_epoch):
+            for epoch in range(self.first_epoch, self.first_epoch + phase.epochs):
                 set_modes(model, stages, phase.trains_from, phase.norm)
                 for batch in self.feed.training(epoch):
                     progress = number / (phase.epochs * phase.steps_per_epoch)
-                    set_rates(optimizer, schedule.rate(min(progress, 1.0)), schedule.momentum(min(progress, 1.0)))
+                    set_rates(optimizer, schedule.rate(progress), schedule.momentum(progress))
                     inputs, step_loss = batch.inputs, loss
                     if self.data.weights is not None:
                         step_loss = ItemWeighted(loss=loss, weight=torch.from_numpy(self.data.weights[batch.index]).to(device))
@@ -199,6 +198,7 @@ class ScriptSide(Side):
                 f"{path} is no ejected script: it has no {missing[0]}. To compare a loop of your own, give {path}:NAME of a Loop."
             )
         self.module, self.path, self.root, self.phase = module, path, root, module.PHASES[0]
+        module.PHASES = (self.phase,)  # type: ignore[attr-defined]  # what follows the first phase is not wanted
         self.own_step = self.phase.step
         self.step = step or self.own_step
         makers = ("make_own_body", "make_timm_model", "make_torchvision_model", "make_own_model")
