@@ -553,6 +553,16 @@ def test_a_loop_named_in_a_file(tmp_path):
         sheer.compare(file, f"{file}:parts", data=tmp_path)
 
 
+def test_differences_that_grow_from_rounding_are_called_rounding():
+    class Off(Net):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return super().forward(images * (1 + 2e-6))
+
+    found = sheer.compare(loop(), loop(Off()), rtol=1e-9)
+    assert (found.first.stage, found.first.cause) == ("layer", "rounding"), str(found)
+    assert "grows through the layers" in found.first.evidence
+
+
 def test_a_norm_layer_with_its_activation_inside_is_one_layer():
     class Fused(Net):
         def __init__(self) -> None:

@@ -26,6 +26,8 @@ from sheer.study.sides import Side
 from sheer.study.trace import EnoughError, Recorder, StepTrace, Tensors, state_of
 
 ROUNDING = 4 * torch.finfo(torch.float32).eps
+LATER = 100  # from the second step on: Adam divides by gradients, so that rounding grows
+FAINT = 0.1  # gradients and statistics below this share of the loudest are compared on its scale: they may be rounding alone
 
 
 def compare(
@@ -51,7 +53,8 @@ def compare(
         a, b: What is compared; b is described against a.
         steps: Updates, at least 1; momentum shows from the second one on.
         rtol: Two tensors are equal when they differ by at most this share of the largest value in a's (for parameters, of their
-            largest change in the step); ten times wider at every further step, since rounding grows. 0 means bit for bit.
+            largest change in the step; for gradients and statistics, at least of a tenth of the largest anywhere); a hundred times wider
+            from the second step on, since rounding grows. 0 means bit for bit.
         exact: Bit for bit, the same as rtol=0.
         weights: "copy" gives b the weights of a, where shapes agree by name or else by position; "own" compares them as they are.
         recipe: For learners: what would be run next.
@@ -164,7 +167,7 @@ class _Found:
         """Compare tensors under a's names (b's under `names`, or the same); True where all are equal. `kind` picks the explanation."""
         pairs = [(mine, a.get(mine), b.get(self.names.get(mine, mine))) for mine in {**a, **{self._of_a(n): None for n in b}}]
         loudest = max((float(t.abs().max()) for t in a.values() if t.numel() and t.is_floating_point()), default=0.0)
-        rtol, largest, wrong = self.rtol * 10 ** max(step - 1, 0), 0.0, list[str]()
+        rtol, largest, wrong = self.rtol * (LATER if step > 1 else 1), 0.0, list[str]()
         for mine, x, y in pairs:
             if x is None or y is None or x.shape != y.shape:
                 wrong.append(mine)
@@ -174,8 +177,8 @@ class _Found:
                 continue
             x, y = x.double(), y.to(x.device).double()
             apart, scale = (x - y).abs().nan_to_num(math.inf), float(x.abs().max())
-            if name == "gradient":
-                scale = max(scale, 1e-3 * loudest)
+            if name in ("gradient", "gradient at the update", "buffer"):
+                scale = max(scale, FAINT * loudest)
             room = torch.as_tensor(rtol * scale)
             if slack is not None and mine in slack and rtol:
                 room = rtol * slack[mine].abs().max() + slack[mine].abs().max() * slack[f"{mine} noise"] + ROUNDING * scale

@@ -71,6 +71,10 @@ def layer_cause(meeting: Meeting, wrong: Sequence[str]) -> Cause:
     if "Drop" in one.kind and x.shape == y.shape:
         zeros = f"{float((x == 0).double().mean()):.1%} against {float((y == 0).double().mean()):.1%} of its outputs are 0"
         return Cause(name="dropout draws", evidence=f"both drop with {one.text}, but not the same values: {zeros}.", tensor=shown)
+    shares = [share_apart(x, y) for _, x, y in layer_pairs(meeting)[: place + 1] if x.shape == y.shape]
+    if shares and 0 < next((share for share in shares if share), 0.0) < 1e-5 and shares[-1] < 1e-2:
+        grown = f"from {next(share for share in shares if share):.1g} of the largest value, where it begins, to {shares[-1]:.1g} here"
+        return Cause(name="rounding", evidence=f"the difference grows through the layers, {grown}.", tensor=shown)
     if x.shape == y.shape and near(x * ratio(x, y), y):
         said = f"b's output is {ratio(x, y):.5g} times a's, by something before it that is no module"
         return Cause(name="unknown", evidence=f"{said}.", tensor=shown)
@@ -119,6 +123,11 @@ def apart(x: torch.Tensor, y: torch.Tensor) -> str:
         return f"outputs of shape {tuple(x.shape)} against {tuple(y.shape)}"
     largest = float((x.double() - y.double()).abs().max())
     return f"largest difference {largest:.3g}, of values up to {float(x.abs().max()):.3g}"
+
+
+def share_apart(x: torch.Tensor, y: torch.Tensor) -> float:
+    """The largest difference as a share of the largest value."""
+    return float((x.double() - y.double()).abs().max() / x.double().abs().max().clamp_min(1e-300)) if x.numel() else 0.0
 
 
 def logits_cause(meeting: Meeting, wrong: Sequence[str]) -> Cause:

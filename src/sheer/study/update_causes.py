@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from sheer.study.layer_causes import unlike
+from sheer.study.layer_causes import share_apart, unlike
 from sheer.study.meeting import Cause, Meeting, near, ratio, some
 from sheer.study.trace import StepTrace
 
@@ -48,6 +48,11 @@ def gradient_cause(meeting: Meeting, wrong: Sequence[str]) -> Cause:
         return Cause(
             name="L2 in the gradient", evidence=f"b's gradient is a's plus {share:.4g} times the parameter itself: a penalty in the loss."
         )
+    share, scores = share_apart(x, y), (a.logits, b.logits)
+    if share < 0.1 and scores[0] is not None and scores[1] is not None and 0 < share_apart(scores[0], scores[1]) < 0.01:
+        apart = share_apart(scores[0], scores[1])
+        said = f"the scores differ by {apart:.1g} of the largest, and {name} by {share:.1g}: no setting explains it"
+        return Cause(name="rounding", evidence=f"{said}, and differences of this size grow in a deep network.")
     return Cause(
         name="unknown", evidence=f"{len(wrong)} gradients differ: norm {float(x.norm()):.4g} against {float(y.norm()):.4g} for the first."
     )
