@@ -1,13 +1,17 @@
 """Input channels: the first convolution's rules, the statistics, and what is refused."""
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import sheer
 from conftest import Small
+from sheer.data.pixels import Luma, Squish
 from sheer.errors import DataError, ModelError, PlanError
 from sheer.model.channels import CHANNEL_INITS, widen
 from sheer.plan.plan import origin_of
+from test_eject import rows, run_script
 
 
 def pictures(channels, side=32, items=24):
@@ -109,7 +113,7 @@ def test_a_constant_channel_is_not_divided_by_zero():
 
 def test_what_is_not_allowed_is_named(photos):
     with pytest.raises(PlanError, match="photographs are decoded to three channels"):
-        sheer.learner(sheer.images(photos), "resnet18", weights="none", channels=1)
+        sheer.learner(sheer.images(photos), "resnet18", weights="none", channels=2)
     with pytest.raises(PlanError, match="channels=3: the arrays have 4"):
         make(4, channels=3)
     with pytest.raises(PlanError, match="Did you mean 'zero'"):
@@ -129,3 +133,26 @@ def test_a_body_without_a_first_convolution_is_refused():
 
     with pytest.raises(ModelError, match="cannot take 4 channels"):
         widened(torch.nn.Linear(3, 3), "x", 4, "zero")
+
+
+def test_luma_is_pillows_and_leaves_grey_as_it_is():
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3)).astype(np.uint8)
+    luma = Luma(rule=Squish(interpolation="bilinear"))
+    assert np.array_equal(luma.cut(pixels, 32, (0.5, 0.5))[..., 0], np.asarray(Image.fromarray(pixels).convert("L")))
+    grey = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, 2)
+    assert np.array_equal(luma.cut(grey, 16, (0.5, 0.5)), grey[..., :1])
+
+
+@pytest.mark.parametrize("augmentation", [("flip", "rotate"), ("random_resized_crop", "brightness", "random_erasing")], ids=str)
+def test_grey_photographs_of_folders_train_predict_and_eject(photos, tmp_path, augmentation):
+    data, options = sheer.images(photos), {"size": 32, "batch_size": 8, "quiet": True, "augmentation": augmentation}
+    learn = sheer.learner(data, "test_resnet", weights="none", channels=1, out=tmp_path / "run", **options)
+    assert learn.batch_data(4).images.shape == (4, 32, 32, 1)
+    learn.fine_tune(1)
+    plan = learn.plan()
+    assert plan.model.channels == 1 and origin_of(plan.model, "channels").by == "you" and len(plan.phases[0].mean) == 1
+    assert np.array_equal(sheer.load(tmp_path / "run").predict(photos / "red").outputs, learn.predict(photos / "red").outputs)
+    run_script(sheer.eject(tmp_path / "run", tmp_path / "script.py"), photos, "--out", tmp_path / "again")
+    assert rows(tmp_path / "again" / "history.csv") == rows(tmp_path / "run" / "history.csv")
+    with pytest.raises(PlanError, match="needs pictures of red, green and blue"):
+        sheer.learner(data, Small, channels=1, **options | {"augmentation": "strong"}).plan(sheer.recipes.constant(1))

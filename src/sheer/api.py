@@ -82,7 +82,7 @@ def learner(
         profile: `default`, `fastai-2.8`, or another of PROFILES (docs/diff.md): whose constants fill what is not given.
         head: A name from HEADS, a Part with settings, or your own function of (features, classes) that returns a module for what the
             body gives; the profile's where not given.
-        channels: Of the pictures; what the data has where not given. Photographs have three.
+        channels: Of the pictures; what the data has where not given. Photographs have three, or 1: grey.
         channel_init: The rule of CHANNEL_INITS (`zero`, `tile`, `mean`) that gives a named network's first
             convolution its weights for other than three channels; the profile's where not given.
         seed: Of every random stream.

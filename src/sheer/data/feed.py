@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from sheer.data.augmentations import augmentations_of, cuts_itself
-from sheer.data.boxes import Whole
+from sheer.data.augmentations import augmentations_of
 from sheer.data.photos import Photos, augment, chunks, to_network
-from sheer.data.pictures import Pictures
+from sheer.data.pictures import Pictures, cut_of
 from sheer.data.sampling import balanced_sample, joined
 from sheer.data.sources import Data
 from sheer.plan.augmentations import Function
@@ -81,9 +80,9 @@ class Feed:
 
     def _photos(self, pictures: Pictures) -> Photos:
         photos = pictures.photos(self.phase.resize, self.phase.size)
-        if cuts_itself(self.phase):
+        if cut_of(self.phase) != photos.resize:
             photos = copy.copy(photos)  # what is kept is shared with it
-            photos.resize = Whole(rule=photos.resize)
+            photos.resize = cut_of(self.phase)
         return photos
 
     def _batches(self, rows: list[np.ndarray], draws: list[np.ndarray], augmentations: Sequence[Any]) -> Iterator[Batch]:

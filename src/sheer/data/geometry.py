@@ -185,7 +185,10 @@ class OnePass:
         return sum(part.draws for part in self.parts)
 
     def __call__(self, images: torch.Tensor, draws: np.ndarray) -> torch.Tensor:
-        """images uint8 or float in [0, 1] (N, C, H, W), draws (N, self.draws); float32 (N, C, H, W) or (N, 3, size, size)."""
+        """images uint8 or float in [0, 1] (N, C, H, W), draws (N, self.draws); float32 (N, C, H, W).
+
+        From whole pictures (N, C - 1, size, size): their last channel is 255 where they are.
+        """
         columns = np.split(draws, np.cumsum([part.draws for part in self.parts])[:-1], 1)
         values = images.to(torch.float32).div_(255) if images.dtype == torch.uint8 else images
         if self.size is not None:
@@ -200,11 +203,11 @@ class OnePass:
     def read_whole(self, values: torch.Tensor, columns: list[np.ndarray]) -> torch.Tensor:
         """Each item from its own part of the canvas, so that its bits do not depend on the others."""
         shape = (self.size or 0, self.size or 0)
-        extents = torch.stack([values[:, 3, :, 0].sum(1), values[:, 3, 0, :].sum(1)], 1).round().int().tolist()
+        extents = torch.stack([values[:, -1, :, 0].sum(1), values[:, -1, 0, :].sum(1)], 1).round().int().tolist()
         results = []
         for item, (high, wide) in enumerate(extents):
             matrix = self.composed([own[item : item + 1] for own in columns], shape, (high, wide)).to(values.device)
-            results.append(sampled(values[item : item + 1, :3, :high, :wide], matrix, shape))
+            results.append(sampled(values[item : item + 1, :-1, :high, :wide], matrix, shape))
         return torch.cat(results)
 
     def composed(self, columns: list[np.ndarray], shape: tuple[int, int], extent: tuple[int, int]) -> torch.Tensor:

@@ -7,19 +7,21 @@ import io
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image
 
+from sheer.data.augmentations import cuts_itself
+from sheer.data.boxes import Whole
 from sheer.data.cache import Cache, Kept, Key, Seen, Shelf, Stamp, settled, stamp_of
 from sheer.data.formats import check_bytes, oddities, told, unread_format
 from sheer.data.photos import Photos
-from sheer.data.pixels import RESIZES, Crop, Pad, Squish, decode
+from sheer.data.pixels import RESIZES, Crop, Luma, Pad, Squish, decode
 from sheer.data.reading import in_threads
 from sheer.data.sources import Data
 from sheer.errors import DataError, first_line
-from sheer.plan.plan import Part
+from sheer.plan.plan import Part, Phase
 
 NO_FILE = Stamp(0, 0, 0)
 
@@ -27,6 +29,13 @@ NO_FILE = Stamp(0, 0, 0)
 def resize_of(part: Part) -> Crop | Pad | Squish:
     """The plan's resize rule as the object that carries it out."""
     return cast(Crop | Pad | Squish, RESIZES[part.name](**part.options()))
+
+
+def cut_of(phase: Phase) -> Any:
+    """The phase's resize rule, for a random resized crop left whole, and made grey where the network takes one channel."""
+    rule = resize_of(phase.resize)
+    whole = Whole(rule=rule) if cuts_itself(phase) else rule
+    return Luma(rule=whole) if len(phase.mean) == 1 else whole
 
 
 @dataclass(kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -110,6 +110,34 @@ class Pad:
         left, top = (min(int(share * (size - side + 1)), size - side) for share, side in zip(place[:2], pixels.shape[1::-1], strict=True))
         around = ((top, size - pixels.shape[0] - top), (left, size - pixels.shape[1] - left), (0, 0))
         return np.pad(pixels, around, mode="constant" if self.padding == "zeros" else "reflect")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Luma:
+    """Another resize rule, and then grey: luma of red, green and blue with ITU-R BT.601's weights, as Pillow makes it.
+
+    A picture that is grey already keeps its values.
+
+    >>> crop = Crop(fraction=1.0, interpolation="bilinear")
+    >>> Luma(rule=crop).cut(np.full((1, 1, 3), 7, np.uint8), 1, (0.5, 0.5)).tolist()
+    [[[7]]]
+    """
+
+    rule: Any
+
+    def presize(self, picture: Image.Image, size: int) -> np.ndarray:
+        """The picture at the working size that `rule` gives it, still coloured."""
+        return np.asarray(self.rule.presize(picture, size))
+
+    def cut(self, pixels: np.ndarray, size: int, place: Sequence[float]) -> np.ndarray:
+        """What `rule` cuts, uint8 (H, W, 1); what it has behind the three colours stays behind."""
+        square = self.rule.cut(pixels, size, place)
+        luma = (square[..., :3].astype(np.uint32) @ np.array([19595, 38470, 7471], np.uint32) + 0x8000) >> 16
+        return np.concatenate([luma[..., None].astype(np.uint8), square[..., 3:]], 2)
+
+    def join(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+        """The pictures joined as `rule` does it."""
+        return np.asarray(self.rule.join(pictures))
 
 
 RESIZES = {"crop": Crop, "pad": Pad, "squish": Squish}

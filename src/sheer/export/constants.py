@@ -7,9 +7,8 @@ import textwrap
 from collections.abc import Mapping, Sequence
 
 from sheer.data import splits
-from sheer.data.augmentations import augmentations_of, cuts_itself, mix_of
-from sheer.data.boxes import Whole
-from sheer.data.pictures import resize_of
+from sheer.data.augmentations import augmentations_of, mix_of
+from sheer.data.pictures import cut_of
 from sheer.loop.engine import DTYPES
 from sheer.loop.train import average_of, keep_of, loss_of, optimizer_of, schedule_of, step_of, stop_of
 from sheer.model import backbones, heads
@@ -43,6 +42,8 @@ def render_constants(plan: Plan, items: str, start: str, functions: Mapping[str,
             "FEATURES": repr(model.features),
             "HEAD": _head_text(model.head),
         }
+    if model.channel_init != "kept":
+        rows |= {"CHANNELS": repr(model.channels), "CHANNEL_INIT": repr(model.channel_init)}
     if model.head is not None and kind == "torchvision":
         rows |= {"NODE": repr(model.node)}
     if model.head is not None and not start:
@@ -123,6 +124,7 @@ def needed_marks(plan: Plan, events: Sequence[Event] = ()) -> frozenset[str]:
         "stop": any(phase.stop for phase in phases),
         "autocast": numerics.precision != "float32",
         "compile": numerics.compile,
+        "channels": plan.model.channel_init != "kept",
     }
     return frozenset(name for name, used in marks.items() if used)
 
@@ -144,7 +146,7 @@ def _phase_text(phase: Phase, numerics: Numerics, functions: Mapping[str, Functi
         "batch_size": phase.batch_size,
         "last_batch": phase.last_batch,
         "size": phase.size,
-        "resize": Whole(rule=resize_of(phase.resize)) if cuts_itself(phase) else resize_of(phase.resize),
+        "resize": cut_of(phase),
         "augmentations": augmentations_of(phase, functions),
         "mean": phase.mean,
         "std": phase.std,

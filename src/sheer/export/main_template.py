@@ -24,6 +24,8 @@ from sheer.data.sampling import balanced_sample, joined
 from sheer.export.constants_template import (
     BODY_SHA256,
     BODY_WEIGHTS,
+    CHANNEL_INIT,
+    CHANNELS,
     CLASSES,
     DETERMINISTIC,
     DEVICE,
@@ -65,6 +67,7 @@ from sheer.model.backbones import (
     timm_whole,
     torchvision_whole,
 )
+from sheer.model.channels import widen
 from sheer.model.hashing import weights_sha256
 from sheer.model.stages import parameter_groups, set_modes, set_trainable
 from sheer.streams import permutation, reseed, stream_key, uniform_draws
@@ -96,20 +99,25 @@ def make_own_body() -> nn.Module:
 
 def with_head(body: nn.Module) -> nn.Module:
     """The body with a head on it."""
+    widen(body, CHANNELS, CHANNEL_INIT)  # only channels
     return nn.Sequential(OrderedDict(body=body, head=HEAD.build(FEATURES, len(CLASSES), KIND)))
 
 
 def start_timm_model(model: Any) -> None:
     """Give the body its pretrained weights, and the head new ones, each from its own random stream."""
+    model.body = timm_body(NAME, KIND)  # only channels
     reseed(stream_key(SEED, "init-body"), torch.device("cpu"))
     load_body(model.body, BODY_WEIGHTS.load(timm_whole(NAME), NAME))
+    widen(model.body, CHANNELS, CHANNEL_INIT)  # only channels
     start_head(model)
 
 
 def start_torchvision_model(model: Any) -> None:
     """Give the body its pretrained weights, and the head new ones, each from its own random stream."""
+    model.body = TorchvisionBody(torchvision_whole(NAME), NODE)  # only channels
     reseed(stream_key(SEED, "init-body"), torch.device("cpu"))
     load_body(model.body, BODY_WEIGHTS.load(torchvision_whole(NAME), NAME), "net.")
+    widen(model.body, CHANNELS, CHANNEL_INIT)  # only channels
     start_head(model)
 
 

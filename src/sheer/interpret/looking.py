@@ -169,9 +169,9 @@ class View:
 
     def _files(self, paths: Sequence[str]) -> Data:
         names = self.plan.data.classes
-        if self.plan.model.channels != 3:
+        if self.plan.model.channels not in (1, 3):
             raise DataError(
-                f"The model takes inputs with {self.plan.model.channels} channels; photographs have three. "
+                f"The model takes inputs with {self.plan.model.channels} channels; photographs have three, or one (grey). "
                 "Give such inputs as sheer.arrays: sheer.load(run, data=...).predictions('valid')."
             )
         shape = (len(paths),) if self.plan.data.task.name == "classify" else (len(paths), len(names))

@@ -44,12 +44,12 @@ def choose_channels(arrays: torch.Tensor | None, count: int | None, rule: str | 
         raise PlanError(f"channels={count!r}: give a whole number of at least 1.")
     if rule is not None and not known(rule, CHANNEL_INITS):
         raise PlanError(f"channel_init={rule!r} is no rule for the first convolution. {nearest(rule, CHANNEL_INITS)}")
-    if arrays is None and count not in (None, 3):
+    if arrays is None and count not in (None, 1, 3):
         raise PlanError(
-            f"channels={count}: photographs are decoded to three channels, grey ones too. Give pictures with other channels as "
+            f"channels={count}: photographs are decoded to three channels, or made grey with channels=1. Give pictures with others as "
             f"sheer.arrays: uint8, (items, {count}, side, side)."
         )
-    has = 3 if arrays is None else int(arrays.shape[1]) if arrays.ndim == 4 else 0
+    has = (count or 3) if arrays is None else int(arrays.shape[1]) if arrays.ndim == 4 else 0
     if count not in (None, has):
         raise PlanError(
             f"channels={count}: the arrays have {has or 'none: they are no pictures'}. Leave channels away, or change the arrays."
