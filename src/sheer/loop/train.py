@@ -89,7 +89,7 @@ def train(
             set_trainable(model, stages, phase.trains_from, phase.norm)
             schedule, loss, step = schedule_of(phase), loss_of(phase), step_of(phase, plan.numerics)
             average, patience, best = average_of(phase), stop_of(phase), keep_of(phase)
-            mix = mix_of(phase)
+            mix = mix_of(phase) if phase.mix else None
             groups = parameter_groups(model, stages, phase.rates, phase.weight_decay, phase.no_decay, plan.model.undecayed)
             optimizer = optimizer_of(phase).build(groups)
             check_ownership(model, optimizer)
