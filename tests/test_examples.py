@@ -1,5 +1,6 @@
 """The examples that make a page: run briefly, with random weights."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -15,3 +16,27 @@ def test_behind_the_learner_answers_the_walk_throughs_questions(photos, tmp_path
     assert "2 x 512 = 1,024" in text and "The first layer of its head takes 1,024 numbers; its dropouts are 0.25, 0.5" in text
     assert "this split is another thing" in text and "the convolution still took 3 channels" in text and "weights sum to 0" in text
     assert "script line" in text and "What the network sees: " in text and "norm_frozen: here 'frozen'; fastai-2.8 has 'train'" in text
+
+
+def experiment(name, photos, tmp_path, *more):
+    command = [sys.executable, str(EXAMPLES / name), str(photos), "--items", "30", "--epochs", "1", "--seeds", "2", "--weights", "none"]
+    command += ["--work", str(tmp_path / "work"), "--json", str(tmp_path / "all.json"), "--markdown", str(tmp_path / "page.md"), *more]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout, (tmp_path / "page.md").read_text(), json.loads((tmp_path / "all.json").read_text())
+
+
+def test_the_riddle_is_four_runs_and_two_ways(photos, tmp_path):
+    printed, page, runs = experiment("riddle_89_73.py", photos, tmp_path, "--models", "test_resnet")
+    assert all(f"| {run} | " in page for run in ("A-X", "B-X", "A-Y", "B-Y")) and "optimizer.beta2" in page and page in printed
+    assert "| rates | 0.0003, 0.003 | 0.003, 0.003 |" in page and str(tmp_path) not in page
+    assert {run["run"] for run in runs} >= {"A-X", "B-X", "A-Y", "B-Y", "norm", "weight_decay"}
+    assert all(len(run["accuracy"]) == 2 for run in runs)
+
+
+def test_the_seven_tricks_are_seven_rows_with_tests(photos, tmp_path):
+    _, page, runs = experiment("seven_tricks.py", photos, tmp_path, "--model", "test_resnet", "--size", "32")
+    rows = [line for line in page.splitlines() if line.startswith("| ") and line[2].isdigit()]
+    assert len(rows) == 7 and len(runs) == 7 and "p seeds" in page and "failed" not in page
+    again, _, _ = experiment("seven_tricks.py", photos, tmp_path, "--model", "test_resnet", "--size", "32")
+    assert again.count("already done") == 14

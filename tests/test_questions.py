@@ -1,6 +1,6 @@
 """What people asked for years, answered by the product itself for the reader's own model and data: one test a question.
 
-Questions 1, 2 and 4 are answered by `diff`, 22 and 23 by `ablate`: their tests are appended at the end of this file, under the same
+Questions 1, 2 and 4 are answered by `diff`, 7, 9, 10 and 21 by `doctor` and the ownership check, 22 and 23 by `ablate`: their tests
 naming.
 """
 
@@ -334,3 +334,64 @@ def test_q21_norm_layers_found_by_name_are_not_all_of_them():
     found = sheer.compare(*loops, steps=1)
     assert found.first is not None and (found.first.stage, found.first.cause) == ("gradient", "frozen"), str(found)
     assert "6 tensors do not train in b" in found.first.evidence and "layer4.0.downsample.1.weight" in found.first.evidence
+
+
+def thread_plan(photos, rate, **options):
+    """The thread's learner: fastai 1, frozen, its decay added to the gradient."""
+    options = {"weights": "none", "profile": "fastai-1.0", "size": 64, "batch_size": 8, "optimizer": "adam", "quiet": True} | options
+    data = sheer.images(photos, profile="fastai-1.0")
+    recipe = sheer.recipes.constant(3, rate=rate, profile=options["profile"])
+    return sheer.learner(data, "resnet18", **options).plan(recipe)
+
+
+def test_q01_one_number_instead_of_a_slice(photos):
+    """The body's norm layers train though it is frozen, at 3e-3 instead of 3e-4, with weight decay that was thought to be off."""
+    a, b = thread_plan(photos, None), thread_plan(photos, 3e-3)
+    found = sheer.diff(a, b)
+    assert [one.change.decision for one in found.differences] == ["rates"]
+    (place,) = found.about("rates").places()
+    assert (place.a, place.b) == ("0.0003, 0.003", "0.003, 0.003")
+    table = " ".join(str(b).split())
+    assert "the frozen stage body trains its norm layers, 40 tensors, at 0.003 (the head's rate), decay 0.01, with the statistics" in table
+    assert "40 tensors, at 0.0003, decay 0.01" in " ".join(str(a).split())
+
+
+def test_q02_decisions_differ_where_scores_tie(photos):
+    """His own loop scored as B did: it kept scale and shift still, B trained them."""
+    one, other = (resnet(photos, size=32, norm=norm).fit(1, 1e-9) for norm in ("train", "adapt"))
+    found = sheer.diff(one, other)
+    scores = [learn.history[-1].metrics["accuracy"] for learn in (one, other)]
+    assert abs(scores[0] - scores[1]) < 0.02 and "Scores as close as these say nothing about equal set-ups" in str(found)
+    assert found.about("norm").places()[0].b == "body adapt, head train"
+
+
+def test_q04_where_the_gap_to_keras_comes_from(photos):
+    """Norm layers in inference mode, Adam's constants, the head and its initial weights: all of it at once, each with its reason."""
+    found = sheer.diff(thread_plan(photos, None, optimizer=None), "keras-guide")
+    assert found.about("norm").places()[0].b == "body frozen, head train"
+    assert "trainable=False puts BatchNormalization in inference mode" in str(found).replace("\n        ", " ")
+    assert "glorot_uniform" in found.about("head").places()[0].b
+    place = found.about("optimizer").places()[0]
+    assert "beta2=0.99, eps=1e-08" in place.a and "beta2=0.999, eps=1e-07" in place.b
+
+
+def test_q22_is_a_small_gain_real(photos, tmp_path):
+    """With seeds, an interval and paired tests; what is smaller than seed noise is called so."""
+    options = {"weights": "none", "profile": "seven-tricks", "size": 32, "batch_size": 6, "quiet": True}
+    learn = sheer.learner(sheer.images(photos), "test_resnet", **options)
+    plan = learn.plan(sheer.recipes.of_profile(1, profile="seven-tricks"))
+    data = sheer.images(photos)
+    found = sheer.ablate(plan, "seven-tricks-2", data=data, seeds=3, decisions=["norm"], waterfall=False, out=tmp_path, quiet=True)
+    (effect,) = found.effects
+    assert effect.seeds == 3 and effect.half is not None and effect.p_seeds is not None and effect.p_items is not None
+    assert (effect.verdict() == "smaller than seed noise") == (abs(effect.mean) <= effect.half)
+    assert effect.verdict() in str(found) and "±" in str(found)
+
+
+def test_q23_does_adapting_norm_layers_help(photos):
+    """It depends on network and data, so it is measured: every policy with the same seeds, and the result is the plan's value."""
+    learn = sheer.learner(sheer.images(photos), "test_resnet", weights="none", size=32, batch_size=8, quiet=True)
+    found = sheer.measure_norm_policy(learn, seeds=2, items=24)
+    assert set(found.scores) == {"train", "adapt", "frozen"} and all(len(scores) == 2 for scores in found.scores.values())
+    phase = learn.plan(sheer.recipes.fine_tune(1)).phases[0]
+    assert phase.norm[0] == found.chosen and "[measured: accuracy train" in " ".join(str(learn.plan(sheer.recipes.fine_tune(1))).split())

@@ -8,7 +8,8 @@ from html import escape
 
 from sheer.plan.table import WIDTH, columns
 from sheer.study.decisions import TOUCHES, Change, Place, changes
-from sheer.study.influence import PUBLISHED, Influence, influence_of, recorded
+from sheer.study.influence import Influence, influence_of, recorded
+from sheer.study.published import PUBLISHED
 from sheer.study.towards import Compared, Side, compared
 
 UNKNOWN = "not measured"

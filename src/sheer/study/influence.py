@@ -1,4 +1,4 @@
-"""What a decision was measured to be worth: read from ablations beside a run, or from the published ones."""
+"""What a decision was measured to be worth: read from ablations beside a run, or from the published ones (`published.py`)."""
 
 from __future__ import annotations
 
@@ -48,10 +48,6 @@ class InfluenceRecord:
 
     format: int
     influences: tuple[Influence, ...]
-
-
-PUBLISHED: tuple[Influence, ...] = ()
-"""Measured by the project, each with the page of docs/ that has the whole experiment."""
 
 
 def recorded(folder: Path) -> tuple[Influence, ...]:

@@ -1,0 +1,5 @@
+"""What the project itself measured of single decisions; written by `python benchmarks/influences.py`."""
+
+from sheer.study.influence import Influence
+
+PUBLISHED: tuple[Influence, ...] = ()
