@@ -29,7 +29,7 @@ TOUCHES = {
     "model": ("name", "weights", "weights_sha256", "channel_init", "head", "stages"),
     "what trains": ("trains_from", "norm"),
     "rates and schedule": ("epochs", "rates", "schedule", "batch_size", "last_batch", "accumulate", "stop", "keep"),
-    "optimiser": ("optimizer", "weight_decay", "no_decay", "clip", "ema"),
+    "optimiser": ("optimizer", "weight_decay", "no_decay", "clip", "ema", "skip_limit"),
     "loss": ("loss", "class_weights", "metrics"),
     "numerics": ("seed", "device", "threads", "memory_format", "precision", "compile", "deterministic"),
 }
