@@ -104,14 +104,14 @@ def joint(buffers: Sequence[Sequence[torch.Tensor]]) -> list[torch.Tensor]:
 
 
 def put_back(buffers: list[list[torch.Tensor]], before: list[torch.Tensor], value: torch.Tensor) -> None:
-    """Give buffers the `joint` values they had `before` a step that was skipped (its loss `value` is nan); nothing is synced.
+    """Give buffers the `joint` values they had `before` a step that was skipped (its loss `value` is nan); no sync on CUDA.
 
     >>> buffer = torch.tensor([math.inf])
     >>> put_back([[buffer]], [torch.tensor([1.0])], torch.tensor(math.nan))
     >>> buffer
     tensor([1.])
     """
-    for same, kept, now in zip(buffers, before, joint(buffers), strict=True):
+    for same, kept, now in zip(buffers, before, joint(buffers), strict=True) if value.is_cuda or math.isnan(value) else ():
         parts = torch.where(value.isnan(), kept, now).split([buffer.numel() for buffer in same])
         torch._foreach_copy_(same, [part.view_as(buffer) for part, buffer in zip(parts, same, strict=True)])
 
