@@ -86,13 +86,14 @@ def read_listing(source: Any, *, path: str | None, root: str | Path | None, miss
 
 def _csv_columns(path: Path) -> dict[str, list[Any]]:
     """The cells of a CSV file by column; DataError where it is none, or a cell's column cannot be told."""
+    rows = list[list[str]]()
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.reader(file, strict=True))
+            rows.extend(csv.reader(file, strict=True))
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is no UTF-8 text ({first_line(error)}). Save it as CSV in UTF-8.") from error
     except (csv.Error, OSError) as error:
-        raise DataError(f"{path} cannot be read as CSV: {error}. Is a quote not closed?") from error
+        raise DataError(f"{path} cannot be read as CSV after line {len(rows)}: {error}. Is a quote not closed?") from error
     header, *cells = [row for row in rows if row] or [[]]
     twice = sorted(name for name, count in Counter(header).items() if count > 1)
     if twice:
