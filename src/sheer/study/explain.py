@@ -8,16 +8,14 @@ from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 
-from torch import nn
-
-from sheer.errors import PlanError
+from sheer.errors import PlanError, SheerError
 from sheer.learner import Learner
 from sheer.plan.plan import Origin, Plan
-from sheer.plan.profiles import profile_named
 from sheer.plan.table import WIDTH, columns
 from sheer.record.run import read_run
 from sheer.study import phases, sentences
-from sheer.study.script_lines import line_of, script_of
+from sheer.study.diff import diff
+from sheer.study.script_lines import line_of, objects_of, script_of
 from sheer.study.sentences import Sentence
 
 
@@ -127,7 +125,12 @@ def _code(text: str) -> str:
     return f"`` {text.replace(chr(10), ' ')} ``"
 
 
-def explain(target: Plan | Learner | str | Path, *, objects: Mapping[str, Callable[..., object]] | None = None) -> Explanation:
+def explain(
+    target: Plan | Learner | str | Path,
+    *,
+    objects: Mapping[str, Callable[..., object]] | None = None,
+    against: str | None = "fastai-2.8",
+) -> Explanation:
     """A walk-through in words of a plan, of what a learner did, or of a run: what each value means for this model and this data.
 
     Every sentence comes from the records that the printed plan comes from, and names the line of the ejected script that carries
@@ -136,6 +139,7 @@ def explain(target: Plan | Learner | str | Path, *, objects: Mapping[str, Callab
     Args:
         target: A plan, a learner, or a run folder.
         objects: Your own functions and classes that the plan names, under their names, so that the script can be written.
+        against: The profile whose decisions for this model and data are told where they differ; None leaves that out.
 
     Raises:
         PlanError: the target is none of these.
@@ -153,20 +157,13 @@ def explain(target: Plan | Learner | str | Path, *, objects: Mapping[str, Callab
     script, refused = script_of(plan, yours)
     origins = _origins(plan)
     found = []
-    for one in _all(plan):
+    for one in [*_all(plan), *(_profile(plan, against) if against else [])]:
         value = one.values[0]
         origin = origins.get(value, origins.get(".".join(value.split(".")[:2])))
         line, code = line_of(value, script)
         by, reason = (origin.by, origin.reason) if origin else ("", "")
         found.append(replace(one, by=by, reason=reason, line=line, code=code))
     return Explanation(title=f"Plan {plan.short_hash()} in words: {plan.model.name}", no_script=refused, sentences=tuple(found))
-
-
-def objects_of(learn: Learner) -> dict[str, Callable[..., object]]:
-    """The functions and classes of your own that the learner's plan names, under their names, as `explain` and `eject` take them."""
-    named = [learn._made_by, learn._made_head, *learn._metrics.values(), *learn._functions.values()]
-    yours = {str(one.__name__): one for one in named if callable(one) and not isinstance(one, nn.Module) and hasattr(one, "__name__")}
-    return {name: one for name, one in yours.items() if not one.__module__.startswith("sheer.")}
 
 
 def _origins(plan: Plan) -> dict[str, Origin]:
@@ -178,7 +175,7 @@ def _origins(plan: Plan) -> dict[str, Origin]:
 
 def _all(plan: Plan) -> list[Sentence]:
     """Every sentence, in the order of reading, without who decided and without lines."""
-    return [*_tabled("Plan", "", sentences.PLAN, plan), *_model(plan), *_data(plan), *_phases(plan), *_numerics(plan), *_profile(plan)]
+    return [*_tabled("Plan", "", sentences.PLAN, plan), *_model(plan), *_data(plan), *_phases(plan), *_numerics(plan)]
 
 
 def _tabled(topic: str, prefix: str, table: Mapping[str, sentences.Words], plan: Plan) -> list[Sentence]:
@@ -228,49 +225,27 @@ def _phase(plan: Plan, index: int) -> list[Sentence]:
     return [*said, Sentence(topic=topic, text=sentences.deciders(phase.origins), values=(f"{at}.origins",))]
 
 
-FASTAI = "fastai-2.8"
+def _profile(plan: Plan, against: str) -> list[Sentence]:
+    """What the plan's values differ in from what a profile would have decided for this model and data, by `sheer.diff`."""
+    topic = f"Against {against}"
+    try:
+        found = diff(plan, against).differences
+    except SheerError as error:
+        return [Sentence(topic=topic, text=f"{against} has no plan to compare with: {error}", values=("profile",))]
+    said = []
+    for one in found:
+        values = tuple(_path(plan, one.change.decision, place.phase) for place in one.change.places)
+        place = one.change.places[0]
+        text = f"{one.change.decision}: here {place.a}; {against} has {place.b} ({place.why_b}). What that is worth: {one.worth()}."
+        said.append(Sentence(topic=topic, text=text, values=values))
+    return said or [Sentence(topic=topic, text=f"No decision differs from what {against} decides.", values=("profile",))]
 
 
-def _profile(plan: Plan) -> list[Sentence]:
-    """What the plan's values differ in from what `fastai-2.8` would have picked."""
-    other, topic = profile_named(FASTAI), f"Against {FASTAI}"
-    differ: dict[tuple[str, object], list[str]] = {}
-    for value, here, key in _compared(plan):
-        if other.value(key) is not None and here != other.value(key):
-            differ.setdefault((key, here), []).append(value)
-    said = [
-        Sentence(
-            topic=topic,
-            text=f"{key.removesuffix('.cpu')}: here {here!r}; {FASTAI} has {other.value(key)!r} ({other.reason(key)}).",
-            values=tuple(values),
-        )
-        for (key, here), values in differ.items()
-    ]
-    same = Sentence(topic=topic, text=f"No value that was compared differs from what {FASTAI} picks.", values=("profile",))
-    return said or [same]
-
-
-def _compared(plan: Plan) -> list[tuple[str, object, str]]:
-    """(dotted path, value here, key of a profile) of what profiles pick, where the plan has it."""
-    pairs: list[tuple[str, object, str]] = [("data.split", plan.data.split.name, "split")]
-    if plan.model.head is not None:
-        pairs.append(("model.head", plan.model.head.name, "head.name"))
-    if plan.numerics.device == "cpu":
-        pairs.append(("numerics.memory_format", plan.numerics.memory_format, "memory_format.cpu"))
-    for index, phase in enumerate(plan.phases):
-        at, options, resize = f"phases[{index}]", phase.optimizer.options(), phase.resize.options()
-        body = phase.norm[: len(phase.norm) - 1] or phase.norm
-        policy = body[0] if len(set(body)) == 1 else " and ".join(body)
-        augmentation = "none" if not phase.augmentation else ", ".join(part.name for part in phase.augmentation)
-        pairs += [
-            (f"{at}.norm", policy, "norm_frozen" if phase.trains_from else "norm_trained"),
-            (f"{at}.batch_size", phase.batch_size, "batch_size"),
-            (f"{at}.no_decay", phase.no_decay, "no_decay"),
-            (f"{at}.last_batch", phase.last_batch, "last_batch"),
-            (f"{at}.weight_decay", phase.weight_decay, "weight_decay"),
-            (f"{at}.augmentation", augmentation, "augmentation"),
-            (f"{at}.optimizer", phase.optimizer.name, "optimizer"),
-        ]
-        pairs += [(f"{at}.optimizer", options[name], name) for name in ("beta2", "eps", "implementation") if name in options]
-        pairs += [(f"{at}.resize", resize[name], f"resize.{name}") for name in ("fraction", "interpolation") if name in resize]
-    return pairs
+def _path(plan: Plan, decision: str, phase: str) -> str:
+    """The dotted path of a decision in the plan."""
+    field = decision.partition(".")[0]
+    for index, one in enumerate(plan.phases):
+        if phase and one.name == phase and hasattr(one, field):
+            return f"phases[{index}].{field}"
+    holders = {"model": plan.model, "data": plan.data, "numerics": plan.numerics}
+    return next((f"{name}.{field}" for name, holder in holders.items() if hasattr(holder, field)), field)

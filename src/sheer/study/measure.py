@@ -23,7 +23,7 @@ from sheer.plan.plan import Origin, Plan
 from sheer.plan.table import columns
 from sheer.streams import permutation, stream_key
 from sheer.study.ablation import effect_of
-from sheer.study.explain import objects_of
+from sheer.study.script_lines import objects_of
 from sheer.study.statistics import half_width
 from sheer.study.variants import Outcome, Surroundings, Variant, all_carried_out, seeded
 from sheer.task.metrics import LOWER_IS_BETTER

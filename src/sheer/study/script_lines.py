@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from torch import nn
+
 from sheer.errors import EjectError
 from sheer.export.eject import script_text
+from sheer.learner import Learner
 from sheer.plan.plan import Plan
 
 LINES: dict[str, tuple[str, ...]] = {
@@ -113,3 +116,10 @@ def line_of(value: str, script: list[str]) -> tuple[int, str]:
 def _phase_start(script: list[str], index: int) -> int:
     """The place of the constants of phase number `index`."""
     return [place for place, line in enumerate(script) if line.startswith("    SimpleNamespace(")][index] if script else 0
+
+
+def objects_of(learn: Learner) -> dict[str, Callable[..., object]]:
+    """The functions and classes of your own that the learner's plan names, under their names, as `explain` and `eject` take them."""
+    named = [learn._made_by, learn._made_head, *learn._metrics.values(), *learn._functions.values()]
+    yours = {str(one.__name__): one for one in named if callable(one) and not isinstance(one, nn.Module) and hasattr(one, "__name__")}
+    return {name: one for name, one in yours.items() if not one.__module__.startswith("sheer.")}
