@@ -112,7 +112,21 @@ def test_the_lines_are_those_of_the_ejected_script(random_resnet_run, tmp_path):
         assert script[one.line - 1].strip() == one.code
     (fixed, *_) = [one for one in explanation.sentences if "do not train (" in one.text]
     assert fixed.values[0] == "phases[0].groups[0].trains" and fixed.code.startswith("parameter.requires_grad_(")
-    off = {"weight", "class_weights", "clip", "accumulate", "ema", "stop", "keep", "mix", "precision", "compile", "weights", "skipped"}
+    off = {
+        "node",
+        "weight",
+        "class_weights",
+        "clip",
+        "accumulate",
+        "ema",
+        "stop",
+        "keep",
+        "mix",
+        "precision",
+        "compile",
+        "weights",
+        "skipped",
+    }
     for name, wanted in LINES.items():
         path = (
             name.replace("phase.", "phases[0].")
