@@ -93,6 +93,28 @@ def test_processes_give_the_same_weights(run, photos, tmp_path, measured):
         assert sheer.load(one).history[-1].weights_sha256 == sheer.load(other).history[-1].weights_sha256
 
 
+class Failing(Small):
+    """Breaks in its own way where its norm layers train."""
+
+    def forward(self, images):
+        if self.training and self.norm.weight.requires_grad:
+            raise KeyError("of its own")
+        return super().forward(images)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_whatever_a_variant_dies_of_is_said(processes, photos, tmp_path):
+    data = sheer.images(photos)
+    plans = [
+        sheer.learner(data, Failing, size=32, batch_size=8, norm=norm, quiet=True).plan(sheer.recipes.constant(1))
+        for norm in ("frozen", "train")
+    ]
+    options = {"data": data, "seeds": 1, "quiet": True, "processes": processes, "objects": {"Failing": Failing}}
+    found = sheer.ablate(*plans, out=tmp_path, **options)
+    assert not found.outcomes[found.a][0].failed and "norm, seed 0, failed: KeyError" in str(found)
+    assert found.effects == () and found.level("norm") == "failed"
+
+
 def test_an_unfinished_variant_is_done_anew(run, photos, tmp_path, measured):
     done = measured.outcomes["norm"][0].folder
     half = tmp_path / f".{done.name}.1"
@@ -116,6 +138,8 @@ def test_what_cannot_be_ablated_is_refused(run, photos, tmp_path):
         ablated(run, photos, tmp_path, processes=0)
     with pytest.raises(PlanError, match="decisions of one network compare"):
         sheer.ablate(run, sheer.learner(data, Small, size=32, batch_size=8, quiet=True), data=data, out=tmp_path)
+    with pytest.raises(DataError, match=r"give what sheer\.images"):
+        ablated(run, photos, tmp_path, data=str(photos))
     with pytest.raises(RunError, match=r"itself failed.*The data is not the plan's"):
         ablated(run, photos, tmp_path / "other", data=sheer.images(photos, valid=0.5))
 

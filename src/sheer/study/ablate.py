@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sheer.data.sources import Data
-from sheer.errors import PlanError, RunError
+from sheer.errors import DataError, PlanError, RunError
 from sheer.plan.checks import whole
 from sheer.plan.document import encode
 from sheer.plan.plan import Plan
@@ -79,14 +79,18 @@ def ablate(
 
     Raises:
         PlanError: nothing differs, or a value is not allowed.
+        DataError: `data` is no data.
         RunError: every run of `a` failed, or the data is not the plan's.
     """
+    if not isinstance(data, Data):
+        raise DataError(f"data={data!r}: give what sheer.images(folder) or sheer.arrays(inputs, labels) returns.")
     left, right = compared(a, b)
     if left.plan.model.name != right.plan.model.name:
         raise PlanError(
             f"{left.title} is of {left.plan.model.name}, {right.title} of {right.plan.model.name}: decisions of one network compare."
         )
     chosen = tuple(range(whole(seeds, "seeds", 1))) if isinstance(seeds, int) else tuple(whole(seed, "seed", 0) for seed in seeds)
+    chosen = tuple(dict.fromkeys(chosen))
     judged = metric or left.plan.metrics[0]
     if judged not in left.plan.metrics:
         raise PlanError(f"metric={judged!r} is not one of the plan's: {', '.join(left.plan.metrics)}.")

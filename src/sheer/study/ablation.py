@@ -88,8 +88,9 @@ class Ablation:
         by_name = {change.decision: change for change in self.changes}
         rows = [["(none)", self.a, "", self.level(self.a), "", "", "", _seconds(self.outcomes[self.a]), ""]]
         for one in sorted(self.effects, key=lambda effect: -abs(effect.mean)):
-            place = by_name[one.name].places[0]
-            rows.append([one.name, place.a, place.b, self.level(one.name), *_cells(one)])
+            places = by_name[one.name].places
+            before, after = (" / ".join(dict.fromkeys(texts)) for texts in ((p.a for p in places), (p.b for p in places)))
+            rows.append([one.name, before, after, self.level(one.name), *_cells(one)])
         return rows
 
     def step_rows(self) -> list[list[str]]:

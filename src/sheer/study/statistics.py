@@ -61,4 +61,4 @@ def paired_p(differences: Sequence[float]) -> float | None:
     spread = stdev(differences)
     if spread == 0:
         return 1.0 if fmean(differences) == 0 else 0.0
-    return 1 - t_within(fmean(differences) / (spread / math.sqrt(len(differences))), len(differences) - 1)
+    return max(0.0, 1 - t_within(fmean(differences) / (spread / math.sqrt(len(differences))), len(differences) - 1))

@@ -19,7 +19,7 @@ import torch
 from sheer.data.cache import Cache
 from sheer.data.pictures import Album
 from sheer.data.sources import Data
-from sheer.errors import PlanError, SheerError, first_line
+from sheer.errors import PlanError, first_line
 from sheer.interpret.predictions import Predictions
 from sheer.learner import Learner
 from sheer.loading import begun
@@ -114,10 +114,16 @@ def carried_out(variant: Variant, around: Surroundings, album: Album | None = No
         np.save(unfinished / ITEMS, items)
         unfinished.rename(folder)
         return _outcome(variant, folder, reused=False)
-    except (SheerError, RuntimeError, ValueError, OSError, ArithmeticError) as error:
-        nothing = np.zeros(0)
-        said = f"{type(error).__name__}: {first_line(error)}"
-        return Outcome(variant=variant, metrics={}, items=nothing, seconds=0.0, folder=folder, failed=said, reused=False)
+    except Exception as error:  # whatever a variant dies of, its own code included, is its outcome, and the others go on
+        return failed(variant, around, error)
+
+
+def failed(variant: Variant, around: Surroundings, error: Exception) -> Outcome:
+    """The outcome of a variant that an error ended."""
+    said = f"{type(error).__name__}: {first_line(error)}"
+    return Outcome(
+        variant=variant, metrics={}, items=np.zeros(0), seconds=0.0, folder=folder_of(variant, around.out), failed=said, reused=False
+    )
 
 
 def _outcome(variant: Variant, folder: Path, *, reused: bool) -> Outcome:
@@ -167,6 +173,10 @@ def all_carried_out(
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         waiting: dict[Future[Outcome], int] = {pool.submit(carried_out, one, around): index for index, one in enumerate(variants)}
         for future in as_completed(waiting):
-            found[waiting[future]] = future.result()
-            tell(found[waiting[future]], len(found), len(variants))
+            index = waiting[future]
+            try:
+                found[index] = future.result()
+            except Exception as error:  # the process died, or what it needs cannot be sent to it
+                found[index] = failed(variants[index], around, error)
+            tell(found[index], len(found), len(variants))
     return [found[index] for index in range(len(variants))]
