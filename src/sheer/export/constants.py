@@ -69,8 +69,8 @@ def render_constants(plan: Plan, items: str, start: str, functions: Mapping[str,
             "SHARE": repr(split["share"]),
             "SPLIT_SEED": repr(split["seed"]),
         }
-        if plan.data.skipped:
-            rows["SKIPPED"] = f"frozenset({plan.data.skipped!r})"
+    if plan.data.skipped and not items:
+        rows["SKIPPED"] = f"frozenset({plan.data.skipped!r})"
     rows |= {
         "LISTING_SHA256": repr(plan.data.listing_sha256),
         "SEED": repr(plan.seed),
