@@ -10,7 +10,7 @@ import sheer
 from conftest import Small
 from sheer.cli.main import main
 from sheer.errors import PlanError
-from sheer.plan.plan import DataPlan, ModelPlan, Numerics, Phase, Plan
+from sheer.plan.plan import DataPlan, ModelPlan, Numerics, Part, Phase, Plan
 from sheer.plan.plan import decisions as fields_of
 from sheer.study.decisions import FOLLOWS, NOT_ABLATED, TOUCHES, changes, pairs, restaged, taken
 from sheer.study.influence import Influence
@@ -86,6 +86,15 @@ def test_decisions_are_taken_one_at_a_time_and_all_together(run):
         taken(a, b, ["size"])
     with pytest.raises(PlanError, match="cannot be changed alone: every variant has the same seeds"):
         taken(a, replace(b, seed=3), ["seed"])
+
+
+def test_a_setting_is_taken_where_both_have_the_technique(run):
+    a = sheer.load(run).plan()
+    slow, sgd = Part(name="adamw", settings=(("beta2", 0.9), *a.phases[0].optimizer.settings[1:])), Part(name="sgd")
+    b = replace(a, phases=(replace(a.phases[0], optimizer=slow), replace(a.phases[1], optimizer=sgd)))
+    assert {change.decision for change in changes(a, b)} == {"optimizer.beta2", "optimizer"}
+    first, second = taken(a, b, ["optimizer.beta2"]).phases
+    assert first.optimizer == slow and second.optimizer == a.phases[1].optimizer
 
 
 def test_phases_are_added_and_left_out(run):

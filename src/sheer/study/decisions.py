@@ -249,7 +249,7 @@ def _with(one: T, other: T, wanted: Collection[str]) -> T:
         settings = [name.partition(".")[2] for name in wanted if name.startswith(f"{field}.")]
         if field in wanted:
             values[field] = theirs
-        elif settings:
+        elif settings and isinstance(mine, Part) and isinstance(theirs, Part) and mine.name == theirs.name:
             options: Mapping[str, Any] = theirs.options()
             values[field] = replace(mine, settings=tuple((key, options[key] if key in settings else value) for key, value in mine.settings))
     theirs_by = {origin.field: origin for origin in other.origins}
