@@ -167,7 +167,7 @@ def test_save_and_load_give_the_whole_learner_back(small_learner, tmp_path, phot
 
 def test_no_pickle_and_only_relative_paths_in_a_run(random_resnet_run, photos):
     names = sorted(path.name for path in random_resnet_run.iterdir())
-    assert names == ["history.csv", "plan.json", "record.json", "weights.safetensors"]
+    assert names == ["data.json", "history.csv", "plan.json", "record.json", "weights.safetensors"]
     assert all(str(photos.parent).encode() not in (random_resnet_run / name).read_bytes() for name in names)
 
 

@@ -12,10 +12,11 @@ from sheer.export.eject import eject
 from sheer.export.predictor import Predictor, load_bundle
 from sheer.interpret.predictions import Predictions
 from sheer.learner import Learner
-from sheer.loading import load
+from sheer.loading import load, resume
 from sheer.loop.lr_find import RateSweep
 from sheer.plan import recipes
 from sheer.plan.plan import Plan
+from sheer.record.keeping import Checkpoints
 from sheer.study.ablate import ablate
 from sheer.study.ablation import Ablation
 from sheer.study.compare import compare
@@ -32,6 +33,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Ablation",
     "Cache",
+    "Checkpoints",
     "Comparison",
     "Data",
     "DataBlock",
@@ -64,4 +66,5 @@ __all__ = [
     "measure_norm_policy",
     "measure_resolution",
     "recipes",
+    "resume",
 ]

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from sheer.data.cache import Cache
+from sheer.data.pictures import READERS
 from sheer.data.sources import Data
 from sheer.errors import DataError, ModelError, PlanError, first_line, nearest
 from sheer.learner import Learner
@@ -29,8 +30,9 @@ from sheer.plan.looks import image_size
 from sheer.plan.plan import Origin, Part, Plan
 from sheer.plan.profiles import Choice, profile_named
 from sheer.plan.recipes import Given, Keep, Stop
+from sheer.record.keeping import EVERY, Checkpoints
 from sheer.record.own import HeadMaker, Source
-from sheer.record.run import Row, check_free
+from sheer.record.run import Row, check_run_folder
 from sheer.task.metrics import METRICS, Metric
 
 
@@ -70,6 +72,8 @@ def learner(
     stages: str | None = None,
     metrics: Sequence[str | Metric] | None = None,
     cache: bool | Cache = True,
+    readers: int = READERS,
+    checkpoints: Checkpoints = EVERY,
 ) -> Learner:
     """A learner: a pretrained network with a new head for the data's classes, or your own module.
 
@@ -87,7 +91,7 @@ def learner(
             convolution its weights for other than three channels; the profile's where not given.
         seed: Of every random stream.
         device: `cpu`, `cuda` or `mps`; the fastest there where not given.
-        out: The run folder; without one nothing is written until `save`.
+        out: The run folder; without one nothing is written until `save`. One that holds this very run goes on, or is taken.
         quiet: No progress and no history on the terminal.
         size, batch_size, norm, weight_decay, augmentation, mix, resize, label_smoothing: Decisions for every
             phase; each has a default in the profile.
@@ -109,11 +113,13 @@ def learner(
         metrics: Names from METRICS for the task, or functions of (outputs, targets), both NumPy arrays, that return a number.
         cache: Whether presized photographs are kept on disk between runs; a `sheer.Cache` says where and how many
             bytes. The pixels are the same with and without.
+        readers: Threads that decode photographs; 0 reads on the thread that trains. No bit depends on it.
+        checkpoints: How often `out` gets a checkpoint; no bit depends on it.
 
     Raises:
         ModelError, WeightsError: the model or its weights cannot be had, or the cut cannot be proved.
         PlanError: a name is not known.
-        RunError: `out` is not empty.
+        RunError: `out` holds something else than a run.
     """
     texts = {"device": device, "channel_init": channel_init, "precision": precision, "memory_format": memory_format, "stages": stages}
     check_texts(texts | {"sampling": sampling, "weights": weights or "none given", "profile": profile})
@@ -125,7 +131,7 @@ def learner(
     size = None if size is None else whole(size, "size", 1)
     batch_size = None if batch_size is None else whole(batch_size, "batch_size", 2)
     if folder is not None:
-        check_free(folder)
+        check_run_folder(folder)
     pictures = data.plan.pictures != "none"
     numerics = choose_numerics(device, constants, pictures=pictures, precision=precision, memory_format=memory_format, compile=compile)
     planes = choose_channels(data.arrays, channels, channel_init, constants, named=isinstance(model, str))
@@ -198,7 +204,7 @@ def learner(
             ),
         ),
     )
-    return assembled(built, plan, data, given, folder, (), quiet, functions, cache)
+    return assembled(built, plan, data, given, folder, (), quiet, functions, cache, whole(readers, "readers", 0), checkpoints)
 
 
 def _wanted_head(head: str | Part | HeadMaker | None) -> WantedHead | None:
@@ -270,6 +276,8 @@ def assembled(
     quiet: bool,
     metrics: Mapping[str, Metric],
     cache: bool | Cache,
+    readers: int = READERS,
+    checkpoints: Checkpoints = EVERY,
 ) -> Learner:
     """The learner of these parts."""
     return Learner(
@@ -287,4 +295,6 @@ def assembled(
         quiet=quiet,
         metrics=metrics,
         cache=cache if isinstance(cache, Cache) else Cache() if cache and data is not None and data.paths else None,
+        readers=readers,
+        checkpoints=checkpoints,
     )

@@ -11,24 +11,23 @@ import numpy as np
 import torch
 from torch import nn
 
-from sheer.data.augmentations import augmentations_of, mix_of
 from sheer.data.cache import Cache
 from sheer.data.listing import photo_paths
 from sheer.data.pictures import Album
 from sheer.data.sources import Data
-from sheer.errors import DataError, OwnershipError, PlanError
+from sheer.errors import DataError, PlanError, RunError
 from sheer.export.exporting import export_bundle
 from sheer.interpret.interpretation import Interpretation
 from sheer.interpret.looking import Averaging, Heat, View
 from sheer.interpret.neighbours import Pair
 from sheer.interpret.predictions import Predictions
 from sheer.interpret.showing import Showing
-from sheer.loop.callbacks import Callback, HistoryFile, Progress, check_callbacks
+from sheer.loop.callbacks import Callback, HistoryFile, Progress, check_callbacks, position_of
+from sheer.loop.feeds import check_phase, prepared_feeds
+from sheer.loop.interrupts import Interrupts
 from sheer.loop.preview import Preview, preview
-from sheer.loop.train import NOTHING, READERS, check_optimizer, joined_reasons, loss_of, prepared_feeds, train
-from sheer.model.build import check_inputs
+from sheer.loop.train import loss_of, train
 from sheer.model.hashing import hashes_by_name
-from sheer.model.surgery import sample_inputs
 from sheer.plan import recipes
 from sheer.plan.augmentations import Function, functions_of
 from sheer.plan.checks import path_of, whole
@@ -38,9 +37,11 @@ from sheer.plan.plan import Phase, Plan
 from sheer.plan.profiles import Profile, profile_named
 from sheer.plan.rates import Rate
 from sheer.plan.recipes import Draft, Given, checked_recipe, merged, unrolled
+from sheer.record.checkpoint import NOTHING, RunState, joined_reasons
 from sheer.record.history import History
+from sheer.record.keeping import Checkpoints, Keeper, check_model, finish, found_state, kept_in, last_checkpoint, paused, restore
 from sheer.record.own import HeadMaker, Source, own_module
-from sheer.record.run import Event, Record, Row, begin, check_contents, check_free, contents_sha256, finish, make_record
+from sheer.record.run import Record, Row, begin, check_contents, check_free, check_run_folder, contents_sha256
 from sheer.task.metrics import LOWER_IS_BETTER, Metric
 
 
@@ -71,16 +72,21 @@ class Learner(Showing):
         quiet: bool,
         metrics: Mapping[str, Metric],
         cache: Cache | None,
+        readers: int,
+        checkpoints: Checkpoints,
     ) -> None:
         self.model, self.data, self.history = model, data, History(rows)
-        self._metrics, self._album = dict(metrics), Album(cache, READERS)
+        self._metrics, self._album, self._checkpoints = dict(metrics), Album(cache, readers), checkpoints
         self._functions: dict[str, Function] = {}
         self._plan, self._tensors, self._inputs, self._label = plan, tensors, inputs, weights_label
         self._start: dict[str, torch.Tensor] | None = None
         self._given, self._made_by, self._made_head, self._out, self._quiet = given, made_by, made_head, out, quiet
         self._trains_from = len(plan.model.stages) - 1 if plan.model.head else 0
-        self._seconds, self._data_sha256, self._stop, self._events = 0.0, "", NOTHING, list[Event]()
-        self._interrupted, self._told, self._contents = False, False, list[str]()
+        self._state = RunState(plan=plan, first=0, phase=len(plan.phases), rows=self.history, stop=NOTHING)
+        self._state.own_module = own_module(made_by) if made_by is not None else None
+        self._state.own_head = own_module(made_head) if made_head is not None else None
+        self._paused: RunState | None = None
+        self._inside, self._told, self._contents = False, False, list[str]()
         self._known = hashes_by_name(model)
 
     def __repr__(self) -> str:
@@ -103,7 +109,7 @@ class Learner(Showing):
         for item in checked_recipe(recipe):
             for one in (item,) if isinstance(item, Phase) else unrolled(item, len(self._plan.model.stages)):
                 phase = one if isinstance(one, Phase) else self._resolved(one, self._situation(profile, tuple(phases)))
-                self._check(phase)
+                check_phase(phase, self._plan, self.model, self.data, self._functions)
                 phases.append(phase)
         return replace(self._plan, phases=tuple(phases))
 
@@ -128,18 +134,6 @@ class Learner(Showing):
             weights_from=self._label,
             phases_before=before,
         )
-
-    def _check(self, phase: Phase) -> None:
-        if phase.steps_per_epoch < 1:
-            raise PlanError(f"{self._plan.data.train_items} items make no batch of {phase.batch_size}: give a smaller batch size.")
-        augmentations_of(phase, self._functions, channels=self._plan.model.channels or 3)
-        mix_of(phase)
-        check_optimizer(phase)
-        arrays = self.data.arrays if self.data is not None else None
-        if arrays is not None and arrays.dtype == torch.uint8 and phase.size != arrays.shape[-1]:
-            raise PlanError(f"size={phase.size}: pictures in memory keep their {arrays.shape[-1]} px; other sizes are for photographs.")
-        sample = sample_inputs(arrays, phase.size, self._plan.model.channels or 3)
-        check_inputs(self.model, self._plan.model, sample, len(self.classes))
 
     def fine_tune(
         self, epochs: int, rate: float | None = None, *, freeze_epochs: int | None = None, callbacks: Sequence[Callback] = ()
@@ -182,9 +176,13 @@ class Learner(Showing):
     def run(self, recipe: Sequence[Draft | Phase], *, callbacks: Sequence[Callback] = ()) -> Learner:
         """Append the phases of `recipe` to the plan and carry them out.
 
+        Where the run folder, or this learner after an interrupt, holds the same plan's unfinished run, it goes on from there, to
+        the same bits; where it holds the finished run, that is taken. SIGINT, SIGTERM and SIGUSR1 end a fit after its step.
+
         Raises:
             OwnershipError: the model's tensors are not those that the plan left; nothing was trained.
             DataError: a photograph cannot be read; nothing was trained.
+            RunError: the run folder holds another plan's run, or is being written by another process.
         """
         data = self._known_data()
         check_callbacks(callbacks)
@@ -193,72 +191,80 @@ class Learner(Showing):
         missing = [name for name in self._plan.metrics if name not in self._metrics]
         if missing:
             raise PlanError(f"The run used your own metric {missing[0]!r}: sheer.load(run, objects={{{missing[0]!r}: {missing[0]}}}).")
-        self._check_model()
-        plan, first = self.plan(recipe), len(self._plan.phases)
-        if self._out is not None and not self.history:
-            check_free(self._out)
-        started = time.perf_counter()
-        feeds = prepared_feeds(data, plan, first, self._album, self._functions)
-        contents = check_contents(data.paths, self._contents, self._data_sha256, feeds[0].contents())
-        for notice in [] if self._quiet else self._album.of(data).fresh_notices():
-            print(notice)
-        if self._out is not None and not self.history:
-            begin(self._out, plan, data.tables(), self._start)
-        observers: list[Callback] = [] if self._quiet else [Progress()]
-        if self._out is not None and not self.history:
-            observers.append(HistoryFile(self._out / "history.csv"))
-        self._interrupted, self._told, events = True, False, list[Event]()
-        rows, stop = train(self.model, plan, first, feeds, self._metrics, [*observers, *callbacks], events)
-        self._seconds += time.perf_counter() - started
-        self._data_sha256, self._contents, self._plan, self._interrupted = contents_sha256(contents), contents, plan, False
-        self._stop, self._events = joined_reasons(self._stop, stop), [*self._events, *events]
-        self._trains_from = plan.phases[-1].trains_from
-        self.history += rows
-        self._known = hashes_by_name(self.model)
-        if self._out is not None:
-            self._write(self._out)
-        elif not self._quiet:
-            print("Nothing was written: learn.save(folder) keeps the run.")
+        plan, started = self.plan(recipe), time.perf_counter()
+        with kept_in(self._out, self._checkpoints) as keeper:
+            state = self._state_for(plan, keeper)
+            if state.phase == len(state.plan.phases):
+                print(f"{self._out} holds the finished run of this very plan: already done, nothing was trained.")
+                return self._done(state)
+            feeds = prepared_feeds(data, state.plan, state.phase, self._album, self._functions)
+            for notice in [] if self._quiet else self._album.of(data).fresh_notices():
+                print(notice)
+            self._contents = check_contents(data.paths, self._contents, state.data_sha256, feeds[0].contents())
+            state.data_sha256 = contents_sha256(self._contents)
+            observers: list[Callback] = [] if self._quiet else [Progress()]
+            if keeper and not (keeper.folder / "record.json").is_file():
+                begin(keeper.folder, state.plan, data.tables(), self._start, data.root, state.rows)
+                observers.append(HistoryFile(keeper.folder / "history.csv"))
+            position, self._inside, self._told = position_of(state), True, False
+            with Interrupts(position) as interrupts:
+                stop = train(self.model, state, position, feeds, self._metrics, [*observers, *callbacks], keeper)
+            seconds = time.perf_counter() - started
+            if stop:
+                state.stop, state.seconds = joined_reasons(state.stop, stop), state.seconds + seconds
+                self._done(state)
+                if keeper:
+                    keeper.finish(state.kept(self.model, None, 0.0), state.stop)
+                elif not self._quiet:
+                    print("Nothing was written: learn.save(folder) keeps the run.")
+            else:
+                self._paused = paused(state, self.model, position.pause, seconds, keeper)
+        interrupts.leave(f"after step {state.step}; learn.resume() goes on from there", self._checkpoints.on_requeue)
         return self
 
-    def _check_model(self) -> None:
-        now = hashes_by_name(self.model)
-        changed = [name for name in {**self._known, **now} if self._known.get(name) != now.get(name)]
-        if changed and self._interrupted:
-            raise OwnershipError(
-                f"The last fit did not come to its end, so the model is somewhere inside it: {len(changed)} tensors differ from what the "
-                "plan left. Nothing was saved of it; load the run as it was saved last, or make the learner anew."
-            )
-        if changed:
-            raise OwnershipError(
-                f"The model is not the one that the plan left: {len(changed)} tensors differ ({', '.join(changed[:5])}). "
-                "Training it would make the plan and the ejected script untrue. For another model make another learner: "
-                "sheer.learner(data, your_module)."
-            )
-
-    def _record(self) -> Record:
-        own = own_module(self._made_by) if self._made_by is not None else None
-        own_head = own_module(self._made_head) if self._made_head is not None else None
-        return make_record(
-            plan=self._plan,
-            rows=self.history,
-            events=self._events,
-            model=self.model,
-            data_sha256=self._data_sha256,
-            stop_reason=self._stop,
-            seconds=self._seconds,
-            own_module=own,
-            own_head=own_head,
-        )
-
-    def write_to(self, folder: str | Path) -> Learner:
-        """From the next fit on, keep the run in `folder`, which must be free.
+    def resume(self, *, callbacks: Sequence[Callback] = ()) -> Learner:
+        """Go on with the fit that was interrupted, to the same bits: in memory, or from the run folder's newest whole checkpoint.
 
         Raises:
-            RunError: the folder is not empty.
+            RunError: no fit was interrupted.
+        """
+        state = self._paused or (last_checkpoint(self._out)[0] if self._out is not None else None)
+        if state is None:
+            raise RunError("No fit of this learner was interrupted, so there is nothing to go on with.")
+        return self.run(state.plan.phases[state.first :], callbacks=callbacks)
+
+    def _state_for(self, plan: Plan, keeper: Keeper | None) -> RunState:
+        """Where the fit that `plan` ends with stands: in the folder, in memory after an interrupt, or at its beginning."""
+        first = len(self._plan.phases)
+        found = found_state(plan, first, self._paused, keeper, self._quiet)
+        if found is not None:
+            restore(self.model, found)
+            return found
+        self._check_model()
+        return replace(self._state, plan=plan, first=first, phase=first, rows=list(self.history), events=list(self._state.events))
+
+    def _done(self, state: RunState) -> Learner:
+        """The learner as a finished run leaves it."""
+        self._state, self._plan, self._paused, self._inside = replace(state, weights={}, carried=None), state.plan, None, False
+        self.history[:] = state.rows
+        self._state.rows = self.history
+        self._trains_from, self._known = state.plan.phases[-1].trains_from, hashes_by_name(self.model)
+        return self
+
+    def _record(self) -> Record:
+        return self._state.kept(self.model, None, 0.0).record(self._state.stop)
+
+    def _check_model(self) -> None:
+        check_model(self.model, self._known, self._inside)
+
+    def write_to(self, folder: str | Path) -> Learner:
+        """From the next fit on, keep the run in `folder`: a free one, or one with this very run, which then goes on.
+
+        Raises:
+            RunError: the folder holds anything else.
         """
         out = path_of(folder, "folder")
-        check_free(out)
+        check_run_folder(out)
         self._out = out
         return self
 
@@ -271,8 +277,8 @@ class Learner(Showing):
         root = path_of(folder, "folder")
         check_free(root)
         self._check_model()
-        begin(root, self._plan, self.data.tables() if self.data else {}, self._start)
-        self._write(root)
+        begin(root, self._plan, self.data.tables() if self.data else {}, self._start, self.data.root if self.data else "", self.history)
+        finish(root, self._state.kept(self.model, None, 0.0), self._state.stop)
         return root
 
     def export(self, file: str | Path) -> Path:
@@ -286,9 +292,6 @@ class Learner(Showing):
         self._check_model()
         sample = None if self.data is None or self.data.arrays is None else self.data.arrays[:2]
         return export_bundle(file, self._plan, self._record(), self.model, self._made_by, self._made_head, sample)
-
-    def _write(self, root: Path) -> None:
-        finish(root, self._plan, self.history, self.model, self._record())
 
     def validate(self) -> Predictions:
         """Predictions for the held-out items, with their true classes; the model and all generators stay as they are."""
@@ -373,7 +376,7 @@ class Learner(Showing):
 
     def _view(self) -> View:
         phase = self._last_phase()
-        if self._interrupted and not self._told:
+        if self._inside and not self._told:
             print("Note: the last fit did not come to its end; what is said now is of the model somewhere inside it.")
             self._told = True
         return View(
@@ -387,6 +390,8 @@ class Learner(Showing):
         )
 
     def _last_phase(self) -> Phase:
+        if self._paused is not None:
+            return self._paused.plan.phases[self._paused.phase]
         if self._plan.phases:
             return self._plan.phases[-1]
         return self.plan(recipes.constant(1, profile=self._plan.profile)).phases[-1]

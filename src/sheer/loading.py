@@ -1,32 +1,38 @@
-"""A learner from a finished run, as it was or taken further on other data; and one at the beginning of a plan."""
+"""A learner from a run: finished, taken further on other data, or interrupted and resumed; and one at the beginning of a plan."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 import torch
+from safetensors.torch import load_file
 
 from sheer.api import assembled, training_pixels
 from sheer.data.cache import Cache
+from sheer.data.pictures import READERS
 from sheer.data.sources import Data
 from sheer.errors import DataError, ModelError, PlanError, RunError
 from sheer.learner import Learner
+from sheer.loop.callbacks import Callback
 from sheer.loop.engine import available, choose_numerics
 from sheer.model.build import Built, tensor_facts
 from sheer.model.growing import grow_head
 from sheer.model.hashing import weights_sha256
 from sheer.model.inputs import extended
 from sheer.model.rebuild import rebuild
-from sheer.plan.checks import check_objects
+from sheer.plan.checks import check_objects, whole
+from sheer.plan.document import differences
 from sheer.plan.plan import DataPlan, Origin, Part, Plan
 from sheer.plan.profiles import profile_named
 from sheer.plan.recipes import Given
 from sheer.plan.training import given_like
+from sheer.record.again import data_again
+from sheer.record.keeping import EVERY, Checkpoints, begun_plan, last_checkpoint
 from sheer.record.own import Source, own_functions, own_makers
-from sheer.record.run import Row, Run, load_weights, read_run, read_start
+from sheer.record.run import Row, Run, finished_commit, load_weights, read_run, read_start
 from sheer.task.metrics import METRICS, Metric
 
 
@@ -76,8 +82,9 @@ def load(
     loaded._functions = own_functions(kept.plan, given)
     loaded._start = start
     if plan.phases:
-        loaded._stop, loaded._seconds, loaded._data_sha256 = kept.record.stop_reason, kept.record.seconds, kept.record.data_sha256
-        loaded._events = list(kept.record.events)
+        was = kept.record
+        loaded._state.stop, loaded._state.seconds, loaded._state.data_sha256 = was.stop_reason, was.seconds, was.data_sha256
+        loaded._state.events = list(was.events)
     else:  # weights of classes would have to fit the new ones
         loaded._given = replace(loaded._given, class_weights=None)
     loaded._trains_from = loaded._trains_from if trains_from is None else trains_from
@@ -93,6 +100,8 @@ def begun(
     out: Path | None = None,
     quiet: bool = False,
     cache: bool | Cache = True,
+    readers: int = READERS,
+    checkpoints: Checkpoints = EVERY,
 ) -> Learner:
     """A learner at the very beginning of `plan`, with none of its phases done: `begun(plan, data).run(plan.phases)` carries it out.
 
@@ -102,7 +111,7 @@ def begun(
         objects: As for `load`.
         start: The weights that the plan starts from, for plans whose weights are another run's.
         out: The run folder.
-        quiet, cache: As for `sheer.learner`.
+        quiet, cache, readers, checkpoints: As for `sheer.learner`.
 
     Raises:
         ModelError: the weights to start from cannot be had, or are not those of the plan.
@@ -118,9 +127,65 @@ def begun(
             raise ModelError("The weights to start from are not those of the plan: their SHA-256 is another.")
     built = _as_trained(built, plan, data)
     empty = replace(plan, model=built.plan, phases=())
-    learn = assembled(built, empty, data, _given_before(plan), out, (), quiet, _metrics(plan, objects or {}), cache)
+    learn = assembled(built, empty, data, _given_before(plan), out, (), quiet, _metrics(plan, objects or {}), cache, readers, checkpoints)
     learn._functions, learn._start = own_functions(plan, objects or {}), start
     return learn
+
+
+def resume(
+    run: str | Path,
+    *,
+    data: Data | str | Path | None = None,
+    objects: Mapping[str, Source | Metric] | None = None,
+    callbacks: Sequence[Callback] = (),
+    quiet: bool = False,
+    cache: bool | Cache = True,
+    readers: int = READERS,
+    checkpoints: Checkpoints = EVERY,
+) -> Learner:
+    """Go on with the run in a folder from its newest whole checkpoint, to the same bits as if it had never stopped.
+
+    Args:
+        run: The run folder. A finished run is loaded, and nothing is trained.
+        data: The run's own, or the folder where its files lie now; where the run folder says that they lie, if not given.
+        objects: As for `load`.
+        callbacks: Observers of the loop.
+        quiet, cache, readers, checkpoints: As for `sheer.learner`.
+
+    Raises:
+        RunError: the folder is no run, no checkpoint of it is whole, or the data is not the run's: what differs is said.
+        ModelError: the run used a module of your own that `objects` does not give.
+    """
+    root = Path(run).expanduser()
+    state, _ = last_checkpoint(root) if finished_commit(root) is None else (None, [])
+    finished = finished_commit(root) is not None or (root / "record.json").is_file()
+    plan = state.plan if state is not None else read_run(root).plan if finished else begun_plan(root)
+    if plan is None:
+        raise RunError(f"There is no run in {root}: give the folder that sheer train named, or that out= was.")
+    if state is None and finished:
+        print(f"{root} is a finished run: nothing is left to do.")
+        return load(root, data=data if isinstance(data, Data) else None, objects=objects, cache=cache)
+    if not finished and (edited := differences(begun_plan(root), plan)):
+        raise RunError(f"{root / 'plan.json'} is not the plan of the run any more: {'; '.join(edited[:8])}. Bring it back as it was.")
+    items = data if isinstance(data, Data) else data_again(root, plan, data)
+    if found := differences(plan.data, items.plan, "data"):
+        raise RunError(f"The data is not that of {root}: {'; '.join(found[:8])}. Nothing was trained.")
+    if not available(plan.numerics.device):
+        raise RunError(f"{root} was trained on {plan.numerics.device!r}, which this machine does not have; on another device bits differ.")
+    given, first, readers = objects or {}, state.first if state is not None else 0, whole(readers, "readers", 0)
+    if state is None:
+        start = root / "start.safetensors"
+        weights = load_file(start) if start.is_file() else None
+        learn = begun(
+            plan, items, objects=given, start=weights, out=root, quiet=quiet, cache=cache, readers=readers, checkpoints=checkpoints
+        )
+    else:
+        own = own_makers(plan, given, state.record(state.stop))
+        built = _as_trained(rebuild(plan, own.made_by, own.made_head), plan, items)
+        before = replace(plan, phases=plan.phases[:first])
+        learn = assembled(built, before, items, _given_before(plan), root, (), quiet, _metrics(plan, given), cache, readers, checkpoints)
+        learn._functions = own_functions(plan, given)
+    return learn.run(plan.phases[first:], callbacks=callbacks)
 
 
 def _as_trained(built: Built, plan: Plan, data: Data | None) -> Built:

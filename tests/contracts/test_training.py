@@ -18,7 +18,6 @@ from sheer.errors import ModelError, PlanError
 from sheer.loop import probe
 from sheer.loop.optimizers import OPTIMIZERS
 from sheer.loop.step import Update, train_step
-from sheer.loop.train import COMPLETED, NOTHING, joined_reasons
 from sheer.loop.updates import Average, BestEpoch, Patience
 from sheer.model.hashing import tensors_sha256
 from sheer.model.layers import layer_stages
@@ -26,6 +25,7 @@ from sheer.model.stages import stage_of
 from sheer.plan.parts import LOSS_SETTINGS, OPTIMIZER_SETTINGS, SCHEDULE_SETTINGS
 from sheer.plan.recipes import RECIPES, Given
 from sheer.plan.schedules import SCHEDULES
+from sheer.record.checkpoint import COMPLETED, NOTHING, joined_reasons
 from sheer.task.losses import LOSSES, CrossEntropy, Focal, Weighted
 
 BLOCK = """

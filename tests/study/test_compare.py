@@ -20,8 +20,9 @@ from conftest import Small
 from sheer import Loop
 from sheer.cli.main import main
 from sheer.errors import DataError, PlanError
+from sheer.loop.feeds import prepared_feeds
 from sheer.loop.step import train_step
-from sheer.loop.train import prepared_feeds, schedule_of
+from sheer.loop.train import schedule_of
 from sheer.model.hashing import tensors_sha256
 from sheer.plan.plan import Part
 from sheer.streams import borrowed_generators

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sheer.cli import demo
 from sheer.cli.files import FILE_COMMANDS, add_file_commands, check_new, write_csv
-from sheer.cli.options import add_plan_options, prepare
+from sheer.cli.options import add_machine_options, add_plan_options, checkpoints_of, prepare
 from sheer.cli.report import report
 from sheer.cli.studies import STUDIES, add_studies
 from sheer.data.cache import Cache
@@ -20,14 +20,15 @@ from sheer.export.eject import eject
 from sheer.export.predictor import load_bundle
 from sheer.interpret.plots import check_plot
 from sheer.learner import Learner
-from sheer.loading import load
+from sheer.loading import load, resume
 from sheer.loop.engine import DEVICES
 from sheer.loop.estimate import estimate, peak_memory
 from sheer.loop.lr_find import check_sweep
-from sheer.loop.train import COMPLETED
 from sheer.plan.recipes import Draft
 from sheer.plan.table import columns
-from sheer.record.run import check_free, read_run
+from sheer.record.checkpoint import COMPLETED
+from sheer.record.keeping import is_done
+from sheer.record.run import check_run_folder, read_run
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -39,6 +40,11 @@ def _parser() -> argparse.ArgumentParser:
     trained = commands.add_parser("train", help="train on a folder of photographs")
     add_plan_options(trained)
     trained.add_argument("--no-cache", action="store_true", help="keep no presized photographs on disk; the pixels are the same")
+    add_machine_options(trained)
+    resumed = commands.add_parser("resume", help="go on with a run that was interrupted or killed, to the same bits")
+    resumed.add_argument("run", help="the run folder")
+    resumed.add_argument("--data", metavar="FOLDER", help="where the files lie now, if they were moved")
+    add_machine_options(resumed)
     planned = commands.add_parser("plan", help="show what train would do, without doing it")
     add_plan_options(planned)
     planned.add_argument("--json", action="store_true", help="print the plan's JSON and nothing else")
@@ -103,11 +109,11 @@ def run_lr_find(args: argparse.Namespace) -> int:
 def run_train(args: argparse.Namespace) -> int:
     """`sheer train FOLDER`."""
     started = time.perf_counter()
-    if args.out and Path(args.out).expanduser().is_dir() and not (Path(args.out).expanduser() / "plan.json").is_file():
-        check_free(Path(args.out).expanduser())
+    if args.out:
+        check_run_folder(Path(args.out).expanduser())
     learn, recipe, plan = prepare(args)
     out = Path(args.out or f"runs/{Path(args.folder).resolve().name}-{plan.short_hash()}").expanduser()
-    if check_free(out, plan):
+    if is_done(out, plan):
         print(f"{out} is the finished run of this very plan: already done, nothing was trained.")
         print(load(out).plan().short_hash())
         return 0
@@ -117,11 +123,21 @@ def run_train(args: argparse.Namespace) -> int:
 
 def train_into(learn: Learner, recipe: Sequence[Draft], out: Path, started: float) -> int:
     """Carry out the recipe into a run folder, and print what a person wants to know then; 1 for a run that was stopped, else 0."""
-    learn.write_to(out).run(recipe)
+    return _told(learn.write_to(out).run(recipe), out, started)
+
+
+def _told(learn: Learner, out: Path, started: float) -> int:
     print(f"\n{learn.validate().report()}\n")
     seconds, memory = time.perf_counter() - started, peak_memory() / 2**30
     print(f"Run folder: {out}  ({seconds:.0f} s in all, {memory:.2f} GiB of memory at most)")
     return 0 if read_run(out).record.stop_reason.startswith(COMPLETED) else 1
+
+
+def run_resume(args: argparse.Namespace) -> int:
+    """`sheer resume RUN`."""
+    started, out = time.perf_counter(), Path(args.run).expanduser()
+    learn = resume(out, data=args.data, readers=args.readers, checkpoints=checkpoints_of(args))
+    return _told(learn, out, started) if learn.data is not None else 0
 
 
 def run_demo(args: argparse.Namespace) -> int:
@@ -130,7 +146,7 @@ def run_demo(args: argparse.Namespace) -> int:
     folder, learn, recipe = demo.prepare(quick=args.quick)
     plan = learn.plan(recipe)
     out = Path(args.out or f"runs/demo-{plan.short_hash()}").expanduser()
-    if check_free(out, plan):
+    if is_done(out, plan):
         print(f"{out} is the finished run of this very plan: already done. Remove it, or give --out, to see it again.")
     else:
         print(f"{plan}\n")
@@ -202,6 +218,7 @@ def run_cache(args: argparse.Namespace) -> int:
 COMMANDS = {
     "demo": run_demo,
     "train": run_train,
+    "resume": run_resume,
     "plan": run_plan,
     "lr-find": run_lr_find,
     "predict": run_predict,
@@ -223,7 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"sheer: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("sheer: interrupted; a run folder without record.json is unfinished.", file=sys.stderr)
+        print("sheer: interrupted; sheer resume RUN, or the same command again, goes on from the last checkpoint.", file=sys.stderr)
         return 130
     except BrokenPipeError:
         return 0

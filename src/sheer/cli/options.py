@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import ast
 import inspect
+import subprocess
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from sheer.api import learner
 from sheer.data.block import images
 from sheer.data.leftout import BAD_FILES
+from sheer.data.pictures import READERS
 from sheer.data.sources import Data
 from sheer.errors import PlanError, nearest
 from sheer.learner import Learner
@@ -20,6 +22,7 @@ from sheer.plan.augmentations import SETS
 from sheer.plan.plan import Plan
 from sheer.plan.profiles import PROFILES
 from sheer.plan.recipes import RECIPES, Draft
+from sheer.record.keeping import EVERY, Checkpoints
 
 
 def add_plan_options(parser: argparse.ArgumentParser) -> None:
@@ -47,6 +50,20 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
         "optimizer=\"('sgd', {'nesterov': True})\"; may be given several times",
     )
     parser.add_argument("--out", help="the run folder (default: runs/FOLDER-PLAN)")
+
+
+def add_machine_options(parser: argparse.ArgumentParser) -> None:
+    """The options of what changes no bit: readers, checkpoints."""
+    parser.add_argument("--readers", type=int, default=READERS, help="threads that decode photographs (default: %(default)s)")
+    parser.add_argument("--checkpoint-minutes", type=float, default=EVERY.minutes, help="0: not by time (default: %(default)s)")
+    parser.add_argument("--checkpoint-steps", type=int, default=EVERY.steps, help="0: not by steps (default: %(default)s)")
+    parser.add_argument("--on-requeue", metavar="COMMAND", help="run once when SIGUSR1 has ended the run and it is saved")
+
+
+def checkpoints_of(args: argparse.Namespace) -> Checkpoints:
+    """How often the options want a checkpoint."""
+    hook = None if args.on_requeue is None else lambda: subprocess.run(args.on_requeue, shell=True, check=False)
+    return Checkpoints(minutes=args.checkpoint_minutes, steps=args.checkpoint_steps, on_requeue=hook)
 
 
 def data_of(args: argparse.Namespace) -> Data:
@@ -82,6 +99,8 @@ def prepare(args: argparse.Namespace) -> tuple[Learner, tuple[Draft, ...], Plan]
         batch_size=args.batch_size,
         cache=not getattr(args, "no_cache", False),
         augmentation=args.augmentation,
+        readers=getattr(args, "readers", READERS),
+        checkpoints=checkpoints_of(args) if hasattr(args, "on_requeue") else EVERY,
         **for_learner,
     )
     recipe = RECIPES[args.recipe](args.epochs, profile=args.profile, **for_recipe)

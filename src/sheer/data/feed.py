@@ -64,7 +64,7 @@ class Feed:
         functions: Mapping[str, Function] | None = None,
     ) -> None:
         self.data, self.phase, self.seed, self.device = data, phase, seed, device
-        self.memory_format = MEMORY_FORMATS[memory_format]
+        self.readers, self.memory_format = readers, MEMORY_FORMATS[memory_format]
         self.target = target.to(device)
         self.mean = torch.tensor(phase.mean, device=device).view(-1, 1, 1)
         self.std = torch.tensor(phase.std, device=device).view(-1, 1, 1)
@@ -113,17 +113,22 @@ class Feed:
 
     def _images(self, rows: list[np.ndarray], draws: list[np.ndarray]) -> Iterator[torch.Tensor]:
         try:
-            yield from self.source.batches(rows, draws)
+            if self.readers or isinstance(self.source, Arrays):
+                yield from self.source.batches(rows, draws)
+            else:  # on this thread
+                for row, draw in zip(rows, draws, strict=True):
+                    yield self.source.batch(map(self.source.read, row.tolist()), draw)
         except Exception:  # Pillow raises many kinds for bad bytes; if every file can still be read, it was something else
             self.preflight(np.concatenate(rows), "a file was changed or lost while it was in use")
             raise
 
-    def training(self, epoch: int) -> Iterator[Batch]:
-        """One epoch's batches: drawn, cut and augmented by draws that depend on (seed, epoch, item) alone.
+    def training(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
+        """One epoch's batches from number `skip` on: drawn, cut and augmented by draws that depend on (seed, epoch, item) alone.
 
         Where items are drawn with replacement, on (seed, epoch, place in the epoch): the same photograph comes each time anew.
         """
-        return self._batches(*self.drawn(epoch), self.augmentations)
+        rows, draws = self.drawn(epoch)
+        return self._batches(rows[skip:], draws[skip:], self.augmentations)
 
     def drawn(self, epoch: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """The positions of each batch's items in an epoch, and the draws that cut and augment them."""

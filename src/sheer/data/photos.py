@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -34,6 +34,11 @@ class Photos:
             self.kept[item] = pixels
         return pixels
 
+    def batch(self, pictures: Iterable[np.ndarray], draws: np.ndarray) -> torch.Tensor:
+        """uint8 (N, 3, size, size) of pictures at their working size."""
+        cuts = [self.resize.cut(pixels, self.size, draw) for pixels, draw in zip(pictures, draws.tolist(), strict=True)]
+        return torch.from_numpy(np.ascontiguousarray(self.resize.join(cuts).transpose(0, 3, 1, 2)))
+
     def batches(self, rows: Sequence[np.ndarray], draws: Sequence[np.ndarray]) -> Iterator[torch.Tensor]:
         """uint8 (N, 3, size, size) of each row of items; the first two draws (N, 2) of an item say where it is cut.
 
@@ -41,9 +46,7 @@ class Photos:
         """
 
         def batch(number: int) -> torch.Tensor:
-            pictures = zip(pool.map(self.read, rows[number].tolist()), draws[number].tolist(), strict=True)
-            cuts = [self.resize.cut(pixels, self.size, draw) for pixels, draw in pictures]
-            return torch.from_numpy(np.ascontiguousarray(self.resize.join(cuts).transpose(0, 3, 1, 2)))
+            return self.batch(pool.map(self.read, rows[number].tolist()), draws[number])
 
         with ThreadPoolExecutor(self.readers) as pool, ThreadPoolExecutor(1) as ahead:
             waiting = [ahead.submit(batch, number) for number in range(min(1, len(rows)))]

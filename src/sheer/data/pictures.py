@@ -24,6 +24,7 @@ from sheer.errors import DataError, first_line
 from sheer.plan.plan import Part, Phase
 
 NO_FILE = Stamp(0, 0, 0)
+READERS = 2  # threads; more do not help where the network runs on the same cores, and no bit depends on them
 
 
 def resize_of(part: Part) -> Crop | Pad | Squish:
@@ -149,7 +150,7 @@ class Pictures:
 
         bad: list[str] = []
         try:
-            for item, result in zip(items, in_threads(attempt, items, self.readers, lambda item: self.names[item]), strict=True):
+            for item, result in zip(items, in_threads(attempt, items, max(1, self.readers), lambda item: self.names[item]), strict=True):
                 if isinstance(result, str):
                     bad.append(result)
                 else:

@@ -17,12 +17,12 @@ from sheer.export.constants import needed_marks, render_constants
 from sheer.export.source import Definition, definitions, import_block, names_read, own_definitions, reached
 from sheer.interpret import attribution
 from sheer.loop import optimizers, precision, step, updates
-from sheer.loop.train import COMPLETED
 from sheer.model import backbones, channels, hashing, heads, stages
 from sheer.model.rebuild import OWN
 from sheer.plan import schedules
 from sheer.plan.checks import check_objects, path_of
 from sheer.plan.plan import Plan
+from sheer.record.checkpoint import COMPLETED
 from sheer.record.run import Record, read_run, version_of
 from sheer.task import losses, metrics, tasks
 

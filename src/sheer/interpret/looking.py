@@ -25,7 +25,7 @@ from sheer.interpret.predictions import Predictions, prior_outputs
 from sheer.loop.engine import prepared, switched
 from sheer.loop.memory import Halving
 from sheer.loop.step import scores_of
-from sheer.loop.train import READERS, loss_of, task_of
+from sheer.loop.train import loss_of, task_of
 from sheer.model.heads import AvgPool
 from sheer.plan.augmentations import Function
 from sheer.plan.checks import path_of
@@ -117,7 +117,7 @@ class View:
         """The data as the phase's batches."""
         numerics, target = self.plan.numerics, task_of(self.plan).wanted(data.targets)
         device, pictures = torch.device(numerics.device), self.album.of(data) if data is self.data else None
-        return Feed(data, target, self.phase, self.plan.seed, device, numerics.memory_format, READERS, pictures, self.functions)
+        return Feed(data, target, self.phase, self.plan.seed, device, numerics.memory_format, self.album.readers, pictures, self.functions)
 
     def _read(self, data: Data, items: np.ndarray) -> Feed:
         """The data's feed after these items have been read; DataError where one cannot be."""

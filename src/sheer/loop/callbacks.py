@@ -1,9 +1,12 @@
-"""Observers of the loop: called by name, in list order; all they may set is `position.stop`, the reason to stop.
+"""Observers of the loop: called by name, in list order; all they may set are the reasons `position.stop` and `position.pause`.
+
+A fit that is stopped ends after the epoch: it is finished. One that is paused is left after the step (or the epoch's validation),
+unfinished, with all that it needs to go on to the same bits.
 
 on_start(position)
 for each phase: for each epoch: for each step: on_step(position)
                                 on_epoch(position, row)
-on_end(position)
+on_end(position), however the fit ends
 """
 
 from __future__ import annotations
@@ -18,13 +21,17 @@ from typing import Protocol
 from tqdm import tqdm
 
 from sheer.errors import PlanError
+from sheer.record.checkpoint import RunState
 from sheer.record.history import told
 from sheer.record.run import Event, Row, row_cells
 
 
 @dataclass(kw_only=True)
 class Position:
-    """Where the loop is. `step` and `epoch` count from the start of this call, `steps` is their total; `events` are this call's so far."""
+    """Where the loop is. `step` and `epoch` count from the start of this fit, `steps` and `epochs` are their totals.
+
+    `events` are those of the whole run so far.
+    """
 
     phase: str
     epoch: int
@@ -34,6 +41,21 @@ class Position:
     metrics: tuple[str, ...]
     events: list[Event] = field(default_factory=list)
     stop: str = ""
+    pause: str = ""
+
+
+def position_of(state: RunState) -> Position:
+    """Where a fit stands, as callbacks see it."""
+    fit, before = state.plan.phases[state.first :], state.plan.steps_before(state.first)
+    return Position(
+        phase="",
+        epoch=sum(phase.epochs for phase in state.plan.phases[state.first : state.phase]) + state.epoch,
+        epochs=sum(phase.epochs for phase in fit),
+        step=state.step - before,
+        steps=state.plan.steps_before(len(state.plan.phases)) - before,
+        metrics=state.plan.metrics,
+        events=state.events,
+    )
 
 
 class Callback(Protocol):
@@ -60,12 +82,16 @@ class Progress:
 
     def __init__(self) -> None:
         self.bar: tqdm[None] | None = None
+        self.before = 0
 
     def on_start(self, position: Position) -> None:
         """Print the header and open the bar."""
         names = " ".join(f"{name[:18]:>10}" for name in position.metrics)
         print(f"{'phase':<10} {'epoch':>5} {'train_loss':>10} {'valid_loss':>10} {names} {'seconds':>7}")
-        self.bar = tqdm(total=position.steps, unit="step", leave=False, dynamic_ncols=True, disable=not sys.stderr.isatty())
+        self.before = len(position.events)
+        self.bar = tqdm(
+            total=position.steps, initial=position.step, unit="step", leave=False, dynamic_ncols=True, disable=not sys.stderr.isatty()
+        )
 
     def on_step(self, position: Position) -> None:
         """Move the bar."""
@@ -83,7 +109,7 @@ class Progress:
         """Close the bar, and say what happened beside learning."""
         assert self.bar is not None
         self.bar.close()
-        for line in [*told(position.events), *([f"Stopped: {position.stop}"] if position.stop else [])]:
+        for line in [*told(position.events[self.before :]), *([f"Stopped: {position.stop}"] if position.stop else [])]:
             print(line)
 
 

@@ -1,17 +1,19 @@
-"""The seam for devices: which one, and PyTorch's global switches for the time of a run."""
+"""The seam for devices: which one, PyTorch's global switches for the time of a run, and proofs of what moves and what does not."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import nn
 
-from sheer.errors import PlanError, nearest
+from sheer.errors import OwnershipError, PlanError, nearest
 from sheer.loop.precision import autocast
+from sheer.model.hashing import tensors_sha256
+from sheer.model.stages import is_norm, stage_of
 from sheer.plan.checks import check_texts
-from sheer.plan.plan import Numerics, Origin
+from sheer.plan.plan import Numerics, Origin, Phase
 from sheer.plan.profiles import Profile
 
 DEVICES = ("cpu", "cuda", "mps")
@@ -115,3 +117,31 @@ def switched(numerics: Numerics) -> Iterator[None]:
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+
+
+def check_ownership(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Prove that the optimiser holds exactly the model's trainable tensors.
+
+    Raises:
+        OwnershipError: naming the first five that one has and the other has not.
+    """
+    owned = {id(tensor) for group in optimizer.param_groups for tensor in group["params"]}
+    trainable = {id(p): name for name, p in model.named_parameters() if p.requires_grad}
+    missing = [name for key, name in trainable.items() if key not in owned]
+    strangers = len(owned - set(trainable))
+    if missing or strangers:
+        raise OwnershipError(
+            f"The optimiser does not hold the model's trainable tensors: {len(missing)} are missing "
+            f"({', '.join(missing[:5]) or 'none'}), {strangers} of its tensors are not the model's or do not train. "
+            "Was the model replaced, or requires_grad changed, after the optimiser was made? Make the learner anew."
+        )
+
+
+def frozen_sha256(model: nn.Module, stages: Sequence[Sequence[str]], phase: Phase) -> str:
+    """The hash of what must not move: fixed parameters, and statistics of norm layers under policy `frozen`."""
+    fixed = [p for p in model.parameters() if not p.requires_grad]
+    for path, module in model.named_modules():
+        stage = stage_of(path, stages)
+        if is_norm(module) and stage is not None and phase.norm[stage] == "frozen":
+            fixed += list(module.buffers(recurse=False))
+    return tensors_sha256(fixed)

@@ -9,10 +9,12 @@ for each phase:   what trains, optimiser, ownership check
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
@@ -21,43 +23,87 @@ from torch import nn
 
 from sheer.data.augmentations import mix_of
 from sheer.data.feed import Feed
-from sheer.data.pictures import Album
-from sheer.data.sources import Data
-from sheer.errors import FrozenError, OwnershipError, PlanError, first_line
+from sheer.errors import FrozenError
 from sheer.loop.callbacks import Callback, Position
-from sheer.loop.engine import prepared, switched
+from sheer.loop.engine import check_ownership, frozen_sha256, prepared, switched
 from sheer.loop.memory import Halving, half, in_update, split_event, split_valid
 from sheer.loop.optimizers import OPTIMIZERS, set_rates
 from sheer.loop.step import Loss, Update, hopeless, joint, moving_buffers, put_back, scores_of, train_step
 from sheer.loop.updates import Average, BestEpoch, Patience
 from sheer.loop.watch import WINDOW, looked_back, stuck
-from sheer.model.hashing import tensors_sha256, weights_sha256
-from sheer.model.stages import is_norm, parameter_groups, set_modes, set_trainable, stage_of
-from sheer.plan.augmentations import Function
+from sheer.model.hashing import weights_sha256
+from sheer.model.stages import parameter_groups, set_modes, set_trainable
 from sheer.plan.plan import Numerics, Phase, Plan
 from sheer.plan.schedules import schedule_named
+from sheer.record.checkpoint import COMPLETED, RunState
+from sheer.record.keeping import Keeper
 from sheer.record.run import Event, Row
 from sheer.streams import borrowed_generators, reseed, stream_key
 from sheer.task.losses import LOSSES, ItemWeighted, Weighted
 from sheer.task.metrics import Metric
 from sheer.task.tasks import TASKS, Task
 
-READERS = 2
-NOTHING, COMPLETED = "nothing was trained", "plan completed"
+
+@dataclass(kw_only=True)
+class Carried:
+    """What a phase carries from step to step beside the model's weights; `state` and `load` are all that a checkpoint needs of it."""
+
+    optimizer: torch.optim.Optimizer
+    step: Any
+    average: Average | None
+    patience: Patience | None
+    best: BestEpoch | None
+    frozen_sha256: str
+    recent: deque[torch.Tensor]
+    losses: list[torch.Tensor] = field(default_factory=list)
+    before_epoch: list[float] = field(default_factory=list)
+
+    def state(self) -> dict[str, Any]:
+        """Plain values and tensors, the very ones in use."""
+        parts = {"average": self.average, "patience": self.patience, "best": self.best}
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.step.scaler.state_dict() if isinstance(self.step, Update) else {},
+            "micro": self.step.micro if isinstance(self.step, Update) else 0,
+            "frozen_sha256": self.frozen_sha256,
+            "recent": list(self.recent),
+            "losses": self.losses,
+            "before_epoch": self.before_epoch,
+            **{name: vars(part) for name, part in parts.items() if part is not None},
+        }
+
+    def load(self, state: dict[str, Any], phase: Phase, numerics: Numerics) -> None:
+        """Go on from what `state` gave, in this process or in another; its tensors are used from now on."""
+        device = torch.device(numerics.device)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step = step_of(phase, numerics, state["micro"])
+        if isinstance(self.step, Update):
+            self.step.scaler.load_state_dict(state["scaler"])
+        self.frozen_sha256, self.before_epoch = state["frozen_sha256"], state["before_epoch"]
+        self.losses, recent = ([loss.to(device) for loss in state[name]] for name in ("losses", "recent"))
+        self.recent.extend(recent)
+        for name, part in (("average", self.average), ("patience", self.patience), ("best", self.best)):
+            if part is not None:
+                vars(part).update(state[name])
+        for keeps in (self.average, self.best):
+            if keeps is not None:
+                keeps.values = [tensor.to(device) for tensor in keeps.values]
 
 
 def train(
     model: nn.Module,
-    plan: Plan,
-    first: int,
+    state: RunState,
+    position: Position,
     feeds: Sequence[Feed],
     metrics: Mapping[str, Metric],
     callbacks: Sequence[Callback],
-    events: list[Event],
-) -> tuple[list[Row], str]:
-    """Carry out the phases of `plan` from number `first` on; returns their rows and why it stopped. What happens goes to `events`.
+    keeper: Keeper | None = None,
+) -> str:
+    """Carry out `state.plan` from where `state` stands, which moves with it; returns why it stopped, "" if it was paused.
 
-    `feeds` has one feed a phase to do, from `prepared_feeds`; `metrics` are the functions of `plan.metrics`.
+    `position` is that of `state`, for callbacks; `feeds` has one feed a phase to do, from `prepared_feeds`; `metrics` are the
+    functions of `plan.metrics`; `keeper` writes checkpoints. What was paused goes on to the same bits from `state`, with the
+    model's weights as they were then.
 
     The caller's random generators, thread count and deterministic switch are left as they were found.
 
@@ -66,91 +112,85 @@ def train(
         FrozenError: a frozen tensor moved.
         DeviceMemoryError: one item at a time is too much for the device.
     """
-    device, seed, task = torch.device(plan.numerics.device), plan.seed, task_of(plan)
-    todo = plan.phases[first:]
-    rows: list[Row] = []
-    early: list[str] = []
-    epoch_number = sum(phase.epochs for phase in plan.phases[:first])
-    step_number = sum(phase.epochs * phase.steps_per_epoch for phase in plan.phases[:first])
-    steps = sum(phase.epochs * phase.steps_per_epoch for phase in todo)
-    position = Position(phase="", epoch=0, epochs=sum(p.epochs for p in todo), step=0, steps=steps, metrics=plan.metrics, events=events)
-    compiled = plan.numerics.compile
-    with switched(plan.numerics), borrowed_generators(device), prepared(model, plan.numerics, compiled=compiled):
+    plan, numerics, stages = state.plan, state.plan.numerics, [stage.prefixes for stage in state.plan.model.stages]
+    device, task, whole, left = torch.device(numerics.device), task_of(plan), model, False
+    with switched(numerics), borrowed_generators(device), prepared(model, numerics, compiled=numerics.compile), told(callbacks, position):
         model.to(device, memory_format=feeds[0].memory_format)  # type: ignore[call-overload]
-        whole: nn.Module = model
-        for callback in callbacks:
-            callback.on_start(position)
-        for phase, feed in zip(todo, feeds, strict=True):
-            position.phase = phase.name
-            if compiled:
+        for number, feed in enumerate(feeds, state.phase):
+            phase, first_step = plan.phases[number], plan.steps_before(number)
+            first_epoch = sum(before.epochs for before in plan.phases[:number])
+            position.phase, state.phase = phase.name, number
+            if keeper and state.carried is None:
+                keeper.save(model, state, None)
+            if numerics.compile:
                 torch.compiler.reset()
             weights = None if feed.data.weights is None else torch.from_numpy(feed.data.weights).to(device)
-            stages = [stage.prefixes for stage in plan.model.stages]
             set_trainable(model, stages, phase.trains_from, phase.norm)
-            schedule, loss, step = schedule_of(phase), loss_of(phase), step_of(phase, plan.numerics)
-            average, patience, best = average_of(phase), stop_of(phase), keep_of(phase)
-            mix = mix_of(phase) if phase.mix else None
-            groups = parameter_groups(model, stages, phase.rates, phase.weight_decay, phase.no_decay, plan.model.undecayed)
-            optimizer = optimizer_of(phase).build(groups)
-            check_ownership(model, optimizer)
-            if average:
-                average.start(model)
-            frozen_before = frozen_sha256(model, stages, phase)
-            recent: deque[torch.Tensor] = deque(maxlen=phase.skip_limit)
-            before_epoch = np.empty(0)
-            total, first_epoch, first_step = phase.epochs * phase.steps_per_epoch, epoch_number, step_number
-            for epoch in range(phase.epochs):
-                started = time.perf_counter()
+            schedule, loss, mix = schedule_of(phase), loss_of(phase), mix_of(phase) if phase.mix else None
+            carried = carried_by(model, plan, phase, stages)
+            optimizer, average, patience, best = carried.optimizer, carried.average, carried.patience, carried.best
+            if state.carried is not None:
+                carried.load(state.carried, phase, numerics)
+            for epoch in range(state.epoch, phase.epochs):
+                started, epoch_step = time.perf_counter(), first_step + epoch * phase.steps_per_epoch
                 set_modes(model, stages, phase.trains_from, phase.norm)
-                losses, moving = list[torch.Tensor](), moving_buffers(model)
-                for number, batch in enumerate(feed.training(epoch_number)):
-                    progress = (epoch * phase.steps_per_epoch + number) / total
+                moving = moving_buffers(model)
+                for place, batch in enumerate(feed.training(first_epoch + epoch, skip=state.batch), state.batch):
+                    step_number = epoch_step + place
+                    progress = (step_number - first_step) / (phase.epochs * phase.steps_per_epoch)
                     set_rates(optimizer, schedule.rate(progress), schedule.momentum(progress))
                     inputs, step_loss = batch.inputs, loss
                     if weights is not None:
                         step_loss = ItemWeighted(loss=loss, weight=weights[torch.from_numpy(batch.index).to(device)])
                     if mix is not None:
-                        inputs, step_loss = mix(inputs, batch.target, step_loss, stream_key(seed, "mix", step_number))
+                        inputs, step_loss = mix(inputs, batch.target, step_loss, stream_key(plan.seed, "mix", step_number))
                     before, value = joint(moving), None
                     while value is None:
-                        reseed(stream_key(seed, "step", step_number), device)
+                        reseed(stream_key(plan.seed, "step", step_number), device)
                         try:
-                            value = step(model, step_loss, optimizer, inputs, batch.target)
+                            value = carried.step(model, step_loss, optimizer, inputs, batch.target)
                         except torch.OutOfMemoryError as error:
                             updating = in_update(error, optimizer)
                         if value is None:  # here the tensors of the pass that failed are let go
                             put_back(moving, before, torch.tensor(math.nan, device=device))
-                            step = split_step(step, model, optimizer, phase, plan.numerics, len(inputs), updating)
-                            events.append(split_event(step_number, step.micro, model))
+                            carried.step = split_step(carried.step, model, optimizer, phase, numerics, len(inputs), updating)
+                            state.events.append(split_event(step_number, carried.step.micro, model))
                     put_back(moving, before, value)
-                    losses.append(value)
-                    recent.append(value)
+                    carried.losses.append(value)
+                    carried.recent.append(value)
                     if average:
                         average.follow(model)
-                    step_number += 1
+                    state.batch = place + 1
                     position.step += 1
                     for callback in callbacks:
                         callback.on_step(position)
-                    if step_number % phase.skip_limit == 0 and hopeless(recent):
-                        position.stop = stuck(phase.skip_limit, step_number, epoch_number + 1)
+                    if (step_number + 1) % phase.skip_limit == 0 and hopeless(carried.recent):
+                        position.stop = stuck(phase.skip_limit, step_number + 1, first_epoch + epoch + 1)
                         break
-                epoch_number += 1
-                position.epoch += 1
-                each = torch.stack(losses).cpu().double()
+                    if keeper:
+                        keeper.look(model, state, carried.state)
+                    left = bool(position.pause)
+                    if left:
+                        break
+                if left:
+                    break
+                each = torch.stack(carried.losses).cpu().double()
                 train_loss = float(each[each.isfinite()].mean())
-                events += looked_back(before_epoch, each.numpy(), feed, epoch_number - 1, step_number - len(losses))
-                before_epoch = np.concatenate([before_epoch[-WINDOW:], each.numpy()])
+                state.events += looked_back(np.array(carried.before_epoch), each.numpy(), feed, first_epoch + epoch, epoch_step)
+                carried.before_epoch = [*carried.before_epoch[-WINDOW:], *each.tolist()]
                 if average:
                     average.swap(model)
                 row = None
                 while row is None:
                     try:
-                        row = validated(whole, feed, task, loss, metrics, phase.name, epoch_number, train_loss, started)
+                        row = validated(whole, feed, task, loss, metrics, phase.name, first_epoch + epoch + 1, train_loss, started)
                     except torch.OutOfMemoryError:
                         whole = Halving(model)
-                rows.append(row)
+                state.rows.append(row)
                 if isinstance(whole, Halving) and (fitting := whole.shrunk()):
-                    events.append(split_valid(step_number, fitting))
+                    state.events.append(split_valid(epoch_step + state.batch, fitting))
+                state.epoch, state.batch, carried.losses = epoch + 1, 0, []
+                position.epoch += 1
                 for callback in callbacks:
                     callback.on_epoch(position, row)
                 if best:
@@ -158,74 +198,61 @@ def train(
                 if average:
                     average.swap(model)
                 if patience and patience.over(value_of(row, patience.metric)) and epoch + 1 < phase.epochs:
-                    early.append(
+                    what = (
                         f"phase {phase.name} ended after epoch {epoch + 1} of {phase.epochs}: "
                         f"no better {patience.metric} for {patience.epochs} epochs"
                     )
+                    state.events.append(Event(step=state.step, kind="early end", what=what))
                     position.step += (phase.epochs - epoch - 1) * phase.steps_per_epoch
                     position.epoch += phase.epochs - epoch - 1
-                    epoch_number, step_number = first_epoch + phase.epochs, first_step + total
+                    state.epoch = phase.epochs
+                left = bool(position.pause) and not position.stop
+                if left or position.stop or state.epoch == phase.epochs:
                     break
-                if position.stop:
-                    break
+            if left:
+                state.carried = carried.state()
+                return ""
             if average:
                 average.swap(model)
             if best:
                 best.restore(model)
-            if frozen_sha256(model, stages, phase) != frozen_before:
+            if frozen_sha256(model, stages, phase) != carried.frozen_sha256:
                 raise FrozenError(f"Phase {phase.name}: a tensor that the plan calls frozen has moved. Was it changed by a callback?")
+            state.phase, state.epoch, state.batch, state.carried = number + 1, 0, 0, None
             if position.stop:
                 break
+    first_step = plan.steps_before(state.first)
+    early = [event.what for event in state.events if event.kind == "early end" and event.step > first_step]
+    return "; ".join([position.stop or COMPLETED, *early])
+
+
+@contextlib.contextmanager
+def told(callbacks: Sequence[Callback], position: Position) -> Iterator[None]:
+    """The callbacks are told of the start, and of the end however it comes."""
+    for callback in callbacks:
+        callback.on_start(position)
+    try:
+        yield
+    finally:
         for callback in callbacks:
             callback.on_end(position)
-    return rows, "; ".join([position.stop or COMPLETED, *early])
 
 
-def joined_reasons(before: str, now: str) -> str:
-    """Why the fits so far ended: early ends are kept, and a run that was stopped once never counts as completed."""
-    if before == NOTHING:
-        return now
-    if not before.startswith(COMPLETED):
-        return f"{before}; then {now}"
-    early = before.removeprefix(COMPLETED)
-    return COMPLETED + early + now.removeprefix(COMPLETED) if now.startswith(COMPLETED) else now + early
+def carried_by(model: nn.Module, plan: Plan, phase: Phase, stages: Sequence[Sequence[str]]) -> Carried:
+    """What a phase carries at its beginning, its optimiser proved to hold the model's trainable tensors."""
+    groups = parameter_groups(model, stages, phase.rates, phase.weight_decay, phase.no_decay, plan.model.undecayed)
+    optimizer, average = optimizer_of(phase).build(groups), average_of(phase)
+    check_ownership(model, optimizer)
+    if average:
+        average.start(model)
+    frozen, recent = frozen_sha256(model, stages, phase), deque[torch.Tensor](maxlen=phase.skip_limit)
+    step, patience, best = step_of(phase, plan.numerics), stop_of(phase), keep_of(phase)
+    return Carried(optimizer=optimizer, step=step, average=average, patience=patience, best=best, frozen_sha256=frozen, recent=recent)
 
 
 def value_of(row: Row, name: str) -> float:
     """A loss or metric of an epoch by its name."""
     return row.metrics[name] if name in row.metrics else float(getattr(row, name))
-
-
-def prepared_feeds(
-    data: Data, plan: Plan, first: int, album: Album | None = None, functions: Mapping[str, Function] | None = None
-) -> list[Feed]:
-    """One feed for each phase from number `first` on, every photograph read once; phases with the same pictures share one.
-
-    `album` has the data's photographs as a learner keeps them, so that a later fit need not read them again.
-    `functions` are the augmentations of your own that the plan names.
-
-    Raises:
-        DataError: a photograph cannot be read.
-    """
-    feeds, pictures = list[Feed](), album.of(data) if album is not None and data.arrays is None else None
-    device, wanted = torch.device(plan.numerics.device), task_of(plan).wanted(data.targets)
-    for phase in plan.phases[first:]:
-        same = next(
-            (
-                f
-                for f in feeds
-                if all(
-                    getattr(f.phase, n) == getattr(phase, n)
-                    for n in ("size", "resize", "augmentation", "mean", "std", "batch_size", "last_batch", "accumulate", "sampling")
-                )
-            ),
-            None,
-        )
-        memory_format = plan.numerics.memory_format
-        feeds.append(same or Feed(data, wanted, phase, plan.seed, device, memory_format, READERS, pictures, functions))
-    for feed in dict.fromkeys(feeds):
-        feed.preflight()
-    return feeds
 
 
 def validated(
@@ -243,15 +270,10 @@ def validated(
     items = feed.data.valid
     scores = scores_of(model, (batch.inputs for batch in feed.plain(items)))
     outputs, targets = task.outputs(scores), feed.data.targets[items]
-    return Row(
-        phase=phase,
-        epoch=epoch,
-        train_loss=train_loss,
-        valid_loss=float(loss(scores, task.wanted(targets)).double().mean()),
-        metrics={name: metric(outputs, targets) for name, metric in metrics.items()},
-        seconds=time.perf_counter() - started,
-        weights_sha256=weights_sha256(model),
-    )
+    valid_loss = float(loss(scores, task.wanted(targets)).double().mean())
+    values = {name: metric(outputs, targets) for name, metric in metrics.items()}
+    seconds, now = time.perf_counter() - started, weights_sha256(model)
+    return Row(phase=phase, epoch=epoch, train_loss=train_loss, valid_loss=valid_loss, metrics=values, seconds=seconds, weights_sha256=now)
 
 
 def task_of(plan: Plan) -> Task:
@@ -308,42 +330,3 @@ def stop_of(phase: Phase) -> Patience | None:
 def keep_of(phase: Phase) -> BestEpoch | None:
     """What keeps the best epoch's weights, or None for the last epoch's."""
     return BestEpoch(**phase.keep.options()) if phase.keep.name == "best" else None  # type: ignore[arg-type]
-
-
-def check_optimizer(phase: Phase) -> None:
-    """PlanError where the optimiser cannot be made with its settings; tried on one number."""
-    group = {"params": [torch.zeros(1, requires_grad=True)], "peak": 1.0, "lr": 1.0, "weight_decay": 0.0}
-    try:
-        optimizer_of(phase).build([group])
-    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
-        raise PlanError(
-            f"optimizer {phase.optimizer} cannot be made: {first_line(error)}. timm's are listed by timm.optim.list_optimizers()."
-        ) from error
-
-
-def check_ownership(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Prove that the optimiser holds exactly the model's trainable tensors.
-
-    Raises:
-        OwnershipError: naming the first five that one has and the other has not.
-    """
-    owned = {id(tensor) for group in optimizer.param_groups for tensor in group["params"]}
-    trainable = {id(p): name for name, p in model.named_parameters() if p.requires_grad}
-    missing = [name for key, name in trainable.items() if key not in owned]
-    strangers = len(owned - set(trainable))
-    if missing or strangers:
-        raise OwnershipError(
-            f"The optimiser does not hold the model's trainable tensors: {len(missing)} are missing "
-            f"({', '.join(missing[:5]) or 'none'}), {strangers} of its tensors are not the model's or do not train. "
-            "Was the model replaced, or requires_grad changed, after the optimiser was made? Make the learner anew."
-        )
-
-
-def frozen_sha256(model: nn.Module, stages: Sequence[Sequence[str]], phase: Phase) -> str:
-    """The hash of what must not move: fixed parameters, and statistics of norm layers under policy `frozen`."""
-    fixed = [p for p in model.parameters() if not p.requires_grad]
-    for path, module in model.named_modules():
-        stage = stage_of(path, stages)
-        if is_norm(module) and stage is not None and phase.norm[stage] == "frozen":
-            fixed += list(module.buffers(recurse=False))
-    return tensors_sha256(fixed)

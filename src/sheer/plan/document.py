@@ -88,3 +88,27 @@ def _decode_dataclass(kind: type, value: Any, where: str) -> Any:
         pairs = tuple((key, _plain(item, f"{where}.{key}")) for key, item in value["settings"].items())
         return kind(name=value["name"], settings=pairs)
     return kind(**{name: _decode(hint, value[name], f"{where}.{name}") for name, hint in hints.items()})
+
+
+BESIDE = ("origins", "notes", "source")
+
+
+def differences(one: Any, other: Any, where: str = "") -> list[str]:
+    """What differs between two plans, or parts of them, as `field: this there, that here`; reasons and the folder's name aside.
+
+    >>> differences((1, 2), (1, 3), "sizes")
+    ['sizes[1]: 2 there, 3 here']
+    """
+    if dataclasses.is_dataclass(one) and type(one) is type(other):
+        names = [field.name for field in dataclasses.fields(one) if field.name not in BESIDE]
+        return [line for n in names for line in differences(getattr(one, n), getattr(other, n), f"{where}.{n}".strip("."))]
+    if isinstance(one, tuple) and isinstance(other, tuple) and len(one) == len(other):
+        return [line for n, pair in enumerate(zip(one, other, strict=True)) for line in differences(*pair, f"{where}[{n}]")]
+    return [] if one == other else [f"{where}: {_shown(one)} there, {_shown(other)} here"]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple) and value and dataclasses.is_dataclass(value[0]):
+        return f"{len(value)} ({', '.join(str(getattr(part, 'name', '?')) for part in value[:4])})"
+    text = str(value) if dataclasses.is_dataclass(value) else repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

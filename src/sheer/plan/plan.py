@@ -242,6 +242,10 @@ class Plan:
         """What is done, as JSON text: the plan without its origins and notes, which say who decided, why, and what is odd."""
         return json.dumps(document.encode(self, without=("origins", "notes")), indent=2)
 
+    def steps_before(self, phase: int) -> int:
+        """The steps of the phases before number `phase`."""
+        return sum(one.epochs * one.steps_per_epoch for one in self.phases[:phase])
+
     def short_hash(self) -> str:
         """Eight hexadecimal digits of the SHA-256 of what is decided; two plans that do the same have the same."""
         return hashlib.sha256(self.decided().encode()).hexdigest()[:8]

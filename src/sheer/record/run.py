@@ -6,8 +6,10 @@ skipped.csv           the files that were left out, and why, where some were
 plan.json             what was done, every decision with its origin
 history.csv           a row an epoch
 weights.safetensors   the model's tensors
-record.json           versions, fingerprints, times, why it stopped; written last, so that a folder
+record.json           versions, fingerprints, times, events, why it stopped; written last, so that a folder
                       with a record is a finished run
+data.json             where the data lay, relative to this folder
+checkpoints/          of a run that is not finished, or goes on
 """
 
 from __future__ import annotations
@@ -30,10 +32,13 @@ from torch import nn
 from sheer.errors import DataError, PlanError, RunError
 from sheer.model.hashing import weights_sha256
 from sheer.plan.checks import path_of
-from sheer.plan.document import decode, encode, parse
+from sheer.plan.document import decode, parse
 from sheer.plan.plan import Plan
+from sheer.record.commit import committed, damage
+from sheer.record.lock import LOCK
 
 FORMAT = 1
+CHECKPOINTS = "checkpoints"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +68,8 @@ class Event:
 
     `kind` is "skipped" (loss or gradients were no finite numbers, so nothing moved), "spike" (a loss far above those before it; the
     step was taken) or "split" (out of memory: from this step to the end of its phase, `size` items go through the network at a
-    time) or "split valid" (the same in validation, to the end of the fit). `items` are those of the batch, where they matter.
+    time) or "split valid" (the same in validation, to the end of the fit), "early end", "interrupt", "resume" or "failed save". `items`
+    are those of the batch, where they matter.
     """
 
     step: int
@@ -124,7 +130,7 @@ def make_record(
     plan: Plan,
     rows: Sequence[Row],
     events: Sequence[Event],
-    model: nn.Module,
+    weights_sha256: str,
     data_sha256: str,
     stop_reason: str,
     seconds: float,
@@ -136,7 +142,7 @@ def make_record(
         format=FORMAT,
         plan_hash=plan.short_hash(),
         plan_sha256=hashlib.sha256(plan.to_json().encode()).hexdigest(),
-        weights_sha256=weights_sha256(model),
+        weights_sha256=weights_sha256,
         data_sha256=data_sha256,
         stop_reason=stop_reason,
         events=tuple(events),
@@ -185,8 +191,10 @@ def history_text(plan: Plan, rows: Sequence[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def begin(folder: Path, plan: Plan, tables: Mapping[str, str], start: dict[str, torch.Tensor] | None) -> None:
-    """Make a run folder: the plan, what it starts from, and a history without rows.
+def begin(
+    folder: Path, plan: Plan, tables: Mapping[str, str], start: dict[str, torch.Tensor] | None, root: str, rows: Sequence[Row]
+) -> None:
+    """Make a run folder: the plan, what it starts from, and the history so far. `root` is the folder of the data, "" for none.
 
     `tables` are CSV texts by the names of their files.
 
@@ -199,30 +207,12 @@ def begin(folder: Path, plan: Plan, tables: Mapping[str, str], start: dict[str, 
             save_file(_unshared(start), folder / "start.safetensors")
         for name, text in tables.items():
             write_atomically(folder / name, text.encode("utf-8", "surrogateescape"))
-        write_atomically(folder / "plan.json", plan.to_json().encode())
-        write_atomically(folder / "history.csv", history_text(plan, ()).encode())
-    except OSError as error:
-        raise RunError(f"The run folder {folder} cannot be written: {error}. Give another one.") from error
-
-
-def finish(folder: Path, plan: Plan, rows: Sequence[Row], model: nn.Module, record: Record) -> None:
-    """Write weights, plan and history, then the record; a finished run that goes on is whole until this moment.
-
-    Raises:
-        RunError: they cannot be written; what was there stays.
-    """
-    temporary = folder / f".weights.{os.getpid()}.tmp"
-    try:
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-        save_file(_unshared(tensors), temporary)
-        (folder / "record.json").unlink(missing_ok=True)
+        relative = os.path.relpath(os.path.realpath(root), os.path.realpath(folder)) if root else ""
+        write_atomically(folder / "data.json", json.dumps({"root": relative}).encode())
         write_atomically(folder / "plan.json", plan.to_json().encode())
         write_atomically(folder / "history.csv", history_text(plan, rows).encode())
-        temporary.replace(folder / "weights.safetensors")
-        write_atomically(folder / "record.json", json.dumps(encode(record), indent=2).encode())
-    except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
-        raise RunError(f"The run could not be saved in {folder}: {error}. The model is still in memory: save it elsewhere.") from error
+    except OSError as error:
+        raise RunError(f"The run folder {folder} cannot be written: {error}. Give another one.") from error
 
 
 def _unshared(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -236,29 +226,29 @@ def _unshared(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return result
 
 
-def check_free(folder: Path, plan: Plan | None = None) -> bool:
-    """Whether `folder` already holds the finished run of this very plan; False where it is free.
-
-    Raises:
-        RunError: it holds anything else; nothing there is ever overwritten.
-    """
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return False
-    if plan is not None and (folder / "plan.json").is_file():
-        same = _decided(folder / "plan.json") == plan.decided()
-        if same and (folder / "record.json").is_file():
-            return True
-        what = "an unfinished run of this plan" if same else "the run of another plan"
-        raise RunError(f"{folder} holds {what}. Nothing was overwritten: give another folder with --out, or remove this one.")
-    raise RunError(f"{folder} exists and is not empty. Nothing was overwritten: give another folder.")
+def is_free(folder: Path) -> bool:
+    """Whether the folder is not there, or holds nothing but the lock of whoever is asking."""
+    return not folder.exists() or (folder.is_dir() and all(path.name == LOCK for path in folder.iterdir()))
 
 
-def _decided(path: Path) -> str:
-    """What the plan in this file decides, "" where there is no plan in it."""
-    try:
-        return Plan.from_json(path.read_text()).decided()
-    except (OSError, ValueError, PlanError):
-        return ""
+def check_free(folder: Path) -> None:
+    """RunError where the folder holds anything; nothing there is ever overwritten."""
+    if not is_free(folder):
+        raise RunError(f"{folder} exists and is not empty. Nothing was overwritten: give another folder.")
+
+
+def check_run_folder(folder: Path) -> None:
+    """RunError where the folder is neither free nor a run's; whose run it holds is looked at when a fit begins."""
+    if not (folder / "plan.json").is_file():
+        check_free(folder)
+
+
+def finished_commit(folder: Path) -> Path | None:
+    """The committed files of a finished run that are not in their places yet, or None."""
+    last = committed(folder / CHECKPOINTS)[-1:]
+    if last and not (last[0] / "state.json").exists() and not damage(last[0]):
+        return last[0]
+    return None
 
 
 def check_contents(names: Sequence[str], before: Sequence[str], before_sha256: str, now: list[str]) -> list[str]:
@@ -282,6 +272,7 @@ class Run:
     """A finished run as read from its folder."""
 
     folder: Path
+    weights: Path
     plan: Plan
     record: Record
     rows: tuple[Row, ...]
@@ -293,10 +284,14 @@ def read_run(folder: str | Path) -> Run:
     Raises:
         RunError: the folder is no finished run, or a file in it is damaged or of another format.
     """
-    root = path_of(folder, "run")
+    whole = path_of(folder, "run")
+    root = finished_commit(whole) or whole
     missing = [name for name in ("plan.json", "record.json", "history.csv", "weights.safetensors") if not (root / name).is_file()]
     if missing:
-        raise RunError(f"{root} is no finished run: {', '.join(missing)} missing. Give the folder that sheer train named.")
+        raise RunError(
+            f"{root} is no finished run: {', '.join(missing)} missing. Give the folder that sheer train named; sheer resume ends a run "
+            "that was interrupted."
+        )
     try:
         plan = Plan.from_json((root / "plan.json").read_text())
         written = parse((root / "record.json").read_text())
@@ -310,7 +305,7 @@ def read_run(folder: str | Path) -> Run:
         raise RunError(f"{root} is damaged: {error}") from error
     if hashlib.sha256(plan.to_json().encode()).hexdigest() != record.plan_sha256 or plan.short_hash() != record.plan_hash:
         raise RunError(f"{root}: plan.json was edited after the run (hash {plan.short_hash()}, record says {record.plan_hash}).")
-    return Run(folder=root, plan=plan, record=record, rows=rows)
+    return Run(folder=whole, weights=root / "weights.safetensors", plan=plan, record=record, rows=rows)
 
 
 def _read_rows(path: Path, metrics: tuple[str, ...]) -> tuple[Row, ...]:
@@ -346,7 +341,7 @@ def load_weights(run: Run, model: nn.Module) -> None:
     Raises:
         RunError: the file is damaged, or its tensors are not the model's.
     """
-    path = run.folder / "weights.safetensors"
+    path = run.weights
     try:
         model.load_state_dict(load_file(path))
     except (SafetensorError, RuntimeError, OSError) as error:

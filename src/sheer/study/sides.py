@@ -24,9 +24,10 @@ from sheer.data.photos import Photos, to_network
 from sheer.errors import DataError, ModelError, PlanError, first_line
 from sheer.learner import Learner
 from sheer.loop.engine import prepared, switched
+from sheer.loop.feeds import prepared_feeds
 from sheer.loop.optimizers import set_rates
 from sheer.loop.step import Loss, train_step
-from sheer.loop.train import loss_of, optimizer_of, prepared_feeds, schedule_of, step_of
+from sheer.loop.train import loss_of, optimizer_of, schedule_of, step_of
 from sheer.model.stages import parameter_groups, set_modes, set_trainable
 from sheer.plan import recipes
 from sheer.plan.plan import Numerics, Phase

@@ -17,13 +17,12 @@ import numpy as np
 import torch
 
 from sheer.data.cache import Cache
-from sheer.data.pictures import Album
+from sheer.data.pictures import READERS, Album
 from sheer.data.sources import Data
 from sheer.errors import PlanError, first_line
 from sheer.interpret.predictions import Predictions
 from sheer.learner import Learner
 from sheer.loading import begun
-from sheer.loop.train import READERS
 from sheer.plan.defaults import groups_of
 from sheer.plan.plan import Phase, Plan
 from sheer.plan.profiles import profile_named
@@ -107,8 +106,8 @@ def carried_out(variant: Variant, around: Surroundings, album: Album | None = No
         if album is not None:
             learn._album = album
         learn.run(grouped(learn, plan.phases))
-        if not learn._stop.startswith("plan completed"):
-            raise PlanError(f"it did not come to its end: {learn._stop}.")
+        if not learn._state.stop.startswith("plan completed"):
+            raise PlanError(f"it did not come to its end: {learn._state.stop}.")
         items = scores(learn.validate())
         learn.save(unfinished)
         np.save(unfinished / ITEMS, items)

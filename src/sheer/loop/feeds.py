@@ -1,0 +1,81 @@
+"""Phases before they are carried out: checked on this model and data, and their batches, every photograph read once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from sheer.data.augmentations import augmentations_of, mix_of
+from sheer.data.feed import Feed
+from sheer.data.pictures import Album
+from sheer.data.sources import Data
+from sheer.errors import PlanError, first_line
+from sheer.loop.train import optimizer_of, task_of
+from sheer.model.build import check_inputs
+from sheer.model.surgery import probe_images
+from sheer.plan.augmentations import Function
+from sheer.plan.plan import Phase, Plan
+
+
+def prepared_feeds(data: Data, plan: Plan, first: int, album: Album, functions: Mapping[str, Function] | None = None) -> list[Feed]:
+    """One feed for each phase from number `first` on, every photograph read once; phases with the same pictures share one.
+
+    `album` has the data's photographs as a learner keeps them, so that a later fit need not read them again.
+    `functions` are the augmentations of your own that the plan names.
+
+    Raises:
+        DataError: a photograph cannot be read.
+    """
+    feeds, pictures = list[Feed](), album.of(data) if data.arrays is None else None
+    device, wanted = torch.device(plan.numerics.device), task_of(plan).wanted(data.targets)
+    for phase in plan.phases[first:]:
+        same = next(
+            (
+                f
+                for f in feeds
+                if all(
+                    getattr(f.phase, n) == getattr(phase, n)
+                    for n in ("size", "resize", "augmentation", "mean", "std", "batch_size", "last_batch", "accumulate", "sampling")
+                )
+            ),
+            None,
+        )
+        memory_format = plan.numerics.memory_format
+        feeds.append(same or Feed(data, wanted, phase, plan.seed, device, memory_format, album.readers, pictures, functions))
+    for feed in dict.fromkeys(feeds):
+        feed.preflight()
+    return feeds
+
+
+def check_phase(phase: Phase, plan: Plan, model: nn.Module, data: Data | None, functions: Mapping[str, Function]) -> None:
+    """Try a phase's parts on this model and data, without a trace.
+
+    Raises:
+        PlanError: one cannot be made, or the pictures do not fit.
+        ModelError: the model cannot take pictures of the planned size.
+    """
+    if phase.steps_per_epoch < 1:
+        raise PlanError(f"{plan.data.train_items} items make no batch of {phase.batch_size}: give a smaller batch size.")
+    augmentations_of(phase, functions, channels=plan.model.channels or 3)
+    mix_of(phase)
+    check_optimizer(phase)
+    sample = probe_images(max(phase.size, 1), plan.model.channels or 3)
+    if data is not None and data.arrays is not None:
+        arrays = data.arrays
+        sample = arrays[:2] if arrays.dtype != torch.uint8 else probe_images(arrays.shape[-1], arrays.shape[1])
+        if arrays.dtype == torch.uint8 and phase.size != arrays.shape[-1]:
+            raise PlanError(f"size={phase.size}: pictures in memory keep their {arrays.shape[-1]} px; other sizes are for photographs.")
+    check_inputs(model, plan.model, sample, len(plan.data.classes))
+
+
+def check_optimizer(phase: Phase) -> None:
+    """PlanError where the optimiser cannot be made with its settings; tried on one number."""
+    group = {"params": [torch.zeros(1, requires_grad=True)], "peak": 1.0, "lr": 1.0, "weight_decay": 0.0}
+    try:
+        optimizer_of(phase).build([group])
+    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+        raise PlanError(
+            f"optimizer {phase.optimizer} cannot be made: {first_line(error)}. timm's are listed by timm.optim.list_optimizers()."
+        ) from error

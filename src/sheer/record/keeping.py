@@ -1,0 +1,340 @@
+"""How one fit is kept in its run folder: the lock, checkpoints beside the training, what the folder holds already, the end.
+
+A finished run is committed as a checkpoint too, then its files are put in their places and the checkpoints removed; whoever
+reads in between reads the committed ones. So a run that was finished stays whole until another one is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+from torch import nn
+
+from sheer.errors import OwnershipError, PlanError, RunError, first_line
+from sheer.model.hashing import hashes_by_name
+from sheer.plan.document import differences
+from sheer.plan.plan import Plan
+from sheer.record.checkpoint import RunState, copied, read_checkpoint, state_of
+from sheer.record.commit import clean, commit, committed, damage, newest, prune, remove
+from sheer.record.lock import hold
+from sheer.record.run import CHECKPOINTS, Event, finished_commit, is_free, read_run, write_atomically
+
+KEPT = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoints:
+    """How often a run folder gets a checkpoint: every `minutes` and every `steps` (0: not by that), and where a phase begins.
+
+    This is a setting of the machine, not of the plan: it changes no bit. `on_requeue` is called once when SIGUSR1 has ended a
+    fit and its checkpoint is committed.
+
+    >>> Checkpoints(steps=100)
+    Checkpoints(minutes=5.0, steps=100, on_requeue=None)
+    """
+
+    minutes: float = 5.0
+    steps: int = 0
+    on_requeue: Callable[[], object] | None = None
+
+    def __post_init__(self) -> None:
+        for name, value, kinds in (("minutes", self.minutes, int | float), ("steps", self.steps, int)):
+            if isinstance(value, bool) or not isinstance(value, kinds) or not 0 <= value < float("inf"):
+                raise PlanError(f"Checkpoints({name}={value!r}): give a number of at least 0; 0 is never by {name}.")
+
+
+EVERY = Checkpoints()
+
+
+class Keeper:
+    """Commits checkpoints of one fit. Tensors are copied on the training's thread and written on another; the last `KEPT` stay."""
+
+    def __init__(self, folder: Path, every: Checkpoints, notes: list[str]) -> None:
+        self.folder, self.every, self.notes = folder, every, notes
+        self._writer: threading.Thread | None = None
+        self._started = time.perf_counter()
+        self._abandoned = False
+        self._rest()
+
+    def _rest(self) -> None:
+        self._steps, self._due = 0, time.monotonic() + self.every.minutes * 60
+
+    def look(self, model: nn.Module, state: RunState, carried: Callable[[], Any]) -> None:
+        """After a step: save if a checkpoint is due. One that comes due while another is written is left to the next step."""
+        self._steps += 1
+        by_steps = self.every.steps and self._steps >= self.every.steps
+        if by_steps or (self.every.minutes and time.monotonic() >= self._due):
+            self.save(model, state, carried())
+
+    def save(self, model: nn.Module, state: RunState, carried: Any) -> None:
+        """Copy what the state is now, and have it written."""
+        if self._writer is None or not self._writer.is_alive():
+            now = state.kept(model, carried, time.perf_counter() - self._started)
+            self._writer = threading.Thread(target=self._write, args=(now, state.events), daemon=True)
+            self._writer.start()
+            self._rest()
+
+    def commit(self, now: RunState) -> bool:
+        """Wait for what is being written, then write this; whether it is committed."""
+        if self._writer is not None:
+            self._writer.join()
+        return self._write(now, now.events)
+
+    def _write(self, now: RunState, events: list[Event]) -> bool:
+        try:
+            kept = _commit(self.folder, {name: self._unless_abandoned(make) for name, make in now.files().items()})
+            prune(kept.parent, KEPT)
+        except Exception as error:  # whatever it is, it must not end the training: it is told, and the one before stays
+            size = sum(t.nbytes for t in now.weights.values()) + sum(t.nbytes for t in tensors_in(now.carried))
+            what = f"The checkpoint of step {now.step} could not be saved: {first_line(error)}. {_room(self.folder, size)}"
+            events.append(Event(step=now.step, kind="failed save", what=first_line(error)))
+            if not self._abandoned:
+                print(f"sheer: {what} Training goes on, and the next one is tried when it is due.", file=sys.stderr)
+            return False
+        return True
+
+    def _unless_abandoned(self, make: Callable[[], bytes]) -> Callable[[], bytes]:
+        def made() -> bytes:
+            if self._abandoned:
+                raise RunError("the fit was ended at once")
+            return make()
+
+        return made
+
+    def finish(self, now: RunState, stop: str) -> None:
+        """Wait for what is being written, then write the finished run.
+
+        Raises:
+            RunError: it cannot be written; what was there stays.
+        """
+        if self._writer is not None:
+            self._writer.join()
+        finish(self.folder, now, stop)
+
+    def close(self) -> None:
+        """Let what is being written come to the end of its file, no further."""
+        self._abandoned = True
+        if self._writer is not None:
+            self._writer.join()
+
+
+@contextlib.contextmanager
+def kept_in(folder: Path | None, every: Checkpoints) -> Iterator[Keeper | None]:
+    """The keeper of a run folder that this process alone writes; None where nothing is written.
+
+    Raises:
+        RunError: the folder cannot be made, or another process writes there.
+    """
+    if folder is None:
+        yield None
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        let_go, notes = hold(folder)
+    except OSError as error:
+        raise RunError(f"The run folder {folder} cannot be written: {error}. Give another one.") from error
+    try:
+        keeper = Keeper(folder, every, [*notes, *clean(folder / CHECKPOINTS)])
+        try:
+            settle(folder)
+            yield keeper
+        finally:
+            keeper.close()
+    finally:
+        let_go()
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # only where nothing was written
+
+
+def finish(folder: Path, now: RunState, stop: str) -> None:
+    """Write the finished run into its folder; a finished run that was there is whole until then.
+
+    Raises:
+        RunError: it cannot be written; what was there stays.
+    """
+    try:
+        _commit(folder, now.finished_files(stop))
+        settle(folder)
+    except OSError as error:
+        room = _room(folder, 2 * sum(tensor.nbytes for tensor in now.weights.values()))
+        raise RunError(
+            f"The run could not be saved in {folder}: {error}. {room} What was there stays, and the model is still in memory: save it "
+            "elsewhere, or make room and resume the run."
+        ) from error
+
+
+def settle(folder: Path) -> None:
+    """Put the files of a committed finished run in their places, and remove the checkpoints; again if that was interrupted."""
+    whole = finished_commit(folder)
+    if whole is not None:
+        for path in sorted(whole.iterdir(), key=lambda path: path.name == "record.json"):
+            if path.name != "manifest.json":
+                write_atomically(folder / path.name, path.read_bytes())
+        for path in committed(folder / CHECKPOINTS):
+            remove(path)
+        (folder / CHECKPOINTS).rmdir()
+
+
+def _commit(folder: Path, files: Mapping[str, Callable[[], bytes]]) -> Path:
+    root = folder / CHECKPOINTS
+    number = max((int(path.name) for path in committed(root)), default=0) + 1
+    path = commit(root, number, files)
+    wrong = damage(path)
+    if wrong:
+        raise OSError(f"{path} was not read back as it was written: {wrong}")
+    return path
+
+
+def _room(folder: Path, size: int) -> str:
+    free = shutil.disk_usage(folder).free
+    return (
+        f"It takes about {size / 2**20:,.1f} MiB ({size:,} bytes); the disk of {folder} has {free / 2**20:,.1f} MiB ({free:,} bytes) free."
+    )
+
+
+def tensors_in(tree: Any) -> list[Any]:
+    """The tensors of a tree, in its order."""
+    if isinstance(tree, dict | list | tuple):
+        return [tensor for value in (tree.values() if isinstance(tree, dict) else tree) for tensor in tensors_in(value)]
+    return [tree] if hasattr(tree, "nbytes") else []
+
+
+def held_state(folder: Path, plan: Plan, first: int, notes: list[str]) -> RunState | None:
+    """What the folder holds of a fit that adds the phases from `first` on to `plan`; None: nothing yet, so it begins.
+
+    A state whose `phase` is the number of phases is a finished run. Newer checkpoints that are damaged are named in `notes`.
+
+    Raises:
+        RunError: the folder holds something else, said with what differs; nothing there is ever overwritten.
+    """
+    kept, bad = last_checkpoint(folder)
+    notes += bad
+    if kept is not None and kept.first == first and not differences(kept.plan, plan):
+        return kept
+    held = kept.plan if kept is not None else None
+    if (folder / "record.json").is_file():
+        run = read_run(folder)
+        if not differences(run.plan, plan):
+            weights = load_file(folder / "weights.safetensors")
+            return state_of(run, weights, first=first, phase=len(plan.phases), epoch=0, batch=0, stop=run.record.stop_reason, carried=None)
+        if kept is None and first and not differences(run.plan, replace(plan, phases=plan.phases[:first])):
+            return None
+        held = held or run.plan
+    elif kept is None:
+        held = begun_plan(folder)
+        if held is None or not differences(held, plan):
+            return None
+    assert held is not None
+    unfinished = "an unfinished run" if kept is not None or not (folder / "record.json").is_file() else "the finished run"
+    raise RunError(other_plan(folder, unfinished, held, plan))
+
+
+def other_plan(folder: Path, what: str, held: Plan, plan: Plan) -> str:
+    """The message for a folder that holds the run of another plan."""
+    found = differences(held, plan)
+    more = f" and {len(found) - 8} more" if len(found) > 8 else ""
+    return (
+        f"{folder} holds {what} of another plan: {'; '.join(found[:8])}{more}. Nothing was overwritten: give another folder, "
+        f"or go on with what is there: sheer resume {folder}, or sheer.load({str(folder)!r}) for a finished run."
+    )
+
+
+def begun_plan(folder: Path) -> Plan | None:
+    """The plan of a run that was begun in the folder; None for a free one.
+
+    Raises:
+        RunError: the folder is neither.
+    """
+    if (folder / "plan.json").is_file():
+        try:
+            return Plan.from_json((folder / "plan.json").read_text())
+        except (PlanError, ValueError) as error:
+            raise RunError(f"{folder} is damaged: {error}") from error
+    if is_free(folder):
+        return None
+    raise RunError(f"{folder} exists and is not empty. Nothing was overwritten: give another folder.")
+
+
+def last_checkpoint(folder: Path) -> tuple[RunState | None, list[str]]:
+    """The state in the folder's newest whole checkpoint, or None; and a sentence for each newer one that is damaged."""
+    path, bad = newest(folder / CHECKPOINTS)
+    return read_checkpoint(path) if path is not None else None, bad
+
+
+def restore(model: nn.Module, state: RunState) -> None:
+    """Give the model the weights that are kept in `state`.
+
+    Raises:
+        RunError: the model has other tensors.
+    """
+    try:
+        model.load_state_dict(state.weights)
+    except RuntimeError as error:
+        raise RunError(
+            f"The model does not have the tensors of the run: {first_line(error)} Make the learner as it was made then."
+        ) from error
+
+
+def found_state(plan: Plan, first: int, left: RunState | None, keeper: Keeper | None, quiet: bool) -> RunState | None:
+    """Where the fit that `plan` ends with was left: what the folder holds, or `left` in memory if that came further; None: nowhere.
+
+    What is remarkable is printed: damaged checkpoints, saves and locks that were left behind.
+    """
+    found = held_state(keeper.folder, plan, first, keeper.notes) if keeper else None
+    origin = "from a checkpoint"
+    if left is not None and not differences(left.plan, plan) and (found is None or found.step < left.step):
+        found, origin = replace(left, rows=list(left.rows), events=list(left.events), carried=copied(left.carried)), "from memory"
+    for note in keeper.notes if keeper else ():
+        print(f"sheer: {note}", file=sys.stderr)
+    if found is not None and found.phase < len(found.plan.phases):
+        found.events.append(Event(step=found.step, kind="resume", what=origin))
+        if not quiet:
+            print(f"Going on after step {found.step} of {plan.steps_before(len(plan.phases))}.")
+    return found
+
+
+def paused(state: RunState, model: nn.Module, why: str, seconds: float, keeper: Keeper | None) -> RunState:
+    """What a fit that is left before its end goes on from, committed if it has a folder; it is said where it stands."""
+    state.events.append(Event(step=state.step, kind="interrupt", what=why))
+    now, steps = state.kept(model, state.carried, seconds), state.plan.steps_before(len(state.plan.phases))
+    kept = keeper is not None and keeper.commit(now)
+    how = f"sheer resume {keeper.folder} goes on from there" if kept and keeper else "learn.resume() goes on from there"
+    print(f"sheer: {why}: the fit was left after step {now.step} of {steps}; {how}.", file=sys.stderr)
+    return now
+
+
+def is_done(folder: Path, plan: Plan) -> bool:
+    """Whether the folder holds the finished run of this very plan."""
+    done = (folder / "record.json").is_file() or finished_commit(folder) is not None
+    return done and not differences(read_run(folder).plan, plan)
+
+
+def check_model(model: nn.Module, known: Mapping[str, str], inside: bool) -> None:
+    """Prove that the model's tensors have the hashes that a plan left; `inside`: a fit was begun and not ended.
+
+    Raises:
+        OwnershipError: saying which differ, and what to do.
+    """
+    now = hashes_by_name(model)
+    changed = [name for name in {**known, **now} if known.get(name) != now.get(name)]
+    if changed and inside:
+        raise OwnershipError(
+            f"The last fit did not come to its end, so the model is somewhere inside it: {len(changed)} tensors differ from what the "
+            "plan left. learn.resume(), or the same call again, goes on with a fit that was interrupted or has a run folder; "
+            "else load the run as it was saved last, or make the learner anew."
+        )
+    if changed:
+        raise OwnershipError(
+            f"The model is not the one that the plan left: {len(changed)} tensors differ ({', '.join(changed[:5])}). "
+            "Training it would make the plan and the ejected script untrue. For another model make another learner: "
+            "sheer.learner(data, your_module)."
+        )
