@@ -15,13 +15,14 @@ import torch
 import sheer
 from sheer.study.measure import probe_data
 
-ARCHIVES = ("cifar10-12k.tar", "clothing.tar")
 
-
-def options(purpose: str, *, items: int, epochs: int) -> argparse.ArgumentParser:
-    """The options of an experiment, with its own budget as defaults."""
+def options(purpose: str, *, archives: tuple[str, ...], items: int, epochs: int) -> argparse.ArgumentParser:
+    """The options of an experiment, with its own data and budget as defaults."""
     parser = argparse.ArgumentParser(description=purpose)
-    parser.add_argument("folders", nargs="*", help=f"class folders (default: {' and '.join(ARCHIVES)} of $SHEER_DATA)")
+    parser.set_defaults(archives=archives)
+    parser.add_argument(
+        "folders", nargs="*", help=f"class folders, or archives of them (default: {' and '.join(archives)} of the folder $SHEER_DATA)"
+    )
     parser.add_argument("--items", type=int, default=items, help="photographs, two thirds to learn from (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=epochs, help="(default: %(default)s)")
     parser.add_argument("--seeds", type=int, default=3, help="(default: %(default)s)")
@@ -36,15 +37,17 @@ def options(purpose: str, *, items: int, epochs: int) -> argparse.ArgumentParser
 
 def data_sets(args: argparse.Namespace) -> Iterator[tuple[str, sheer.Data]]:
     """Each data set by name, with as many photographs as were asked for."""
-    folders = [Path(folder) for folder in args.folders]
-    if not folders:
-        source = os.environ.get("SHEER_DATA")
-        if not source:
-            sys.exit("Give class folders, or the folder of the archives as SHEER_DATA.")
-        (Path(args.work) / "data").mkdir(parents=True, exist_ok=True)
-        for archive in ARCHIVES:
-            target = Path(args.work) / "data" / Path(archive).stem
-            folders.append(target if target.is_dir() else sheer.extract(Path(source) / archive, target))
+    source = os.environ.get("SHEER_DATA")
+    if not args.folders and not source:
+        sys.exit("Give class folders or archives of them, or the folder of the archives as SHEER_DATA.")
+    folders = []
+    for given in args.folders or [str(Path(str(source)) / name) for name in args.archives]:
+        folder = Path(given)
+        if folder.is_file():
+            (Path(args.work) / "data").mkdir(parents=True, exist_ok=True)
+            unpacked = Path(args.work) / "data" / folder.stem
+            folder = unpacked if unpacked.is_dir() else sheer.extract(folder, unpacked)
+        folders.append(folder)
     for folder in folders:
         inside = [path for path in folder.iterdir() if path.is_dir()]
         root = inside[0] if len(inside) == 1 else folder

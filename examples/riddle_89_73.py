@@ -100,7 +100,7 @@ def ways_of(data: sheer.Data, model: str, out: Path, args: argparse.Namespace) -
 
 def main() -> None:
     """Run the command line."""
-    parser = options(__doc__.splitlines()[0], items=900, epochs=4)
+    parser = options(__doc__.splitlines()[0], archives=("cifar10-12k.tar",), items=900, epochs=4)
     parser.add_argument("--models", nargs="+", default=list(MODELS), help="(default: %(default)s)")
     args = parser.parse_args()
     body: list[str] = []

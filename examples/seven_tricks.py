@@ -71,7 +71,7 @@ def table(outcomes: dict[str, list[Outcome]]) -> list[str]:
 
 def main() -> None:
     """Run the command line."""
-    parser = options(__doc__.splitlines()[0], items=1500, epochs=2)
+    parser = options(__doc__.splitlines()[0], archives=("cifar10-12k.tar", "clothing.tar"), items=1500, epochs=2)
     parser.add_argument("--model", default="tf_efficientnet_lite0", help="(default: %(default)s)")
     args = parser.parse_args()
     body: list[str] = []
