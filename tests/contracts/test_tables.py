@@ -1,4 +1,4 @@
-"""Every entry of every table through two training steps, JSON and an ejected script: what is in a table is run, with nothing to keep up.
+"""Every entry of every table through two steps, JSON, a resume and its script: what is in a table is run, with nothing to keep up.
 
 Case number i takes entry i of each table (short tables begin again), so there are as many cases as the longest table has entries.
 """
@@ -15,6 +15,7 @@ from conftest import make_photos
 from sheer.data.augmentations import MIXES
 from sheer.data.pixels import RESIZES
 from sheer.data.splits import SPLITS
+from sheer.loading import begun
 from sheer.model.heads import HEADS
 from sheer.plan.augmentations import SETS
 from sheer.plan.defaults import NORM_POLICIES
@@ -96,7 +97,34 @@ def gives_the_same_rows_ejected(root, learn, number):
     assert rows(root / str(number) / "history.csv") == rows(root / f"{number}-again" / "history.csv")
 
 
-@pytest.mark.parametrize("promise", [trains_two_steps, goes_through_json, gives_the_same_rows_ejected])
+class Leave:
+    """Leaves a fit after a step of it."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_start(self, position): ...
+
+    def on_step(self, position):
+        position.pause = "half of it is done" if position.step == self.step else ""
+
+    def on_epoch(self, position, row): ...
+
+    def on_end(self, position): ...
+
+
+def goes_on_where_it_was_left(root, learn, number):
+    """From the plan alone, left in the middle, and resumed from the folder as another process would."""
+    plan, folder = learn.plan(), root / f"{number}-left"
+    half = plan.steps_before(len(plan.phases)) // 2
+    begun(plan, learn.data, out=folder, quiet=True).run(plan.phases, callbacks=[Leave(half)])
+    assert not (folder / "record.json").exists()
+    resumed = sheer.resume(folder, quiet=True)
+    assert resumed.plan() == plan
+    assert rows(folder / "history.csv") == rows(root / str(number) / "history.csv")
+
+
+@pytest.mark.parametrize("promise", [trains_two_steps, goes_through_json, gives_the_same_rows_ejected, goes_on_where_it_was_left])
 @pytest.mark.parametrize("number", range(len(CASES)), ids=lambda number: f"{number}-" + "-".join(CASES[number].values()))
 def test_every_entry_keeps_the_promises(runs, number, promise):
     root, learners = runs

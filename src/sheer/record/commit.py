@@ -149,5 +149,5 @@ def clean(folder: Path) -> list[str]:
     """Remove what interrupted commits left, and name it."""
     left = sorted(path for path in folder.iterdir() if path.name.endswith(".tmp")) if folder.is_dir() else []
     for path in left:
-        shutil.rmtree(path, ignore_errors=True)
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
     return [f"{path} was left by a save that was interrupted, and was removed." for path in left]

@@ -143,7 +143,7 @@ def kept_in(folder: Path | None, every: Checkpoints) -> Iterator[Keeper | None]:
     except OSError as error:
         raise RunError(f"The run folder {folder} cannot be written: {error}. Give another one.") from error
     try:
-        keeper = Keeper(folder, every, [*notes, *clean(folder / CHECKPOINTS)])
+        keeper = Keeper(folder, every, [*notes, *clean(folder), *clean(folder / CHECKPOINTS)])
         try:
             settle(folder)
             yield keeper
