@@ -9,7 +9,7 @@ from torch import nn
 
 from sheer.data.augmentations import augmentations_of, mix_of
 from sheer.data.feed import Feed
-from sheer.data.pictures import Album
+from sheer.data.pictures import READERS, Album
 from sheer.data.sources import Data
 from sheer.errors import PlanError, first_line
 from sheer.loop.train import optimizer_of, task_of
@@ -19,7 +19,9 @@ from sheer.plan.augmentations import Function
 from sheer.plan.plan import Phase, Plan
 
 
-def prepared_feeds(data: Data, plan: Plan, first: int, album: Album, functions: Mapping[str, Function] | None = None) -> list[Feed]:
+def prepared_feeds(
+    data: Data, plan: Plan, first: int, album: Album | None = None, functions: Mapping[str, Function] | None = None
+) -> list[Feed]:
     """One feed for each phase from number `first` on, every photograph read once; phases with the same pictures share one.
 
     `album` has the data's photographs as a learner keeps them, so that a later fit need not read them again.
@@ -28,7 +30,7 @@ def prepared_feeds(data: Data, plan: Plan, first: int, album: Album, functions: 
     Raises:
         DataError: a photograph cannot be read.
     """
-    feeds, pictures = list[Feed](), album.of(data) if data.arrays is None else None
+    feeds, pictures = list[Feed](), album.of(data) if album is not None and data.arrays is None else None
     device, wanted = torch.device(plan.numerics.device), task_of(plan).wanted(data.targets)
     for phase in plan.phases[first:]:
         same = next(
@@ -43,7 +45,12 @@ def prepared_feeds(data: Data, plan: Plan, first: int, album: Album, functions: 
             None,
         )
         memory_format = plan.numerics.memory_format
-        feeds.append(same or Feed(data, wanted, phase, plan.seed, device, memory_format, album.readers, pictures, functions))
+        feeds.append(
+            same
+            or Feed(
+                data, wanted, phase, plan.seed, device, memory_format, album.readers if album is not None else READERS, pictures, functions
+            )
+        )
     for feed in dict.fromkeys(feeds):
         feed.preflight()
     return feeds
