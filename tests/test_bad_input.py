@@ -146,7 +146,7 @@ def test_out_folder_with_another_run_and_with_this_one(capsys, photos, tmp_path)
     saved = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     capsys.readouterr()
     assert main(options) == 0 and "already done" in capsys.readouterr().out
-    assert "the run of another plan" in fails(capsys, *options, "--seed", "3")
+    assert "the finished run of another plan: seed: 0 there, 3 here" in fails(capsys, *options, "--seed", "3")
     assert saved == {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
 
 

@@ -31,6 +31,7 @@ def prepared_feeds(
         DataError: a photograph cannot be read.
     """
     feeds, pictures = list[Feed](), album.of(data) if album is not None and data.arrays is None else None
+    readers = READERS if album is None else album.readers
     device, wanted = torch.device(plan.numerics.device), task_of(plan).wanted(data.targets)
     for phase in plan.phases[first:]:
         same = next(
@@ -45,12 +46,7 @@ def prepared_feeds(
             None,
         )
         memory_format = plan.numerics.memory_format
-        feeds.append(
-            same
-            or Feed(
-                data, wanted, phase, plan.seed, device, memory_format, album.readers if album is not None else READERS, pictures, functions
-            )
-        )
+        feeds.append(same or Feed(data, wanted, phase, plan.seed, device, memory_format, readers, pictures, functions))
     for feed in dict.fromkeys(feeds):
         feed.preflight()
     return feeds
