@@ -2,7 +2,7 @@
 
 python benchmarks/influences.py FOLDER [FOLDER ...] [--items 600] [--seeds 3] [--epochs 2] [--work runs] [--dry]
 
-Writes src/sheer/study/published.py, then docs/diff_default_fastai.md. The first folder's measurement of a decision is the one that is
+Writes src/sheer/study/diff/published.py, then docs/diff_default_fastai.md. The first folder's measurement of a decision is the one that is
 shown; all are kept.
 """
 
@@ -15,15 +15,15 @@ import sys
 from pathlib import Path
 
 import sheer
-from sheer.study.influence import Influence
-from sheer.study.measure import probe_data
+from sheer.study.ablate.measure import probe_data
+from sheer.study.diff.influence import Influence
 
 ROOT = Path(__file__).parent.parent
-PUBLISHED = ROOT / "src" / "sheer" / "study" / "published.py"
+PUBLISHED = ROOT / "src" / "sheer" / "study" / "diff" / "published.py"
 PAGE = ROOT / "docs" / "diff_default_fastai.md"
 HEAD = '''"""What the project itself measured of single decisions; written by `python benchmarks/influences.py`."""
 
-from sheer.study.influence import Influence
+from sheer.study.diff.influence import Influence
 
 PUBLISHED: tuple[Influence, ...] = (
 '''

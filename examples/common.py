@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 import sheer
-from sheer.study.measure import probe_data
+from sheer.study.ablate.measure import probe_data
 
 
 def options(purpose: str, *, archives: tuple[str, ...], items: int, epochs: int) -> argparse.ArgumentParser:

@@ -19,7 +19,7 @@ from common import data_sets, frame, options
 
 import sheer
 from sheer.plan.plan import Plan
-from sheer.study.ablation import Ablation
+from sheer.study.ablate.ablation import Ablation
 
 MODELS = ("tf_efficientnet_lite0", "mobilenetv2_100")
 RATE = 3e-3

@@ -15,9 +15,9 @@ from common import data_sets, frame, options
 
 import sheer
 from sheer.plan.plan import Plan
-from sheer.study.ablation import effect_of
-from sheer.study.statistics import half_width
-from sheer.study.variants import Outcome, Surroundings, Variant, all_carried_out
+from sheer.study.ablate.ablation import effect_of
+from sheer.study.ablate.statistics import half_width
+from sheer.study.ablate.variants import Outcome, Surroundings, Variant, all_carried_out
 
 ROWS = {
     "seven-tricks": ("as feature extractor", 0.983648),

@@ -11,7 +11,7 @@ import sheer
 from sheer.cli.main import main
 from sheer.errors import PlanError
 from sheer.plan.plan import DataPlan, Group, ModelPlan, Numerics, Origin, Part, Phase, Plan, Stage, Surgery
-from sheer.study.script_lines import LINES, objects_of
+from sheer.study.explain.script_lines import LINES, objects_of
 
 EXPLAINED = {Plan: "", ModelPlan: "model.", DataPlan: "data.", Numerics: "numerics.", Phase: "phases[0].", Group: "phases[0].groups[0]."}
 EXPLAINED |= {Surgery: "model.surgery."}

@@ -13,8 +13,8 @@ from conftest import Small, make_photos
 from sheer.cli.main import main
 from sheer.errors import DataError, PlanError
 from sheer.model.hashing import weights_sha256
-from sheer.study.alarms import Channel, label_alarms, order_alarm
-from sheer.study.norm_gap import norm_gap
+from sheer.study.inspect.alarms import Channel, label_alarms, order_alarm
+from sheer.study.inspect.norm_gap import norm_gap
 
 
 def resnet(photos, **options):

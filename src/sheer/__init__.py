@@ -17,16 +17,16 @@ from sheer.loop.lr_find import RateSweep
 from sheer.plan import recipes
 from sheer.plan.plan import Plan
 from sheer.record.keeping import Checkpoints
-from sheer.study.ablate import ablate
-from sheer.study.ablation import Ablation
-from sheer.study.compare import compare
-from sheer.study.comparison import Comparison
-from sheer.study.diff import Differences, diff
-from sheer.study.doctor import doctor
-from sheer.study.explain import Explanation, explain
-from sheer.study.inspect import InputReport, inspect
-from sheer.study.measure import Measurement, measure_norm_policy, measure_resolution
-from sheer.study.sides import Loop
+from sheer.study.ablate.ablate import ablate
+from sheer.study.ablate.ablation import Ablation
+from sheer.study.ablate.measure import Measurement, measure_norm_policy, measure_resolution
+from sheer.study.compare.compare import compare
+from sheer.study.compare.comparison import Comparison
+from sheer.study.compare.sides import Loop
+from sheer.study.diff.diff import Differences, diff
+from sheer.study.doctor.doctor import doctor
+from sheer.study.explain.explain import Explanation, explain
+from sheer.study.inspect.inspect import InputReport, inspect
 
 __version__ = "0.1.0"
 

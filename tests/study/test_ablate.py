@@ -13,8 +13,8 @@ from sheer.cli.main import main
 from sheer.errors import DataError, ModelError, PlanError, RunError
 from sheer.interpret.predictions import Predictions
 from sheer.plan.plan import origin_of
-from sheer.study.statistics import half_width, paired_p, t_quantile, t_within
-from sheer.study.variants import scores
+from sheer.study.ablate.statistics import half_width, paired_p, t_quantile, t_within
+from sheer.study.ablate.variants import scores
 
 
 @pytest.fixture(scope="module")

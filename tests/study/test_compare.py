@@ -26,8 +26,8 @@ from sheer.loop.train import schedule_of
 from sheer.model.hashing import tensors_sha256
 from sheer.plan.plan import Part
 from sheer.streams import borrowed_generators
-from sheer.study.sides import LearnerSide
-from sheer.study.trace import EnoughError, Recorder
+from sheer.study.compare.sides import LearnerSide
+from sheer.study.compare.trace import EnoughError, Recorder
 from sheer.task.losses import LOSSES
 
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]).view(-1, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(-1, 1, 1)

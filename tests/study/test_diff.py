@@ -12,8 +12,8 @@ from sheer.cli.main import main
 from sheer.errors import PlanError
 from sheer.plan.plan import DataPlan, ModelPlan, Numerics, Part, Phase, Plan
 from sheer.plan.plan import decisions as fields_of
-from sheer.study.decisions import FOLLOWS, NOT_ABLATED, TOUCHES, changes, pairs, restaged, taken
-from sheer.study.influence import Influence
+from sheer.study.diff.decisions import FOLLOWS, NOT_ABLATED, TOUCHES, changes, pairs, restaged, taken
+from sheer.study.diff.influence import Influence
 
 PAGE = Path(__file__).parents[2] / "docs" / "diff_default_fastai.md"
 
@@ -111,7 +111,7 @@ def test_phases_are_added_and_left_out(run):
 def test_a_measured_influence_ranks_and_is_turned_round(run, monkeypatch):
     change = sheer.diff(run, "fastai-2.8").about("norm").change
     worth = Influence(decision="norm", change=change.key(), metric="accuracy", mean=-0.1, low=-0.2, high=0.05, seeds=3, source="somewhere")
-    monkeypatch.setattr("sheer.study.diff.PUBLISHED", (worth,))
+    monkeypatch.setattr("sheer.study.diff.diff.PUBLISHED", (worth,))
     found = sheer.diff(run, "fastai-2.8")
     assert next(iter(found.grouped())) == "what trains" and "smaller than seed noise" in found.about("norm").worth()
     back = sheer.diff("fastai-2.8", run).about("norm").influence

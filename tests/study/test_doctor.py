@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 from torchvision import transforms
 
 import sheer
-from sheer.study.findings import KNOWN
+from sheer.study.doctor.findings import KNOWN
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIDE, CLASSES = 24, 3

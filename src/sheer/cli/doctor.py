@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sheer.errors import StudyError, first_line, nearest
-from sheer.study.doctor import doctor
+from sheer.study.doctor.doctor import doctor
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -13,11 +13,11 @@ from sheer.data.again import data_as_before
 from sheer.errors import DataError
 from sheer.loading import load
 from sheer.record.run import read_run
-from sheer.study.ablate import ablate
-from sheer.study.compare import compare
-from sheer.study.diff import diff
-from sheer.study.explain import explain
-from sheer.study.inspect import inspect
+from sheer.study.ablate.ablate import ablate
+from sheer.study.compare.compare import compare
+from sheer.study.diff.diff import diff
+from sheer.study.explain.explain import explain
+from sheer.study.inspect.inspect import inspect
 
 
 def add_studies(commands: Any) -> None:

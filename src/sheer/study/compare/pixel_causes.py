@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from sheer.study.meeting import Cause, Meeting, near, numbers
+from sheer.study.compare.meeting import Cause, Meeting, near, numbers
 
 STATISTICS = {
     "ImageNet's": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),

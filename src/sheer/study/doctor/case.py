@@ -12,7 +12,7 @@ from torch import nn
 
 from sheer.errors import first_line
 from sheer.model.stages import NORM_TYPES
-from sheer.study.findings import Finding, Unchecked
+from sheer.study.doctor.findings import Finding, Unchecked
 
 Loss = Callable[[Any, Any], torch.Tensor]
 Said = Iterator[Finding | Unchecked]

@@ -21,8 +21,8 @@ from sheer.plan.markup import html_table, html_text
 from sheer.plan.plan import Phase, Plan
 from sheer.plan.table import columns
 from sheer.streams import permutation, stream_key
-from sheer.study.alarms import Alarm, Channel, label_alarms, order_alarm, pixel_alarms, size_alarms
-from sheer.study.norm_gap import NormGap, first_drift, norm_gap
+from sheer.study.inspect.alarms import Alarm, Channel, label_alarms, order_alarm, pixel_alarms, size_alarms
+from sheer.study.inspect.norm_gap import NormGap, first_drift, norm_gap
 
 HEADERS = 64
 

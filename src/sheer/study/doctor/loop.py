@@ -9,10 +9,10 @@ import torch
 from torch.optim import lr_scheduler
 
 from sheer.model.stages import is_norm
-from sheer.study.doctor_case import Case, Said
-from sheer.study.doctor_model import BatchNorm, missed_by_name, names, unlike_their_block
-from sheer.study.findings import Unchecked, found
-from sheer.study.watching import Forward, Update, Watched
+from sheer.study.doctor.case import Case, Said
+from sheer.study.doctor.findings import Unchecked, found
+from sheer.study.doctor.model import BatchNorm, missed_by_name, names, unlike_their_block
+from sheer.study.doctor.watching import Forward, Update, Watched
 
 LOOP = "eval() and train(), zero_grad, averaging of the loss, steps of the scheduler"
 

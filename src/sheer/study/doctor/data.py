@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from sheer.study.doctor_case import Case, Said, first_batches
-from sheer.study.doctor_items import READS, classes_of, contents, dataset_of, is_list, labels_of, readings, sampler_of, shuffles
-from sheer.study.doctor_model import names
-from sheer.study.findings import Unchecked, found
+from sheer.study.doctor.case import Case, Said, first_batches
+from sheer.study.doctor.findings import Unchecked, found
+from sheer.study.doctor.items import READS, classes_of, contents, dataset_of, is_list, labels_of, readings, sampler_of, shuffles
+from sheer.study.doctor.model import names
 
 
 def check_labels(case: Case) -> Said:

@@ -10,10 +10,10 @@ import numpy as np
 
 from sheer.plan.markup import html_text
 from sheer.plan.table import columns
-from sheer.study.decisions import Change
-from sheer.study.influence import Influence
-from sheer.study.statistics import half_width, paired_p
-from sheer.study.variants import Outcome
+from sheer.study.ablate.statistics import half_width, paired_p
+from sheer.study.ablate.variants import Outcome
+from sheer.study.diff.decisions import Change
+from sheer.study.diff.influence import Influence
 
 
 @dataclass(frozen=True, kw_only=True)

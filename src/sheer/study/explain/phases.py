@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from sheer.interpret.shown import schedule_steps
 from sheer.plan.plan import Group, Phase, Plan
 from sheer.plan.recipes import SCHEDULE_REASONS
-from sheer.study.sentences import Rows, listed, number
+from sheer.study.explain.sentences import Rows, listed, number
 
 PhaseWords = Callable[[Plan, int], str]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from sheer.study.meeting import Cause, Meeting, near, numbers, ratio
+from sheer.study.compare.meeting import Cause, Meeting, near, numbers, ratio
 
 
 def loss_cause(meeting: Meeting) -> Cause:

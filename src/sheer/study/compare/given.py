@@ -19,8 +19,8 @@ from sheer.learner import Learner
 from sheer.loading import load
 from sheer.plan.recipes import Draft
 from sheer.record.run import read_run
-from sheer.study.sides import LearnerSide, Loop, LoopSide, ScriptSide, Side
-from sheer.study.trace import Step
+from sheer.study.compare.sides import LearnerSide, Loop, LoopSide, ScriptSide, Side
+from sheer.study.compare.trace import Step
 
 Given = Learner | Loop | Step | tuple[Any, ...] | str | Path
 

@@ -13,11 +13,11 @@ from sheer.plan.checks import whole
 from sheer.plan.document import encode
 from sheer.plan.plan import Plan
 from sheer.record.run import write_atomically
-from sheer.study.ablation import Ablation, effect_of, upto
-from sheer.study.decisions import NOT_ABLATED, Change, changes, taken
-from sheer.study.influence import RECORD, InfluenceRecord
-from sheer.study.towards import Compared, Side, compared
-from sheer.study.variants import Outcome, Surroundings, Variant, all_carried_out
+from sheer.study.ablate.ablation import Ablation, effect_of, upto
+from sheer.study.ablate.variants import Outcome, Surroundings, Variant, all_carried_out
+from sheer.study.diff.decisions import NOT_ABLATED, Change, changes, taken
+from sheer.study.diff.influence import RECORD, InfluenceRecord
+from sheer.study.diff.towards import Compared, Side, compared
 from sheer.task.metrics import LOWER_IS_BETTER
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from sheer.study.layer_causes import layer_cause, logits_cause, switched_layers, unlike
-from sheer.study.loss_causes import loss_cause
-from sheer.study.meeting import Cause, Meeting, some
-from sheer.study.pixel_causes import input_cause, look_cause
-from sheer.study.update_causes import buffer_cause, gradient_cause, group_differences, parameter_cause, update_gradient_cause
+from sheer.study.compare.layer_causes import layer_cause, logits_cause, switched_layers, unlike
+from sheer.study.compare.loss_causes import loss_cause
+from sheer.study.compare.meeting import Cause, Meeting, some
+from sheer.study.compare.pixel_causes import input_cause, look_cause
+from sheer.study.compare.update_causes import buffer_cause, gradient_cause, group_differences, parameter_cause, update_gradient_cause
 
 
 def explained(kind: str, meeting: Meeting, wrong: Sequence[str]) -> Cause:

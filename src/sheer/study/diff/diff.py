@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from html import escape
 
 from sheer.plan.table import WIDTH, columns
-from sheer.study.decisions import TOUCHES, Change, Place, changes
-from sheer.study.influence import Influence, influence_of, recorded
-from sheer.study.published import PUBLISHED
-from sheer.study.towards import Compared, Side, compared
+from sheer.study.diff.decisions import TOUCHES, Change, Place, changes
+from sheer.study.diff.influence import Influence, influence_of, recorded
+from sheer.study.diff.published import PUBLISHED
+from sheer.study.diff.towards import Compared, Side, compared
 
 UNKNOWN = "not measured"
 

@@ -9,10 +9,11 @@ import torch
 from torch import nn
 
 from sheer.errors import StudyError
-from sheer.study.doctor_case import Case, Look, Loss, Said, device_of, first_batches, look_at
-from sheer.study.doctor_data import check_labels, check_sides, check_train_order, check_valid
-from sheer.study.doctor_loop import check_loop
-from sheer.study.doctor_model import (
+from sheer.study.doctor.case import Case, Look, Loss, Said, device_of, first_batches, look_at
+from sheer.study.doctor.data import check_labels, check_sides, check_train_order, check_valid
+from sheer.study.doctor.findings import Diagnosis, Finding, Unchecked
+from sheer.study.doctor.loop import check_loop
+from sheer.study.doctor.model import (
     check_frozen_tensors,
     check_half_precision,
     check_head_rate,
@@ -22,10 +23,9 @@ from sheer.study.doctor_model import (
     check_scores,
     check_weights,
 )
-from sheer.study.doctor_pixels import check_channels, check_pixels
-from sheer.study.findings import Diagnosis, Finding, Unchecked
-from sheer.study.restoring import untouched
-from sheer.study.watching import watched
+from sheer.study.doctor.pixels import check_channels, check_pixels
+from sheer.study.doctor.restoring import untouched
+from sheer.study.doctor.watching import watched
 
 CHECKS: tuple[Callable[[Case], Said], ...] = (
     check_ownership,

@@ -33,8 +33,8 @@ from sheer.plan import recipes
 from sheer.plan.plan import Numerics, Phase
 from sheer.plan.recipes import Draft
 from sheer.streams import stream_key
-from sheer.study.keeping import restored
-from sheer.study.trace import Step
+from sheer.study.compare.keeping import restored
+from sheer.study.compare.trace import Step
 from sheer.task.losses import ItemWeighted
 
 Wrap = Callable[[Step], Step]

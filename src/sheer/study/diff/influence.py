@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sheer.errors import RunError
 from sheer.plan.document import decode, parse
-from sheer.study.decisions import Change
+from sheer.study.diff.decisions import Change
 
 RECORD = "ablation.json"
 

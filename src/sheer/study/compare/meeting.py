@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from sheer.study.sides import Side
-from sheer.study.trace import StepTrace
+from sheer.study.compare.sides import Side
+from sheer.study.compare.trace import StepTrace
 
 
 @dataclass(frozen=True, kw_only=True)

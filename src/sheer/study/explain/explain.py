@@ -13,10 +13,10 @@ from sheer.learner import Learner
 from sheer.plan.plan import Origin, Plan
 from sheer.plan.table import WIDTH, columns
 from sheer.record.run import read_run
-from sheer.study import phases, sentences
-from sheer.study.diff import diff
-from sheer.study.script_lines import line_of, objects_of, script_of
-from sheer.study.sentences import Sentence
+from sheer.study.diff.diff import diff
+from sheer.study.explain import phases, sentences
+from sheer.study.explain.script_lines import line_of, objects_of, script_of
+from sheer.study.explain.sentences import Sentence
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from sheer.study.layer_causes import share_apart, unlike
-from sheer.study.meeting import Cause, Meeting, near, ratio, some
-from sheer.study.trace import StepTrace
+from sheer.study.compare.layer_causes import share_apart, unlike
+from sheer.study.compare.meeting import Cause, Meeting, near, ratio, some
+from sheer.study.compare.trace import StepTrace
 
 SETTING_CAUSES = {"lr": "rate", "weight_decay": "weight decay", "betas": "momentum", "momentum": "momentum", "eps": "eps"}
 

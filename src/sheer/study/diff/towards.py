@@ -18,7 +18,7 @@ from sheer.plan.profiles import PROFILES, Profile, profile_named
 from sheer.plan.recipes import Given, merged, of_profile, unrolled
 from sheer.plan.training import given_like
 from sheer.record.run import Row, read_run, read_start
-from sheer.study.script_lines import objects_of
+from sheer.study.explain.script_lines import objects_of
 from sheer.task.metrics import LOWER_IS_BETTER
 
 EPOCHS = 3

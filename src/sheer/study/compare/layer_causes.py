@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from sheer.study.meeting import Cause, Meeting, near, ratio, some
-from sheer.study.trace import Setting, StepTrace
+from sheer.study.compare.meeting import Cause, Meeting, near, ratio, some
+from sheer.study.compare.trace import Setting, StepTrace
 
 Call = tuple[str, str, torch.Tensor]  # key, the module's name on its side, output
 LAYER_CAUSES = {"eps": "norm eps", "momentum": "norm momentum"}

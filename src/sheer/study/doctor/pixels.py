@@ -11,12 +11,12 @@ from PIL import Image
 
 from sheer.errors import first_line
 from sheer.model.pretrained import IMAGENET
-from sheer.study.alarms import swap_seen
-from sheer.study.doctor_case import Case, Said, device_of
-from sheer.study.doctor_items import dataset_of, files_of
-from sheer.study.doctor_model import looks_random
-from sheer.study.findings import Unchecked, found
-from sheer.study.norm_gap import first_drift, running_norms
+from sheer.study.doctor.case import Case, Said, device_of
+from sheer.study.doctor.findings import Unchecked, found
+from sheer.study.doctor.items import dataset_of, files_of
+from sheer.study.doctor.model import looks_random
+from sheer.study.inspect.alarms import swap_seen
+from sheer.study.inspect.norm_gap import first_drift, running_norms
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 HALVES: Statistics = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))

@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn import functional
 
 from sheer.model.stages import is_norm
-from sheer.study.doctor_case import Case, Said, leaves
-from sheer.study.findings import Unchecked, found
+from sheer.study.doctor.case import Case, Said, leaves
+from sheer.study.doctor.findings import Unchecked, found
 
 BatchNorm = nn.modules.batchnorm._BatchNorm
 

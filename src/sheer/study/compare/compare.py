@@ -16,14 +16,14 @@ from sheer.data.sources import Data
 from sheer.errors import PlanError
 from sheer.plan.recipes import Draft
 from sheer.streams import reseed, stream_key
-from sheer.study.causes import different_settings, explained
-from sheer.study.comparison import Comparison, Finding, Stage
-from sheer.study.given import Given, side_of
-from sheer.study.keeping import as_found, kept
-from sheer.study.layer_causes import layer_pairs
-from sheer.study.meeting import Cause, Meeting
-from sheer.study.sides import Side
-from sheer.study.trace import EnoughError, Recorder, StepTrace, Tensors, state_of
+from sheer.study.compare.causes import different_settings, explained
+from sheer.study.compare.comparison import Comparison, Finding, Stage
+from sheer.study.compare.given import Given, side_of
+from sheer.study.compare.keeping import as_found, kept
+from sheer.study.compare.layer_causes import layer_pairs
+from sheer.study.compare.meeting import Cause, Meeting
+from sheer.study.compare.sides import Side
+from sheer.study.compare.trace import EnoughError, Recorder, StepTrace, Tensors, state_of
 
 ROUNDING = 4 * torch.finfo(torch.float32).eps
 LATER = 100  # from the second step on: Adam divides by gradients, so that rounding grows

@@ -22,10 +22,10 @@ from sheer.plan.defaults import NORM_POLICIES
 from sheer.plan.plan import Origin, Plan
 from sheer.plan.table import columns
 from sheer.streams import permutation, stream_key
-from sheer.study.ablation import effect_of
-from sheer.study.script_lines import objects_of
-from sheer.study.statistics import half_width
-from sheer.study.variants import Outcome, Surroundings, Variant, all_carried_out, seeded
+from sheer.study.ablate.ablation import effect_of
+from sheer.study.ablate.statistics import half_width
+from sheer.study.ablate.variants import Outcome, Surroundings, Variant, all_carried_out, seeded
+from sheer.study.explain.script_lines import objects_of
 from sheer.task.metrics import LOWER_IS_BETTER
 
 SIZES = (96, 128, 160)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from sheer.errors import first_line
-from sheer.study.doctor_case import NORM_OR_DROPOUT
+from sheer.study.doctor.case import NORM_OR_DROPOUT
 
 MOST_KEPT = 64
 LARGEST_KEPT = 1_000_000

@@ -1,0 +1,1 @@
+"""One decision at a time, over seeds; short paired probes."""

@@ -1,0 +1,1 @@
+"""Every decision that two plans make differently."""

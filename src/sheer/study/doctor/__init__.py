@@ -1,0 +1,1 @@
+"""What is wrong with a plain PyTorch loop: checks, findings, and everything put back."""

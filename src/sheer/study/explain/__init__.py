@@ -1,0 +1,1 @@
+"""A plan in words, each sentence with its line of the script."""
