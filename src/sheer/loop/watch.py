@@ -15,8 +15,8 @@ def spikes(before: np.ndarray, new: np.ndarray) -> np.ndarray:
 
     Losses that are no finite numbers neither count nor are spikes; there must be LEAST losses before.
 
-    >>> spikes(np.full(20, 0.5), np.array([0.9, 1.1, 1.9])).tolist()
-    [1]
+    >>> spikes(np.full(20, 0.5), np.array([0.9, 1.1, 2.3])).tolist()
+    [2]
     """
     values = np.concatenate([np.full(WINDOW, -np.inf), before[-WINDOW:], new])
     counted = np.where(np.isfinite(values), values, -np.inf)
