@@ -23,7 +23,7 @@ ONE_HOT = np.eye(7)[LABELS]
         ("classify", "f1", lambda: sklearn.f1_score(LABELS, PROBABILITIES.argmax(1), average="macro")),
         ("classify", "auroc", lambda: sklearn.roc_auc_score(ONE_HOT, PROBABILITIES, average="macro")),
         ("classify", "average_precision", lambda: sklearn.average_precision_score(ONE_HOT, PROBABILITIES, average="macro")),
-        ("tag", "f1", lambda: sklearn.f1_score(TAGS, PROBABILITIES >= 0.5, average="macro", zero_division=0)),
+        ("tag", "f1", lambda: sklearn.f1_score(TAGS, PROBABILITIES >= 0.5, average="macro", zero_division=np.nan)),
         ("tag", "auroc", lambda: sklearn.roc_auc_score(TAGS, PROBABILITIES, average="macro")),
         ("tag", "average_precision", lambda: sklearn.average_precision_score(TAGS, PROBABILITIES, average="macro")),
         ("tag", "exact_match", lambda: sklearn.accuracy_score(TAGS, PROBABILITIES >= 0.5)),

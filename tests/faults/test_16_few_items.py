@@ -8,6 +8,7 @@ import torch
 
 import sheer
 from conftest import Small, make_photos
+from sheer.cli.main import main
 from sheer.errors import DataError, PlanError
 from sheer.task.metrics import METRICS, bootstrap_interval, r2
 
@@ -60,6 +61,34 @@ def test_16_a_metric_of_no_items_is_nan_not_0(task, name):
     columns = 3
     target = np.empty(0, dtype=np.int64) if task == "classify" else np.empty((0, columns))
     assert math.isnan(METRICS[task][name](np.empty((0, columns)), target))
+
+
+def test_16_f1_leaves_out_labels_that_are_neither_true_nor_predicted():
+    outputs, target = np.array([[0.9, 0.1], [0.8, 0.2]]), np.array([[1.0, 0.0], [0.0, 0.0]])
+    assert METRICS["tag"]["f1"](outputs, target) == pytest.approx(2 / 3)
+    assert math.isnan(METRICS["tag"]["f1"](outputs * 0, target * 0))
+
+
+def size_of(path):
+    """The target of a photograph: 1 for the blue ones, which are held out."""
+    return 1.0 if "blue" in path else 2.0 + int(path[-5])
+
+
+def test_16_why_a_metric_is_nan_is_said(tmp_path, capsys):
+    photos = make_photos(tmp_path / "photos", {"blue": 4, "red": 8})
+    data = sheer.images(photos, label=size_of, task="regress", valid=range(4))
+
+    def own(outputs, target):
+        return math.nan
+
+    learn = sheer.learner(data, "test_resnet", weights="none", metrics=["r2", own], size=32, batch_size=4, out=tmp_path / "run").fit(1)
+    told = capsys.readouterr().out
+    assert "r2 is nan after the last epoch: a number does not vary among the items." in told
+    assert "own is nan after the last epoch: its function gave nan." in told
+    lines = [" ".join(line.split()) for line in learn.validate().report().splitlines()]
+    assert "r2 nan, not defined here: a number does not vary among the items (4 items)" in lines
+    assert main(["report", str(tmp_path / "run")]) == 0
+    assert "not defined here: a number does not vary" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["auroc", "average_precision"])

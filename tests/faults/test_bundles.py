@@ -46,7 +46,7 @@ def resealed(source, target, change):
 
 
 def edited(name, *path, to):
-    """A change of one value of a JSON member; the plan's new hash goes into the record."""
+    """A change of one value of a JSON member; the plan's new hashes go into the record."""
 
     def change(members):
         value = json.loads(members[name])
@@ -56,10 +56,15 @@ def edited(name, *path, to):
         holder[path[-1]] = to
         members[name] = json.dumps(value, indent=2).encode()
         record = json.loads(members["record.json"])
-        record["plan_hash"] = sha256(members["plan.json"]).hexdigest()[:8]
+        plan = sheer.Plan.from_json(members["plan.json"].decode())
+        record |= {"plan_hash": plan.short_hash(), "plan_sha256": sha256(plan.to_json().encode()).hexdigest()}
         members["record.json"] = json.dumps(record).encode()
 
     return change
+
+
+def reworded(members):
+    members["plan.json"] = members["plan.json"].replace(b'"reason": "', b'"reason": "not ', 1)
 
 
 CHANGES = {
@@ -68,6 +73,7 @@ CHANGES = {
     "another architecture": (edited("plan.json", "model", "name", to="timm:resnet34"), "differ in model"),
     "a newer format": (edited("bundle.json", "format", to=2), r"format 2; this sheer reads 1\. It was written by sheer"),
     "an unknown field": (edited("bundle.json", "_target_", to="os.system"), "unknown"),
+    "another reason in the plan": (reworded, "is not that of its record"),
     "another record": (edited("record.json", "weights_sha256", to="0" * 64), "do not have the hash"),
 }
 

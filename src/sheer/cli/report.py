@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from sheer.data.again import data_as_before
@@ -11,7 +12,7 @@ from sheer.interpret.interpretation import Interpretation
 from sheer.loading import load
 from sheer.plan.table import columns
 from sheer.record.run import read_run
-from sheer.task.metrics import wilson_interval
+from sheer.task.metrics import why_undefined, wilson_interval
 
 
 def report(run: str, data: str | None, device: str | None) -> str:
@@ -56,8 +57,8 @@ def _recorded(run: str) -> str:
     last = kept.rows[-1]
     rows = [["train_loss", f"{last.train_loss:.4f}", ""], ["valid_loss", f"{last.valid_loss:.4f}", ""]]
     for name, value in last.metrics.items():
-        interval = "95 % interval {:.4f} to {:.4f}".format(*wilson_interval(round(value * held), held)) if name == "accuracy" else ""
-        rows.append([name, f"{value:.4f}", interval])
+        says = "95 % interval {:.4f} to {:.4f}".format(*wilson_interval(round(value * held), held)) if name == "accuracy" else ""
+        rows.append([name, f"{value:.4f}", f"not defined here: {why_undefined(name, held)}" if math.isnan(value) else says])
     table = columns((f"epoch {last.epoch}", "value", f"of {held} held-out items"), rows, right=(1,))
     head = f"{run}: {kept.record.stop_reason}, {len(kept.rows)} epochs"
     folders = kept.plan.data.task.name == "classify" and kept.plan.data.source.startswith("folder ")

@@ -165,7 +165,7 @@ def read_bundle(file: str | Path) -> Parts:
         weights, probe = tensors_from(contents["weights.safetensors"]), tensors_from(contents["probe.safetensors"])
     except (PlanError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise BundleError(f"{path} is damaged: {error}") from error
-    if plan.short_hash() != record.plan_hash:
+    if not record.is_of(plan):
         raise BundleError(f"{path}: its plan (hash {plan.short_hash()}) is not that of its record ({record.plan_hash}).")
     differing = differences(head.interface, interface_of(plan))
     if differing:

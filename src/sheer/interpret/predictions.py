@@ -11,7 +11,7 @@ from sheer.plan.markup import ROWS, html_table
 from sheer.plan.plan import DataPlan
 from sheer.plan.table import columns
 from sheer.streams import stream_key, uniform_draws
-from sheer.task.metrics import Metric, accuracy, bootstrap_interval, confusion, wilson_interval
+from sheer.task.metrics import Metric, accuracy, bootstrap_interval, confusion, why_undefined, wilson_interval
 
 RESAMPLES = 400
 
@@ -112,7 +112,10 @@ class Predictions:
         usual = "always the mean" if self.task == "regress" else usual
         width = max(map(len, names))
         lines = [
-            f"{name:<{width}}  {found[name]:.4f}  95 % interval {found[name + '_low']:.4f} to {found[name + '_high']:.4f}" for name in names
+            f"{name:<{width}}  nan, not defined here: {why_undefined(names[0] if name == 'baseline' else name, len(self))}"
+            if np.isnan(found[name])
+            else f"{name:<{width}}  {found[name]:.4f}  95 % interval {found[name + '_low']:.4f} to {found[name + '_high']:.4f}"
+            for name in names
         ]
         lines[0] += f"  ({int(found['items'])} items)"
         lines[-1] += f"  ({names[0]} of {usual})"

@@ -12,6 +12,7 @@ on_end(position), however the fit ends
 from __future__ import annotations
 
 import csv
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from sheer.errors import PlanError
 from sheer.record.checkpoint import RunState
 from sheer.record.history import told
 from sheer.record.run import Event, Row, row_cells
+from sheer.task.metrics import why_undefined
 
 
 @dataclass(kw_only=True)
@@ -83,6 +85,7 @@ class Progress:
     def __init__(self) -> None:
         self.bar: tqdm[None] | None = None
         self.before = 0
+        self.undefined: dict[str, str] = {}
 
     def on_start(self, position: Position) -> None:
         """Print the header and open the bar."""
@@ -104,12 +107,14 @@ class Progress:
         text = f"{row.phase:<10} {row.epoch:>5} {row.train_loss:>10.4f} {row.valid_loss:>10.4f} {values} {row.seconds:>7.1f}"
         tqdm.write(text, file=sys.stdout)
         sys.stdout.flush()
+        self.undefined = {name: why_undefined(name, 1) for name, value in row.metrics.items() if math.isnan(value)}
 
     def on_end(self, position: Position) -> None:
-        """Close the bar, and say what happened beside learning."""
+        """Close the bar, and say what happened beside learning, and why a metric is no number."""
         assert self.bar is not None
         self.bar.close()
-        for line in [*told(position.events[self.before :]), *([f"Stopped: {position.stop}"] if position.stop else [])]:
+        undefined = [f"{name} is nan after the last epoch: {why}." for name, why in self.undefined.items()]
+        for line in [*undefined, *told(position.events[self.before :]), *([f"Stopped: {position.stop}"] if position.stop else [])]:
             print(line)
 
 

@@ -116,6 +116,10 @@ class Record:
     own_head: Module | None
     history_sha256: str
 
+    def is_of(self, plan: Plan) -> bool:
+        """Whether it was written for this plan, word for word."""
+        return (plan.short_hash(), hashlib.sha256(plan.to_json().encode()).hexdigest()) == (self.plan_hash, self.plan_sha256)
+
 
 def version_of(package: str) -> str:
     """The installed version, "" where it is not installed; nothing is imported."""
@@ -303,7 +307,7 @@ def read_run(folder: str | Path) -> Run:
         rows = _read_rows(root / "history.csv", plan.metrics)
     except (ValueError, PlanError) as error:
         raise RunError(f"{root} is damaged: {error}") from error
-    if hashlib.sha256(plan.to_json().encode()).hexdigest() != record.plan_sha256 or plan.short_hash() != record.plan_hash:
+    if not record.is_of(plan):
         raise RunError(f"{root}: plan.json was edited after the run (hash {plan.short_hash()}, record says {record.plan_hash}).")
     return Run(folder=whole, weights=root / "weights.safetensors", plan=plan, record=record, rows=rows)
 

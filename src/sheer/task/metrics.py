@@ -79,9 +79,9 @@ def top_5_accuracy(outputs: np.ndarray, target: np.ndarray) -> float:
 
 
 def _f1(said: np.ndarray, true: np.ndarray) -> float:
-    """The mean over columns of 2 tp / (2 tp + fp + fn), 0 where that is 0 / 0; boolean (N, columns)."""
+    """The mean over columns of 2 tp / (2 tp + fp + fn) without those where that is 0 / 0, nan where none is left; boolean (N, columns)."""
     hits, total = (said & true).sum(axis=0), said.sum(axis=0) + true.sum(axis=0)
-    return float(np.mean(2 * hits / np.maximum(total, 1)))
+    return float(np.mean(2 * hits[total > 0] / total[total > 0])) if total.any() else math.nan
 
 
 def f1(outputs: np.ndarray, target: np.ndarray) -> float:
@@ -92,7 +92,7 @@ def f1(outputs: np.ndarray, target: np.ndarray) -> float:
     """
     said = outputs.argmax(axis=1)
     known = np.union1d(said, target)
-    return _f1(said[:, None] == known, target[:, None] == known) if len(target) else math.nan
+    return _f1(said[:, None] == known, target[:, None] == known)
 
 
 def _columns(outputs: np.ndarray, target: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -136,12 +136,12 @@ def average_precision(outputs: np.ndarray, target: np.ndarray) -> float:
 
 
 def tag_f1(outputs: np.ndarray, target: np.ndarray) -> float:
-    """The mean over labels of F1 at a threshold of 0.5, 0 for labels neither true nor predicted; (N, labels) both.
+    """The mean over the labels that are true or predicted of F1 at a threshold of 0.5; nan where none is; (N, labels) both.
 
     >>> tag_f1(np.array([[0.9, 0.1]]), np.array([[1.0, 0.0]]))
-    0.5
+    1.0
     """
-    return _f1(outputs >= 0.5, target > 0.5) if len(target) else math.nan
+    return _f1(outputs >= 0.5, target > 0.5)
 
 
 def exact_match(outputs: np.ndarray, target: np.ndarray) -> float:
@@ -198,5 +198,23 @@ METRICS: dict[str, dict[str, Metric]] = {
     "regress": {"mean_absolute_error": mean_absolute_error, "root_mean_squared_error": root_mean_squared_error, "r2": r2},
 }
 """By kind of task, then by name."""
+
+UNDEFINED = {
+    "f1": "no label is true or predicted",
+    "auroc": "no class or label has items on both sides",
+    "average_precision": "no class or label has items on both sides",
+    "r2": "a number does not vary among the items",
+}
+"""Why a metric of some items is nan; of no items all are."""
+
+
+def why_undefined(name: str, items: int) -> str:
+    """Why the metric of this name gave nan for so many items.
+
+    >>> why_undefined("r2", 3)
+    'a number does not vary among the items'
+    """
+    return UNDEFINED.get(name, "its function gave nan") if items else "there are no items"
+
 
 LOWER_IS_BETTER = ("mean_absolute_error", "root_mean_squared_error", "valid_loss", "train_loss")
