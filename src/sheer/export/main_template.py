@@ -246,8 +246,7 @@ def train(model: nn.Module, root: str, out: str) -> None:
                 phase.average.swap(model)  # only average
             predicted = scores(model, photos, phase, valid_items)
             outputs, true = TASK.outputs(predicted), targets[valid_items]
-            taken = torch.stack(losses).cpu().double()
-            train_loss = float(taken[taken.isfinite()].mean())
+            train_loss = float(torch.stack(losses).cpu().double().nanmean())
             valid_loss = float(phase.loss(predicted, TASK.wanted(true)).double().mean())
             metrics, seconds = [metric(outputs, true) for metric in MEASURES.values()], time.perf_counter() - started
             row = [phase.name, epoch_number, train_loss, valid_loss, *metrics, seconds, weights_sha256(model)]

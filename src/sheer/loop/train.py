@@ -175,7 +175,7 @@ def train(
                 if left:
                     break
                 each = torch.stack(carried.losses).cpu().double()
-                train_loss = float(each[each.isfinite()].mean())
+                train_loss = float(each.nanmean())
                 state.events += looked_back(np.array(carried.before_epoch), each.numpy(), feed, first_epoch + epoch, epoch_step)
                 carried.before_epoch = [*carried.before_epoch[-WINDOW:], *each.tolist()]
                 if average:
