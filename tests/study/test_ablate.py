@@ -13,6 +13,7 @@ from sheer.cli.main import main
 from sheer.errors import DataError, ModelError, PlanError, RunError
 from sheer.interpret.predictions import Predictions
 from sheer.plan.plan import origin_of
+from sheer.study.ablate.ablation import Effect
 from sheer.study.ablate.statistics import half_width, paired_p, t_quantile, t_within
 from sheer.study.ablate.variants import scores
 
@@ -55,11 +56,25 @@ def test_an_effect_is_the_difference_of_the_runs_own_scores(measured):
     effect = measured.effects[0]
     assert effect.mean == pytest.approx(np.mean(gaps)) and effect.seeds == 2
     assert effect.half == pytest.approx(t_quantile(1) * np.std(gaps, ddof=1) / math.sqrt(2))
-    noise = "smaller than seed noise" if abs(effect.mean) <= effect.half else "higher" if effect.mean > 0 else "lower"
-    assert effect.verdict() == noise
+    assert (effect.verdict() == "smaller than seed noise") == (abs(effect.mean) <= effect.half)
     plan = sheer.load(norm[1].folder).plan()
     assert plan.seed == 1 and plan.phases[0].norm == ("train", "train", "train") and plan.phases[0].groups
     assert [one.items.shape for one in base] == [(10,), (10,)]
+
+
+@pytest.mark.parametrize(
+    ("mean", "half", "p_items", "said"),
+    [
+        (0.02, 0.03, 0.001, "smaller than seed noise"),
+        (0.02, 0.0, 0.34, "smaller than item noise"),
+        (0.02, 0.01, 0.01, "higher"),
+        (-0.02, 0.01, None, "lower"),
+        (0.02, None, 0.01, "one seed says nothing of noise"),
+    ],
+)
+def test_a_verdict_takes_the_noise_of_seeds_and_of_items(mean, half, p_items, said):
+    effect = Effect(name="b", against="a", mean=mean, half=half, p_seeds=0.01, p_items=p_items, seconds=1.0, seeds=3)
+    assert effect.verdict() == said
 
 
 def test_a_variant_that_is_the_run_gives_the_runs_weights(measured, run):

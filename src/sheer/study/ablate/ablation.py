@@ -34,10 +34,17 @@ class Effect:
     seeds: int
 
     def verdict(self) -> str:
-        """Higher, lower, or smaller than seed noise: where the interval over seeds holds 0."""
+        """Higher, lower, or smaller than noise: of seeds where their interval holds 0, of items where p over them is at least .05.
+
+        Few seeds can agree by chance and leave no interval to speak of; the items then still say how little was seen.
+        """
         if self.half is None:
             return "one seed says nothing of noise"
-        return "smaller than seed noise" if abs(self.mean) <= self.half else "higher" if self.mean > 0 else "lower"
+        if abs(self.mean) <= self.half:
+            return "smaller than seed noise"
+        if self.p_items is not None and self.p_items >= 0.05:
+            return "smaller than item noise"
+        return "higher" if self.mean > 0 else "lower"
 
 
 @dataclass(frozen=True, kw_only=True)
