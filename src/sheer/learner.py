@@ -80,7 +80,7 @@ class Learner(Showing):
         self._functions: dict[str, Function] = {}
         self._plan, self._tensors, self._inputs, self._label = plan, tensors, inputs, weights_label
         self._start: dict[str, torch.Tensor] | None = None
-        self._given, self._made_by, self._made_head, self._out, self._quiet = given, made_by, made_head, out, quiet
+        self._given, self._made_by, self._made_head, self._out, self._quiet = given, made_by, made_head, out and out.absolute(), quiet
         self._trains_from = len(plan.model.stages) - 1 if plan.model.head else 0
         self._state = RunState(plan=plan, first=0, phase=len(plan.phases), rows=self.history, stop=NOTHING)
         self._state.own_module = own_module(made_by) if made_by is not None else None
@@ -219,7 +219,8 @@ class Learner(Showing):
                     print("Nothing was written: learn.save(folder) keeps the run.")
             else:
                 self._paused = paused(state, self.model, position.pause, seconds, keeper)
-        interrupts.leave(f"after step {state.step}; learn.resume() goes on from there", self._checkpoints.on_requeue)
+        where = "the fit came to its end" if stop else f"after step {state.step}; learn.resume() goes on from there"
+        interrupts.leave(where, self._checkpoints.on_requeue)
         return self
 
     def resume(self, *, callbacks: Sequence[Callback] = ()) -> Learner:
@@ -265,7 +266,7 @@ class Learner(Showing):
         """
         out = path_of(folder, "folder")
         check_run_folder(out)
-        self._out = out
+        self._out = out.absolute()
         return self
 
     def save(self, folder: str | Path) -> Path:

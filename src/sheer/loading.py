@@ -174,6 +174,8 @@ def resume(
         raise RunError(f"{root} was trained on {plan.numerics.device!r}, which this machine does not have; on another device bits differ.")
     given, first, readers = objects or {}, state.first if state is not None else 0, whole(readers, "readers", 0)
     if state is None:
+        if not (root / "data.json").is_file():
+            raise RunError(f"{root} was not made to its end, and nothing was trained: run the same command or lines again.")
         start = root / "start.safetensors"
         weights = load_file(start) if start.is_file() else None
         learn = begun(

@@ -27,12 +27,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from tests.faults.runs import pause_at
 from torch import nn
 
 import sheer
 from sheer.data.cache import Cache, Shelf
 from sheer.data.preflight import content_verdict
 from sheer.errors import SheerError
+from sheer.record import checkpoint, commit
 
 SLOWEST = 10.0
 MEMORY = 2 << 30
@@ -55,6 +57,7 @@ class Seeds:
     """Whole files of each kind, small, made once."""
 
     run: Path
+    checkpoint: Path
     bundle: bytes
     pictures: list[bytes]
     plan: bytes
@@ -74,6 +77,8 @@ def make_seeds(folder: Path) -> Seeds:
     data = sheer.images(photos, bad_files="skip", cache=cache)
     learn = sheer.learner(data, TinyNet, size=16, batch_size=4, quiet=True, cache=cache, out=folder / "run")
     learn.fit(1)
+    interrupted = sheer.learner(data, TinyNet, size=16, batch_size=4, quiet=True, cache=cache, out=folder / "left", ema=0.9)
+    interrupted.run(sheer.recipes.constant(2), callbacks=[pause_at(2)])
     bundle = learn.export(folder / "x.sheer").read_bytes()
     pictures = []
     picture = Image.fromarray(generator.integers(0, 255, (20, 24, 3), dtype=np.uint8))
@@ -102,6 +107,7 @@ def make_seeds(folder: Path) -> Seeds:
     kept = {str(path.relative_to(cache.folder)): path.read_bytes() for path in cache.files()}
     return Seeds(
         run=folder / "run",
+        checkpoint=commit.committed(folder / "left" / "checkpoints")[-1],
         bundle=bundle,
         pictures=pictures,
         plan=(folder / "run" / "plan.json").read_bytes(),
@@ -188,6 +194,19 @@ def read_run(seeds: Seeds, draw: random.Random, folder: Path) -> None:
     sheer.load(run, objects={"TinyNet": TinyNet}, cache=False)
 
 
+def read_checkpoint(seeds: Seeds, draw: random.Random, folder: Path) -> None:
+    """One file of a committed checkpoint is another; half the time under sums that belong to it."""
+    root = shutil.copytree(seeds.checkpoint, folder / "000001")
+    name = draw.choice(sorted(path.name for path in root.iterdir()))
+    (root / name).write_bytes(changed_file((root / name).read_bytes(), name, draw))
+    if draw.random() < 0.5 and name != "manifest.json":
+        content = (root / name).read_bytes()
+        sums = json.loads((root / "manifest.json").read_bytes()) | {name: {"bytes": len(content), "sha256": sha256(content).hexdigest()}}
+        (root / "manifest.json").write_text(json.dumps(sums))
+    path, _ = commit.newest(folder)
+    checkpoint.read_checkpoint(path)
+
+
 def read_bundle(seeds: Seeds, draw: random.Random, folder: Path) -> None:
     """Bytes of the file, or of one member under a sum that belongs to it."""
     content = mutated(seeds.bundle, draw)
@@ -240,6 +259,7 @@ READERS: dict[str, Callable[[Seeds, random.Random, Path], None]] = {
     "csv": read_csv,
     "plan": read_plan,
     "run": read_run,
+    "checkpoint": read_checkpoint,
     "bundle": read_bundle,
     "archive": read_archive,
     "cache": read_cache,

@@ -131,9 +131,12 @@ class HistoryFile:
         """Nothing to do."""
 
     def on_epoch(self, position: Position, row: Row) -> None:
-        """Append the row."""
-        with self.path.open("a", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerow(row_cells(row))
+        """Append the row; where that fails training goes on, and the end of the fit writes the file as a whole."""
+        try:
+            with self.path.open("a", newline="") as file:
+                csv.writer(file, lineterminator="\n").writerow(row_cells(row))
+        except OSError as error:
+            print(f"sheer: The row of epoch {row.epoch} could not be written to {self.path}: {error}. Training goes on.", file=sys.stderr)
 
     def on_end(self, position: Position) -> None:
         """Nothing to do."""

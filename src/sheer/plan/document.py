@@ -48,7 +48,10 @@ def decode(kind: type[T], value: Any, where: str) -> T:
     Raises:
         PlanError: with the path of the field, what it holds, and what it should.
     """
-    return typing.cast(T, _decode(kind, value, where))
+    try:
+        return typing.cast(T, _decode(kind, value, where))
+    except (OverflowError, RecursionError) as error:
+        raise PlanError(f"{where} holds a number that is too large, or lists too deep in one another ({error}).") from error
 
 
 def _decode(kind: Any, value: Any, where: str) -> Any:

@@ -25,8 +25,8 @@ def data_again(run: Path, plan: Plan, moved: str | Path | None = None) -> Data:
         RunError: it is not there, is other data now, or was given as objects, which a folder cannot hold.
     """
     try:
-        kept = json.loads((run / "data.json").read_text())["root"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        kept = str(json.loads((run / "data.json").read_text())["root"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise RunError(f"{run / 'data.json'} cannot be read: {error}. Give the data: sheer.resume({str(run)!r}, data=...).") from error
     root = Path(moved).expanduser() if moved is not None else run / kept
     given = f"Give it as it was made: sheer.resume({str(run)!r}, data=...)."
@@ -49,11 +49,11 @@ def _listed(root: Path, items: Path, plan: Plan) -> Data | None:
     text = items.read_bytes().decode("utf-8", "surrogateescape")
     try:
         rows = list(csv.DictReader(io.StringIO(text)))
-        paths = tuple(row["file"] for row in rows)
+        paths = tuple(str(row["file"]) for row in rows)
         targets = TASKS[plan.data.task.name](**plan.data.task.options()).parse(rows, plan.data.classes)  # type: ignore[arg-type]
         held_out = np.array([row["part"] == "valid" for row in rows])
         counts = np.array([row["weight"] for row in rows], dtype=np.float64).astype(np.float32)
-    except (KeyError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise RunError(f"{items} is damaged: {error!r}.") from error
     weights = counts if plan.data.weight else None
     if not all((root / path).is_file() for path in paths):

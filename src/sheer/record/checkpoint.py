@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
@@ -28,6 +29,8 @@ from sheer.plan.plan import Plan
 from sheer.record.run import Event, Module, Record, Row, Run, history_text, make_record, read_run
 
 FORMAT = 1
+# what a state that was written by something else can raise, whose sums are right all the same
+BAD_STATE = (OSError, SafetensorError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, OverflowError)
 NOTHING, COMPLETED = "nothing was trained", "plan completed"
 
 
@@ -154,6 +157,8 @@ def unpacked(tree: Any, tensors: dict[str, torch.Tensor]) -> Any:
         return tree
     if "tensor" in tree:
         flat = tensors[tree["tensor"]]
+        if sum((size - 1) * stride for size, stride in zip(flat.shape, tree["strides"], strict=True)) >= max(flat.numel(), 1):
+            raise ValueError(f"{tree['tensor']} would lie with gaps")
         return torch.empty_strided(flat.shape, tree["strides"], dtype=flat.dtype).copy_(flat)
     if "tuple" in tree:
         return tuple(unpacked(value, tensors) for value in tree["tuple"])
@@ -173,8 +178,13 @@ def read_checkpoint(path: Path) -> RunState:
             raise RunError(f"{path} is of format {values['format']}; this sheer reads {FORMAT}. Use sheer {run.record.sheer}.")
         carried = unpacked(values["carried"], load_file(path / "carried.safetensors"))
         place = {name: int(values[name]) for name in ("first", "phase", "epoch", "batch")}
+        if not 0 <= place["first"] <= place["phase"] < len(run.plan.phases):
+            raise ValueError(f"there is no place {place} in its plan")
+        phase = run.plan.phases[place["phase"]]
+        if not (0 <= place["epoch"] <= phase.epochs and 0 <= place["batch"] <= phase.steps_per_epoch):
+            raise ValueError(f"there is no place {place} in its plan")
         return state_of(run, load_file(path / "weights.safetensors"), stop=str(values["stop"]), carried=carried, **place)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except BAD_STATE as error:
         raise RunError(
             f"{path} is no checkpoint that this sheer can read ({error!r}); it was written by sheer {run.record.sheer}."
         ) from error

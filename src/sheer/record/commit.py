@@ -6,19 +6,22 @@ NNNNNN/           the same folder, renamed: from this moment on it counts, and t
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from sheer.errors import RunError
+from sheer.errors import RunError, first_line
 
 MANIFEST = "manifest.json"
 PIECE = 1 << 20
 NUMBERED = re.compile(r"\d{6,}")
+BEGUN = re.compile(r"(\..+|\d{6,})\.\d+\.tmp")
 
 
 def _nothing(point: str) -> None:
@@ -39,7 +42,10 @@ def commit(folder: Path, number: int, files: Mapping[str, Callable[[], bytes]]) 
     temporary = folder / f"{final.name}.{os.getpid()}.tmp"
     fault("before")
     try:
-        temporary.mkdir(parents=True)
+        if not folder.is_dir():
+            folder.mkdir(parents=True)
+            flush_folder(folder.parent)
+        temporary.mkdir()
         sums = {}
         for name, make in files.items():
             content = make()
@@ -76,6 +82,9 @@ def flush_folder(folder: Path) -> None:
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems flush no folders
+                raise
         finally:
             os.close(descriptor)
 
@@ -99,13 +108,15 @@ def damage(path: Path) -> str:
         if Path(name).name != name:
             return f"{MANIFEST} names {name!r}, which is no file of this folder"
         try:
+            found = (path / name).lstat()
+            if not stat.S_ISREG(found.st_mode):
+                return f"{name} is a link, a folder or a device"
+            if found.st_size != size:
+                return f"{name} has {found.st_size} bytes, not {size}"
             with (path / name).open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
-            found = (path / name).stat().st_size
-        except OSError as error:
-            return f"{name} cannot be read ({error.strerror or error})"
-        if found != size:
-            return f"{name} has {found} bytes, not {size}"
+        except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+            return f"{name!r} cannot be read ({first_line(error)})"
         if digest != sha256:
             return f"{name} is damaged: its SHA-256 is not the manifest's"
     return ""
@@ -146,8 +157,8 @@ def remove(path: Path) -> None:
 
 
 def clean(folder: Path) -> list[str]:
-    """Remove what interrupted commits left, and name it."""
-    left = sorted(path for path in folder.iterdir() if path.name.endswith(".tmp")) if folder.is_dir() else []
+    """Remove what interrupted writes of this package left, known by its name, and name it."""
+    left = sorted(path for path in folder.iterdir() if BEGUN.fullmatch(path.name)) if folder.is_dir() else []
     for path in left:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     return [f"{path} was left by a save that was interrupted, and was removed." for path in left]

@@ -24,9 +24,9 @@ from sheer.model.hashing import hashes_by_name
 from sheer.plan.document import differences
 from sheer.plan.plan import Plan
 from sheer.record.checkpoint import RunState, copied, read_checkpoint, state_of
-from sheer.record.commit import clean, commit, committed, damage, newest, prune, remove
+from sheer.record.commit import clean, commit, committed, damage, flush_folder, newest, prune, remove
 from sheer.record.lock import hold
-from sheer.record.run import CHECKPOINTS, Event, finished_commit, is_free, read_run, write_atomically
+from sheer.record.run import CHECKPOINTS, FINISHED, Event, finished_commit, is_free, other_versions, read_run, write_atomically
 
 KEPT = 2
 
@@ -138,11 +138,15 @@ def kept_in(folder: Path | None, every: Checkpoints) -> Iterator[Keeper | None]:
         yield None
         return
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        if not folder.is_dir():
+            folder.mkdir(parents=True, exist_ok=True)
+            flush_folder(folder.parent)
         let_go, notes = hold(folder)
     except OSError as error:
         raise RunError(f"The run folder {folder} cannot be written: {error}. Give another one.") from error
     try:
+        if (folder / CHECKPOINTS).is_symlink():
+            raise RunError(f"{folder / CHECKPOINTS} is a link, which sheer never makes. Nothing was touched: give another folder.")
         keeper = Keeper(folder, every, [*notes, *clean(folder), *clean(folder / CHECKPOINTS)])
         try:
             settle(folder)
@@ -176,12 +180,12 @@ def settle(folder: Path) -> None:
     """Put the files of a committed finished run in their places, and remove the checkpoints; again if that was interrupted."""
     whole = finished_commit(folder)
     if whole is not None:
-        for path in sorted(whole.iterdir(), key=lambda path: path.name == "record.json"):
-            if path.name != "manifest.json":
-                write_atomically(folder / path.name, path.read_bytes())
+        for name in FINISHED:  # record.json is the last of them
+            write_atomically(folder / name, (whole / name).read_bytes())
         for path in committed(folder / CHECKPOINTS):
             remove(path)
-        (folder / CHECKPOINTS).rmdir()
+    with contextlib.suppress(OSError):
+        (folder / CHECKPOINTS).rmdir()  # only where nothing is in it
 
 
 def _commit(folder: Path, files: Mapping[str, Callable[[], bytes]]) -> Path:
@@ -195,10 +199,12 @@ def _commit(folder: Path, files: Mapping[str, Callable[[], bytes]]) -> Path:
 
 
 def _room(folder: Path, size: int) -> str:
-    free = shutil.disk_usage(folder).free
-    return (
-        f"It takes about {size / 2**20:,.1f} MiB ({size:,} bytes); the disk of {folder} has {free / 2**20:,.1f} MiB ({free:,} bytes) free."
-    )
+    takes = f"It takes about {size / 2**20:,.1f} MiB ({size:,} bytes)"
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        return f"{takes}; the disk of {folder} does not say what is free ({first_line(error)})."
+    return f"{takes}; the disk of {folder} has {free / 2**20:,.1f} MiB ({free:,} bytes) free."
 
 
 def tensors_in(tree: Any) -> list[Any]:
@@ -265,9 +271,13 @@ def begun_plan(folder: Path) -> Plan | None:
 
 
 def last_checkpoint(folder: Path) -> tuple[RunState | None, list[str]]:
-    """The state in the folder's newest whole checkpoint, or None; and a sentence for each newer one that is damaged."""
-    path, bad = newest(folder / CHECKPOINTS)
-    return read_checkpoint(path) if path is not None else None, bad
+    """The state in the folder's newest whole checkpoint, or None; a sentence for each newer one that is damaged, and for other versions."""
+    path, notes = newest(folder / CHECKPOINTS)
+    if path is None:
+        return None, notes
+    if other := other_versions(read_run(path).record):
+        notes.append(f"Checkpoint {path} was written with {other}: the bits of what follows may be others.")
+    return read_checkpoint(path), notes
 
 
 def restore(model: nn.Module, state: RunState) -> None:

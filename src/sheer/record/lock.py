@@ -85,7 +85,7 @@ def hold(folder: Path) -> tuple[Callable[[], None], list[str]]:
 def _locked(path: Path) -> IO[str]:
     """The lock file, open and locked; tried again where its owner removed it between our opening and locking it."""
     while True:
-        file = path.open("a+")
+        file = os.fdopen(_opened(path), "a+")
         try:
             _try_to_lock(file)
         except OSError as error:
@@ -97,12 +97,17 @@ def _locked(path: Path) -> IO[str]:
         file.close()
 
 
+def _opened(path: Path) -> int:
+    """A lock is never a link: what it leads to would be written over."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+
 def _owner(file: IO[str]) -> Owner | None:
     file.seek(0)
     try:
         found = json.loads(file.read())
         return Owner(pid=int(found["pid"]), host=str(found["host"]), started=str(found["started"]), since=float(found["since"]))
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return None  # empty: its owner has not written yet, or died before it did
 
 

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from sheer.errors import DataError, PlanError, RunError
@@ -34,11 +34,12 @@ from sheer.model.hashing import weights_sha256
 from sheer.plan.checks import path_of
 from sheer.plan.document import decode, parse
 from sheer.plan.plan import Plan
-from sheer.record.commit import committed, damage
+from sheer.record.commit import BEGUN, committed, damage, flush_folder
 from sheer.record.lock import LOCK
 
 FORMAT = 1
 CHECKPOINTS = "checkpoints"
+FINISHED = ("weights.safetensors", "plan.json", "history.csv", "record.json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +130,22 @@ def version_of(package: str) -> str:
         return ""
 
 
+def versions() -> dict[str, str]:
+    """What computes the bits of a run here, by the names of `Record`."""
+    return {
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        **{package: version_of(package) for package in ("sheer", "torchvision", "timm", "numpy", "pillow")},
+    }
+
+
+def other_versions(record: Record) -> str:
+    """What a record was made with, where that is not what computes here; "" where it is."""
+    pairs = ((name, str(getattr(record, name)), now) for name, now in versions().items())
+    return ", ".join(f"{name} {was or 'none'} (here {now or 'none'})" for name, was, now in pairs if was != now)
+
+
 def make_record(
     *,
     plan: Plan,
@@ -153,14 +170,7 @@ def make_record(
         seconds=seconds,
         device=plan.numerics.device,
         threads=plan.numerics.threads,
-        machine=platform.machine(),
-        python=platform.python_version(),
-        sheer=version_of("sheer"),
-        torch=torch.__version__,
-        torchvision=version_of("torchvision"),
-        timm=version_of("timm"),
-        numpy=version_of("numpy"),
-        pillow=version_of("pillow"),
+        **versions(),
         own_module=own_module,
         own_head=own_head,
         history_sha256=hashlib.sha256(history_text(plan, rows).encode()).hexdigest(),
@@ -180,13 +190,14 @@ def row_cells(row: Row) -> list[str]:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write beside `path`, flush to the disk, then rename over it."""
+    """Write beside `path`, flush to the disk, then rename over it and flush its folder."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with temporary.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+    flush_folder(path.parent)
 
 
 def history_text(plan: Plan, rows: Sequence[Row]) -> str:
@@ -200,21 +211,22 @@ def begin(
 ) -> None:
     """Make a run folder: the plan, what it starts from, and the history so far. `root` is the folder of the data, "" for none.
 
-    `tables` are CSV texts by the names of their files.
+    `tables` are CSV texts by the names of their files. The plan comes first, so that a folder is this run's from its first file on,
+    and the place of the data last, so that a folder without it was not made to its end.
 
     Raises:
         RunError: the folder cannot be made.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / "plan.json", plan.to_json().encode())
         if start is not None:
-            save_file(_unshared(start), folder / "start.safetensors")
+            write_atomically(folder / "start.safetensors", save(_unshared(start)))
         for name, text in tables.items():
             write_atomically(folder / name, text.encode("utf-8", "surrogateescape"))
+        write_atomically(folder / "history.csv", history_text(plan, rows).encode())
         relative = os.path.relpath(os.path.realpath(root), os.path.realpath(folder)) if root else ""
         write_atomically(folder / "data.json", json.dumps({"root": relative}).encode())
-        write_atomically(folder / "plan.json", plan.to_json().encode())
-        write_atomically(folder / "history.csv", history_text(plan, rows).encode())
     except OSError as error:
         raise RunError(f"The run folder {folder} cannot be written: {error}. Give another one.") from error
 
@@ -231,8 +243,8 @@ def _unshared(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def is_free(folder: Path) -> bool:
-    """Whether the folder is not there, or holds nothing but the lock of whoever is asking."""
-    return not folder.exists() or (folder.is_dir() and all(path.name == LOCK for path in folder.iterdir()))
+    """Whether the folder is not there, or holds nothing but a lock and what a write that was killed left."""
+    return not folder.exists() or (folder.is_dir() and all(path.name == LOCK or BEGUN.fullmatch(path.name) for path in folder.iterdir()))
 
 
 def check_free(folder: Path) -> None:
@@ -290,7 +302,7 @@ def read_run(folder: str | Path) -> Run:
     """
     whole = path_of(folder, "run")
     root = finished_commit(whole) or whole
-    missing = [name for name in ("plan.json", "record.json", "history.csv", "weights.safetensors") if not (root / name).is_file()]
+    missing = [name for name in sorted(FINISHED) if not (root / name).is_file()]
     if missing:
         raise RunError(
             f"{root} is no finished run: {', '.join(missing)} missing. Give the folder that sheer train named; sheer resume ends a run "
@@ -305,7 +317,7 @@ def read_run(folder: str | Path) -> Run:
         if hashlib.sha256((root / "history.csv").read_bytes()).hexdigest() != record.history_sha256:
             raise RunError(f"{root}: history.csv was changed after the run: its hash is not the record's.")
         rows = _read_rows(root / "history.csv", plan.metrics)
-    except (ValueError, PlanError) as error:
+    except (OSError, ValueError, csv.Error, PlanError) as error:
         raise RunError(f"{root} is damaged: {error}") from error
     if not record.is_of(plan):
         raise RunError(f"{root}: plan.json was edited after the run (hash {plan.short_hash()}, record says {record.plan_hash}).")
