@@ -56,6 +56,34 @@ def test_16_a_last_batch_of_one_item_meets_no_batch_norm(tmp_path):
     assert math.isfinite(learn.history[0].train_loss) and math.isfinite(learn.history[0].valid_loss)
 
 
+class Pooled(torch.nn.Module):
+    """A norm layer behind the pool: one item has no statistics there."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.out = torch.nn.BatchNorm1d(3), torch.nn.Linear(3, 2)
+
+    def forward(self, images):
+        return self.out(self.norm(images.mean((2, 3))))
+
+
+def test_16_a_kept_last_batch_of_one_item_is_refused_where_it_cannot_be_trained_on():
+    data = sheer.arrays(torch.rand(21, 3, 8, 8), [0, 1] * 10 + [0], valid=0.2)
+    recipe = sheer.recipes.constant(1, profile="pytorch-tutorial")
+    assert len(data.train) == 17
+
+    def learner(model, **options):
+        return sheer.learner(data, model, profile="pytorch-tutorial", quiet=True, **{"batch_size": 8} | options)
+
+    with pytest.raises(PlanError, match=r"batch_size=8: 17 items leave a last batch of one, which .*Pooled cannot be trained on .*another"):
+        learner(Pooled).plan(recipe)
+    for fine in (learner(Small), learner(Pooled, norm="frozen"), learner(Pooled, batch_size=5)):
+        before = fine.model.state_dict()["norm.running_mean"].clone()
+        phase = fine.plan(recipe).phases[0]
+        assert phase.last_batch == "keep" and torch.equal(fine.model.state_dict()["norm.running_mean"], before)
+        assert math.isfinite(fine.run(recipe).history[0].train_loss)
+
+
 @pytest.mark.parametrize(("task", "name"), [(task, name) for task in METRICS for name in METRICS[task]])
 def test_16_a_metric_of_no_items_is_nan_not_0(task, name):
     columns = 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 
 import torch
@@ -14,9 +15,11 @@ from sheer.data.sources import Data
 from sheer.errors import PlanError, first_line
 from sheer.loop.train import optimizer_of, task_of
 from sheer.model.build import check_inputs
+from sheer.model.stages import set_modes
 from sheer.model.surgery import probe_images
 from sheer.plan.augmentations import Function
 from sheer.plan.plan import Phase, Plan
+from sheer.streams import borrowed_generators
 
 
 def prepared_feeds(
@@ -71,6 +74,24 @@ def check_phase(phase: Phase, plan: Plan, model: nn.Module, data: Data | None, f
         if arrays.dtype == torch.uint8 and phase.size != arrays.shape[-1]:
             raise PlanError(f"size={phase.size}: pictures in memory keep their {arrays.shape[-1]} px; other sizes are for photographs.")
     check_inputs(model, plan.model, sample, len(plan.data.classes))
+    if phase.last_batch == "keep" and plan.data.train_items % phase.batch_size == 1:
+        _check_batch_of_one(phase, plan, model, sample)
+
+
+def _check_batch_of_one(phase: Phase, plan: Plan, model: nn.Module, sample: torch.Tensor) -> None:
+    """PlanError where the network cannot train on one item: BatchNorm after pooling has no statistics then."""
+    copied = copy.deepcopy(model)
+    set_modes(copied, [stage.prefixes for stage in plan.model.stages], phase.trains_from, phase.norm)
+    device = next(copied.parameters()).device
+    try:
+        with borrowed_generators(device), torch.no_grad():
+            copied(sample[:1].to(device))
+    except ValueError as error:
+        items, size = plan.data.train_items, phase.batch_size
+        raise PlanError(
+            f"batch_size={size}: {items} items leave a last batch of one, which {plan.model.name} cannot be trained on "
+            f"({first_line(error)}). Profile {plan.profile!r} keeps the last batch: give another batch size."
+        ) from error
 
 
 def check_optimizer(phase: Phase) -> None:
