@@ -184,7 +184,15 @@ def test_04_a_second_interrupt_ends_at_once(begin, whole, tmp_path):
     same_end(tmp_path / "log", tmp_path / "run", whole["arrays"])
 
 
-def test_04_in_a_notebook_the_learner_goes_on():
+@pytest.fixture
+def interruptible():
+    """SIGINT as in a session that somebody sits at; a shell has what it runs in the background ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_04_in_a_notebook_the_learner_goes_on(interruptible):
     whole, learn = learner("arrays", None, None).run(RECIPE), learner("arrays", None, None)
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
 

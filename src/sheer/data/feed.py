@@ -119,7 +119,7 @@ class Feed:
                 for row, draw in zip(rows, draws, strict=True):
                     yield self.source.batch(map(self.source.read, row.tolist()), draw)
         except Exception:  # Pillow raises many kinds for bad bytes; if every file can still be read, it was something else
-            self.preflight(np.concatenate(rows), "a file was changed or lost while it was in use")
+            self.preflight(np.unique(np.concatenate(rows)), "a file was changed or lost while it was in use")
             raise
 
     def training(self, epoch: int, skip: int = 0) -> Iterator[Batch]:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from sheer.data.augmentations import mix_of
 from sheer.data.feed import Batch, Feed
-from sheer.errors import DataError, ModelError, PlanError, first_line
+from sheer.errors import ModelError, PlanError, first_line
 from sheer.loop.engine import prepared, switched
 from sheer.loop.optimizers import set_rates
 from sheer.loop.suggestions import DIVERGED, MEANINGS, SUGGESTIONS, smoothed, trimmed
@@ -165,7 +165,7 @@ def lr_find(model: nn.Module, plan: Plan, number: int, feed: Feed, *, start: flo
         optimizer, update = optimizer_of(phase).build(groups), step_of(phase, plan.numerics)
         set_modes(swept, prefixes, phase.trains_from, phase.norm)
         for step in tqdm(range(steps), unit="step", leave=False, disable=True if quiet else None):
-            batch = _next(batches, feed)
+            batch = next(batches)
             rates.append(start * (end / start) ** (step / steps))
             set_rates(optimizer, rates[-1], momentum)
             reseed(stream_key(plan.seed, "lr_find", step), device)
@@ -216,14 +216,6 @@ def _endless(feed: Feed, first: int) -> Generator[Batch, None, None]:
     """The training batches of the epochs from number `first` on, one epoch after the other."""
     for epoch in count(first):
         yield from feed.training(epoch)
-
-
-def _next(batches: Generator[Batch, None, None], feed: Feed) -> Batch:
-    try:
-        return next(batches)
-    except (OSError, ValueError) as error:
-        feed.preflight()
-        raise DataError(f"A file could not be read: {first_line(error)}") from error
 
 
 def _copied(model: nn.Module) -> nn.Module:
