@@ -7,11 +7,12 @@ from PIL import Image
 
 import sheer
 from conftest import Small
+from scripts import run_script
 from sheer.data.pixels import Luma, Squish
 from sheer.errors import DataError, ModelError, PlanError
 from sheer.model.channels import CHANNEL_INITS, widen
 from sheer.plan.plan import origin_of
-from test_eject import rows, run_script
+from test_eject import rows
 
 
 def pictures(channels, side=32, items=24):

@@ -9,11 +9,12 @@ from torch import nn
 
 import sheer
 from conftest import Small, make_photos
+from scripts import run_script
 from sheer.errors import DataError, FrozenError, ModelError, OwnershipError, PlanError, RunError
 from sheer.loop.callbacks import Progress
 from sheer.loop.train import check_ownership
 from sheer.model.hashing import weights_sha256
-from test_eject import rows, run_script
+from test_eject import rows
 
 
 def test_twice_the_same_bits_and_the_callers_generators_are_left_alone(small_learner):

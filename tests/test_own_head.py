@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 import sheer
+from scripts import run_script
 from sheer.errors import EjectError, ModelError, PlanError, RunError
-from test_eject import rows, run_script
+from test_eject import rows
 
 
 class Attend(nn.Module):

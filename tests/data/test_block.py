@@ -13,12 +13,13 @@ from PIL import Image
 
 import sheer
 from conftest import make_photos
+from scripts import run_script
 from sheer.cli.main import main
 from sheer.data.mix import CutMix, Mixup
 from sheer.errors import DataError, PlanError
 from sheer.task.losses import CrossEntropy, ItemWeighted
 from sheer.task.metrics import METRICS
-from test_eject import rows, run_script
+from test_eject import rows
 
 TINY = {"weights": "none", "size": 32, "batch_size": 8, "quiet": True}
 

@@ -10,13 +10,14 @@ from torch import nn
 
 import sheer
 from conftest import Small
+from scripts import run_script
 from sheer.cli.main import main
 from sheer.loop.optimizers import OPTIMIZERS
 from sheer.loop.step import Update, hopeless, joint, moving_buffers, put_back, train_step
 from sheer.loop.watch import LEAST, spikes
 from sheer.record.run import read_run
 from sheer.task.losses import CrossEntropy
-from test_eject import rows, run_script
+from test_eject import rows
 
 BAD = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 

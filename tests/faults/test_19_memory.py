@@ -6,12 +6,13 @@ from torch import nn
 
 import sheer
 from conftest import Small
+from scripts import run_script
 from sheer.errors import DeviceMemoryError
 from sheer.loop.memory import changed_by_splitting, in_update
 from sheer.loop.step import Update
 from sheer.loop.train import split_step
 from sheer.record.run import read_run
-from test_eject import rows, run_script
+from test_eject import rows
 
 
 class Crowded(Small):

@@ -17,12 +17,13 @@ from PIL import Image
 
 import sheer
 from conftest import Small, make_photos
+from scripts import run_script
 from sheer.cli.main import main
 from sheer.data import reading
 from sheer.data.preflight import KINDS, verdict
 from sheer.data.reading import in_threads
 from sheer.errors import DataError
-from test_eject import rows, run_script
+from test_eject import rows
 
 
 def learner(folder, **options):
