@@ -1,4 +1,4 @@
-"""Faults 2, 5, 8, 14, 21, 24 in run folders: killed while it is made, files that fail, links and contents of a stranger."""
+"""Faults 2, 5, 8, 10, 14, 21, 24 in run folders: killed while it is made, files that fail, links and contents of a stranger."""
 
 import json
 import os
@@ -6,9 +6,10 @@ import shutil
 import signal
 
 import pytest
-from runs import RECIPE, Observer, learner, mlp, pause_at, rows_of, table
+from runs import RECIPE, Observer, learner, mlp, net, pause_at, rows_of, table
 
 import sheer
+from conftest import make_photos
 from sheer.errors import RunError
 from sheer.record import commit
 from sheer.record import run as run_module
@@ -256,3 +257,45 @@ def test_24_other_versions_are_told(left, tmp_path, capfd):
     assert resumed(folder) == left[1]
     told = capfd.readouterr().err
     assert "was written with torch 2.0.0 (here 2." in told and "pillow 1.0 (here" in told and "may be others" in told
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("left out", {"bad_files": "skip"}),
+        ("nothing left out", {"bad_files": "skip"}),
+        ("held out", {"valid": "holdout"}),
+        ("shares", {"valid": 0.3, "split": "random", "seed": 5}),
+        ("shares of train", {"valid": 0.4}),
+    ],
+)
+def test_10_class_folders_are_found_again_however_they_were_given(tmp_path, kind, options):
+    """`sheer resume RUN` has the folder's name alone: files left out, another name of the held-out part, shares and seed are the plan's."""
+    photos, parts = tmp_path / "photos", {"held out": ("train", "holdout", "valid"), "shares of train": ("train",)}.get(kind, ("",))
+    for part in parts:
+        make_photos(photos / part, {"blue": 12, "red": 12}, side=(24, 20))
+    if kind == "left out":
+        first = sorted((photos / "blue").iterdir())[0]
+        first.write_bytes(first.read_bytes()[:60])
+        (photos / "red" / "gone.png").symlink_to(tmp_path / "nowhere")
+    mine = {"size": 16, "batch_size": 8, "cache": False, "quiet": True}
+    data = sheer.images(photos, cache=False, **options)
+    assert len(data.skipped) == 2 * (kind == "left out")
+    sheer.learner(data, net, out=tmp_path / "run", **mine).run(RECIPE[:1], callbacks=[pause_at(3)])
+    again = sheer.resume(tmp_path / "run", objects={"net": net}, cache=False, quiet=True)
+    assert rows_of(again) == rows_of(sheer.learner(data, net, **mine).run(RECIPE[:1]))
+    if kind == "left out":
+        (photos / "red" / "gone.png").unlink()
+        shutil.copy(photos / "red" / os.listdir(photos / "red")[0], photos / "red" / "gone.png")  # it can be read now
+        sheer.learner(data, net, out=tmp_path / "other", **mine).run(RECIPE[:1], callbacks=[pause_at(3)])
+        with pytest.raises(RunError, match=r"data\.skipped"):
+            sheer.resume(tmp_path / "other", objects={"net": net}, cache=False)
+
+
+def test_10_a_link_that_leads_nowhere_now_is_other_data(tmp_path):
+    photos = make_photos(tmp_path / "photos", {"blue": 12, "red": 12}, side=(24, 20))
+    mine = {"size": 16, "batch_size": 8, "cache": False, "quiet": True}
+    sheer.learner(sheer.images(photos), net, out=tmp_path / "run", **mine).run(RECIPE[:1], callbacks=[pause_at(2)])
+    (photos / "red" / "gone.png").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(RunError, match="does not hold the 24 items"):
+        sheer.resume(tmp_path / "run", objects={"net": net}, cache=False)
