@@ -14,7 +14,7 @@ from sheer.api import assembled, training_pixels
 from sheer.data.cache import Cache
 from sheer.data.pictures import READERS
 from sheer.data.sources import Data
-from sheer.errors import DataError, ModelError, PlanError, RunError
+from sheer.errors import DataError, ModelError, PlanError, RunError, first_line
 from sheer.learner import Learner
 from sheer.loop.callbacks import Callback
 from sheer.loop.engine import available, choose_numerics
@@ -66,7 +66,10 @@ def load(
         _check_data(kept, data)
     given = objects or {}
     own = own_makers(kept.plan, given, kept.record)
-    built = _as_trained(rebuild(kept.plan, own.made_by, own.made_head), kept.plan, data)
+    try:
+        built = _as_trained(rebuild(kept.plan, own.made_by, own.made_head), kept.plan, data)
+    except (KeyError, TypeError, RuntimeError) as error:  # names and settings of a plan that something else has written
+        raise RunError(f"The model of {run} cannot be made from its plan: {first_line(error)}. Was it edited?") from error
     load_weights(kept, built.model)
     plan = kept.plan
     if device not in (None, plan.numerics.device) or not available(plan.numerics.device):

@@ -1,5 +1,7 @@
 """Faults 2, 5, 8, 10, 14, 21, 24 in run folders: killed while it is made, files that fail, links and contents of a stranger."""
 
+import ast
+import hashlib
 import json
 import os
 import shutil
@@ -10,7 +12,7 @@ from runs import RECIPE, Observer, learner, mlp, net, pause_at, rows_of, table
 
 import sheer
 from conftest import make_photos
-from sheer.errors import RunError
+from sheer.errors import EjectError, PlanError, RunError
 from sheer.record import commit
 from sheer.record import run as run_module
 from sheer.record.keeping import last_checkpoint
@@ -299,3 +301,88 @@ def test_10_a_link_that_leads_nowhere_now_is_other_data(tmp_path):
     (photos / "red" / "gone.png").symlink_to(tmp_path / "nowhere")
     with pytest.raises(RunError, match="does not hold the 24 items"):
         sheer.resume(tmp_path / "run", objects={"net": net}, cache=False)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished run of a named network with a head."""
+    root = tmp_path_factory.mktemp("finished")
+    photos = make_photos(root / "photos", {"blue": 12, "red": 12}, side=(24, 20))
+    learn = sheer.learner(
+        sheer.images(photos), "test_resnet", weights="none", size=32, batch_size=8, cache=False, quiet=True, out=root / "run"
+    )
+    learn.fit(1)
+    return root / "run"
+
+
+def edited(folder, change):
+    """The run folder with its plan changed by one who knows how the record's sums are made."""
+    values = json.loads((folder / "plan.json").read_text())
+    change(values)
+    plan = sheer.Plan.from_json(json.dumps(values))
+    (folder / "plan.json").write_text(json.dumps(values))
+    record = json.loads((folder / "record.json").read_text())
+    sums = {"plan_hash": plan.short_hash(), "plan_sha256": hashlib.sha256(plan.to_json().encode()).hexdigest()}
+    (folder / "record.json").write_text(json.dumps(record | sums))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda plan: plan["model"]["head"].update(name="os.system"),
+        lambda plan: plan["model"]["head"]["settings"].update(command="touch canary"),
+        lambda plan: plan["model"].update(features=10**13),
+    ],
+    ids=["name", "setting", "size"],
+)
+def test_08_a_model_that_cannot_be_made_from_its_plan(finished, tmp_path, change):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    edited(folder, change)
+    with pytest.raises(RunError, match=r"cannot be made from its plan.*Was it edited"):
+        sheer.load(folder, cache=False)
+
+
+@pytest.mark.parametrize("threads", [0, -1, 10**9])
+def test_08_a_plan_that_asks_for_threads_that_no_machine_has(finished, tmp_path, threads):
+    """The library of threads ends the process where it cannot have them."""
+    with pytest.raises(PlanError, match=f"asks for {threads} threads"):
+        edited(shutil.copytree(finished, tmp_path / "run"), lambda plan: plan["numerics"].update(threads=threads))
+
+
+@pytest.mark.parametrize("field", ["optimizer", "schedule", "loss", "resize"])
+def test_08_a_script_of_a_technique_that_is_none(finished, tmp_path, field):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    edited(folder, lambda plan: plan["phases"][0][field].update(name="os.system"))
+    with pytest.raises(EjectError, match=r"'os\.system'.*Was it edited"):
+        sheer.eject(folder, tmp_path / "script.py")
+    assert not (tmp_path / "script.py").exists()
+
+
+TEXTS = [
+    ("data", "classes", 0),
+    ("data", "source"),
+    ("model", "licence"),
+    ("phases", 0, "name"),
+    ("profile",),
+    ("model", "stages", 0, "name"),
+]
+
+
+@pytest.mark.parametrize("place", TEXTS, ids=lambda place: place[-1] if isinstance(place[-1], str) else place[-2])
+@pytest.mark.parametrize("text", ['"""\ncanary()\n"""', "\ncanary()\n", "'\ncanary()\n'", "\rcanary()\r", "{canary()}", "\\"])
+def test_08_a_text_of_a_plan_is_never_code_of_its_script(finished, tmp_path, place, text):
+    folder = shutil.copytree(finished, tmp_path / "run")
+
+    def change(values):
+        for part in place[:-1]:
+            values = values[part]
+        values[place[-1]] += text
+
+    try:
+        edited(folder, change)
+        script = sheer.eject(folder, tmp_path / "script.py")
+    except sheer.SheerError:
+        return  # refused
+    with script.open(newline="") as file:
+        tree = ast.parse(file.read())
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == "canary"]

@@ -86,7 +86,10 @@ def eject(run: str | Path, script: str | Path, *, objects: Mapping[str, Callable
     for path in beside.values():
         if path.exists():
             raise EjectError(f"{path} exists, where a file of the script would lie. Nothing was overwritten: give another name.")
-    text = script_text(kept.plan, objects or {}, {name: path.name for name, path in beside.items()}, kept.record)
+    try:
+        text = script_text(kept.plan, objects or {}, {name: path.name for name, path in beside.items()}, kept.record)
+    except (KeyError, TypeError) as error:  # names and settings of a plan that something else has written
+        raise EjectError(f"{run} holds a plan that this sheer cannot write as a script: {error!r}. Was it edited?") from error
     try:
         target.write_text(text)
         for name, path in beside.items():

@@ -251,6 +251,9 @@ class Plan:
         return hashlib.sha256(self.decided().encode()).hexdigest()[:8]
 
 
+MOST_THREADS = 4096  # far more, and the library of threads ends the process
+
+
 def _check_whole(plan: Plan) -> None:
     """PlanError where a decision has no origin, or what there is one of for each class or stage is not as many as these."""
     holders: tuple[Plan | ModelPlan | DataPlan | Numerics | Phase, ...] = (plan, plan.model, plan.data, plan.numerics, *plan.phases)
@@ -266,6 +269,8 @@ def _check_whole(plan: Plan) -> None:
         raise PlanError(
             f"This plan has {classes} classes and {stages} stages, and another number of {', '.join(wrong or ['counts'])}. Was it edited?"
         )
+    if not 1 <= plan.numerics.threads <= MOST_THREADS:
+        raise PlanError(f"This plan asks for {plan.numerics.threads} threads; 1 to {MOST_THREADS} can be had. Was it edited?")
 
 
 def origin_of(holder: ModelPlan | DataPlan | Numerics | Phase | Plan, field: str) -> Origin:
