@@ -1,10 +1,14 @@
 """Fault 9: archives of data sets that mean harm, or are damaged. Whatever they hold, nothing is written outside the new folder."""
 
 import io
+import lzma
+import resource
 import stat
 import struct
 import tarfile
 import zipfile
+import zlib
+from pathlib import Path
 
 import pytest
 
@@ -161,3 +165,24 @@ def test_a_good_archive_gives_its_files(tmp_path, mode, capsys):
     found = {file.relative_to(tmp_path / "out"): file.read_bytes() for file in (tmp_path / "out").rglob("*.jpg")}
     assert found == {file.relative_to(photos): file.read_bytes() for file in photos.rglob("*.jpg")}
     assert sheer.images(tmp_path / "out").classes == ("a", "b b")
+
+
+def test_09_a_dictionary_of_4_gib_that_the_machine_does_not_have(tmp_path):
+    """The header of an .xz says how much memory its reader takes before the first byte comes out."""
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w") as tar:
+        tar.addfile(tarfile.TarInfo("a.txt"))
+    packed = bytearray(lzma.compress(plain.getvalue(), filters=[{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 20}]))
+    packed[packed.index(b"\x21\x01") + 2] = 40
+    end = 12 + (packed[12] + 1) * 4
+    packed[end - 4 : end] = zlib.crc32(bytes(packed[12 : end - 4])).to_bytes(4, "little")
+    (tmp_path / "x.tar.xz").write_bytes(packed)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (1 << 30), hard))
+    try:
+        with pytest.raises(DataError, match="MemoryError"):
+            archive.extract(tmp_path / "x.tar.xz", tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    assert [path.name for path in tmp_path.iterdir()] == ["x.tar.xz"]

@@ -31,7 +31,7 @@ BLOCK = 1 << 20
 # what the readers of the standard library raise for bytes that are no archive, or a damaged one
 DAMAGED = (
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
-    *(EOFError, OSError, ValueError, NotImplementedError, RuntimeError, OverflowError, IndexError, KeyError),
+    *(EOFError, OSError, ValueError, NotImplementedError, RuntimeError, OverflowError, IndexError, KeyError, MemoryError),
 )
 COMPRESSED: dict[bytes, Any] = {b"\x1f\x8b": gzip.GzipFile, b"BZh": bz2.BZ2File, b"\xfd7zXZ\0": lzma.LZMAFile}
 
