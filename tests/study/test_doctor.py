@@ -687,6 +687,77 @@ def test_a_shuffled_validation_set_alone_is_no_fault_but_a_question():
     assert seen.findings == () and any("give valid_targets=" in str(line) for line in seen.unchecked)
 
 
+class NormalisesItself(nn.Module):
+    """Takes bytes or 0..1 and normalises them before the network."""
+
+    def __init__(self, mean=MEAN, std=STD):
+        super().__init__()
+        self.normalise, self.net = transforms.Normalize(mean, std), trained(Net())
+
+    def forward(self, inputs):
+        return self.net(self.normalise(inputs / 255 if inputs.dtype == torch.uint8 else inputs))
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.uint8])
+def test_a_model_that_normalises_inside_is_judged_by_what_its_first_convolution_gets(kind):
+    levels = [Pictures(count, seed).levels.to(kind) for count, seed in ((32, 1), (16, 2))]
+    sets = [TensorDataset(each if kind is torch.uint8 else each / 255, torch.arange(len(each)) % CLASSES) for each in levels]
+    loop = Loop(model=NormalisesItself(), loader=DataLoader(sets[0], 8, shuffle=True), valid_loader=DataLoader(sets[1], 8))
+    seen = loop.doctor(mean=MEAN, std=STD)
+    assert not seen.findings, str(seen)
+    assert any("the model changes its inputs itself" in str(line) for line in seen.unchecked)
+    loop.model = NormalisesItself((0.5,) * 3, (0.5,) * 3)
+    loop.optimizer = torch.optim.SGD(loop.model.parameters(), 0.01)
+    assert loop.doctor(mean=MEAN, std=STD).codes == ("wrong_normalisation",)
+
+
+def test_biases_at_twice_the_rate_do_not_mean_pretrained_weights():
+    """The custom of Caffe's solvers, in a network that starts from nothing."""
+    model = Net()
+    groups = [
+        {"params": [p for p in model.parameters() if p.ndim > 1]},
+        {"params": [p for p in model.parameters() if p.ndim == 1], "lr": 0.02},
+    ]
+    seen = Loop(model=model, optimizer=torch.optim.SGD(groups, 0.01)).doctor(mean=MEAN, std=STD)
+    assert not seen.findings, str(seen)
+    body = [p for name, p in model.named_parameters() if not name.startswith("fc")]
+    groups = [{"params": body, "lr": 0.001}, {"params": list(model.fc.parameters())}]
+    assert "weights_not_loaded" in Loop(model=model, optimizer=torch.optim.SGD(groups, 0.01)).doctor(mean=MEAN, std=STD).codes
+
+
+def test_one_batch_an_epoch_needs_no_shuffling():
+    loop = Loop(loader=DataLoader(Pictures(32, 1), 32))
+    assert "train_not_shuffled" not in loop.doctor().codes
+    assert "train_not_shuffled" in Loop(loader=DataLoader(Pictures(32, 1), 16)).doctor().codes
+
+
+@pytest.mark.parametrize(("gamma", "found"), [(0.98, False), (0.1, True)])
+def test_gentle_stairs_at_updates_are_an_exponential_decay(gamma, found):
+    seen = scheduled(lambda o: lr_scheduler.StepLR(o, 3, gamma), True)().doctor()
+    assert ("scheduler_too_fast" in seen.codes) == found, str(seen)
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_validation_without_no_grad_is_seen_as_well(mode):
+    loop = Loop()
+
+    def train():
+        for _ in range(2):
+            loop.model.train()
+            for inputs, target in loop.loader:
+                loop.optimizer.zero_grad()
+                targets = loop.model(inputs).detach().argmax(1)  # one call alone that learns nothing: no validation
+                assert targets.shape == target.shape
+                loop.loss_fn(loop.model(inputs), target).backward()
+                loop.optimizer.step()
+            loop.model.train(mode)
+            for inputs, _ in loop.valid_loader:
+                loop.model(inputs)
+
+    seen = sheer.doctor(loop.model, loop.optimizer, loop.loader, loop.loss_fn, train=train, mean=MEAN, std=STD)
+    assert seen.codes == (("eval_missing",) if mode else ()), str(seen)
+
+
 def test_a_loader_and_a_model_that_raise_are_told():
     loop = Loop(options={"train": None})
     loop.loader = DataLoader(Pictures(8, 1, mean=(0.0,), std=(0.0,)), 4, shuffle=True)
@@ -705,7 +776,21 @@ def test_a_loader_and_a_model_that_raise_are_told():
         ({"loss_fn": "mse"}, "loss_fn is a str; give a function of"),
         ({"train": 3}, "train is a int; give a function without arguments"),
         ({"batches": 0}, "batches=0: give a whole number"),
+        ({"batches": True}, "batches=True: give a whole number"),
         ({"mean": MEAN}, "mean and std belong together"),
+        ({"mean": 0.5, "std": 0.5}, r"mean=0.5, std=0.5: give one number a channel"),
+        ({"mean": "abc", "std": [1.0]}, "give one number a channel"),
+        ({"mean": MEAN, "std": [0.5]}, "give one number a channel"),
+        ({"mean": MEAN, "std": [0.0] * 3}, "deviations above 0"),
+        ({"loader": None}, "loader is a NoneType; give the DataLoader"),
+        ({"loader": iter([])}, "loader is a list_iterator, which looking would use up"),
+        ({"valid_loader": 3}, "valid_loader is a int; give the DataLoader"),
+        ({"valid_loader": [], "valid_targets": 3}, "valid_targets=3: give the list of class numbers"),
+        ({"valid_targets": [0]}, "held against the batches of valid_loader: give both"),
+        ({"scheduler": 3}, r"scheduler is a int without step\(\)"),
+        ({"epochs": 0}, "epochs=0: give a whole number"),
+        ({"pretrained": "yes"}, "pretrained='yes': give True, False"),
+        ({"weights": "IMAGENET1K_V1"}, "weights='IMAGENET1K_V1': give torchvision's entry"),
     ],
 )
 def test_arguments_of_another_kind_are_named(change, message):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -31,6 +31,8 @@ class Look:
         squashed: The output with the head's output taken a thousandfold: what a softmax or sigmoid after it cannot hide.
         map_side: Height and width of the last map before pooling; None without convolutions.
         half: Names of norm and dropout layers that got float16.
+        entered: What the first convolution got (N, C, H, W), float32 on the CPU, where that is not the batch itself: the model
+            normalises inside. Else None.
         error: Why there is nothing to see.
     """
 
@@ -39,6 +41,7 @@ class Look:
     squashed: torch.Tensor | None = None
     map_side: tuple[int, int] | None = None
     half: tuple[str, ...] = ()
+    entered: torch.Tensor | None = None
     error: str = ""
 
 
@@ -109,6 +112,7 @@ def look_at(model: nn.Module, inputs: torch.Tensor) -> Look:
     ran: list[str] = []
     maps: list[tuple[int, int]] = []
     half: list[str] = []
+    convolved: list[torch.Tensor] = []
     scale = {"": 1.0}
 
     def seen(name: str) -> Callable[[nn.Module, Any, Any], Any]:
@@ -117,6 +121,8 @@ def look_at(model: nn.Module, inputs: torch.Tensor) -> Look:
             first = given[0] if given and isinstance(given[0], torch.Tensor) else None
             if first is not None and first.dtype == torch.float16 and (isinstance(module, NORM_OR_DROPOUT) and getattr(module, "p", 1) > 0):
                 half.append(name)
+            if first is not None and isinstance(module, nn.Conv2d) and not convolved:
+                convolved.append(first.detach().clone())
             if first is not None and isinstance(output, torch.Tensor) and _makes_a_map(module, first):
                 maps.append((output.shape[-2], output.shape[-1]))
             return output * scale[name] if name in scale else None
@@ -125,12 +131,16 @@ def look_at(model: nn.Module, inputs: torch.Tensor) -> Look:
 
     first_float = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
     given = inputs.to(device_of(model))
-    given = given.to(first_float) if given.is_floating_point() or given.dtype == torch.uint8 else given
+    given = given.to(first_float) if given.is_floating_point() else given
     layers = leaves(model)
     handles = [module.register_forward_hook(seen(name)) for name, module in layers.items()]
     model.eval()
     try:
         with torch.no_grad():
+            if given.dtype == torch.uint8 and not _takes(model, given):
+                given = given.to(first_float)  # as the loop must do, then
+            for notes in (ran, maps, half, convolved):
+                notes.clear()  # type: ignore[attr-defined]
             output = model(given)
             heads = [name for name in ran if any(p.ndim >= 2 for p in layers[name].parameters(recurse=False))]
             side, halves = maps[-1] if maps else None, tuple(dict.fromkeys(half))
@@ -143,9 +153,22 @@ def look_at(model: nn.Module, inputs: torch.Tensor) -> Look:
     finally:
         for handle in handles:
             handle.remove()
+    entered = next(
+        (own.float().cpu() for own in convolved if own.shape[:2] == given.shape[:2] and not torch.equal(own.double(), given.double())), None
+    )
+    seen_first = Look(head=heads[-1] if heads else "", map_side=side, half=halves, entered=entered)
     if not isinstance(output, torch.Tensor):
-        return Look(head=heads[-1] if heads else "", map_side=side, half=halves, error="the model gives no single tensor")
-    return Look(output=output.float().cpu(), head=heads[-1] if heads else "", squashed=squashed, map_side=side, half=halves)
+        return replace(seen_first, error="the model gives no single tensor")
+    return replace(seen_first, output=output.float().cpu(), squashed=squashed)
+
+
+def _takes(model: nn.Module, given: torch.Tensor) -> bool:
+    """Whether the model takes the batch as it is: bytes, where it scales them itself."""
+    try:
+        model(given)
+    except Exception:  # whatever a layer that wants floats raises
+        return False
+    return True
 
 
 def _makes_a_map(module: nn.Module, given: torch.Tensor) -> bool:

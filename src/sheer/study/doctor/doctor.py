@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -85,8 +86,10 @@ def doctor(
     Raises:
         StudyError: an argument is of another kind.
     """
-    given = None if mean is None else tuple(map(float, mean)), None if std is None else tuple(map(float, std))
-    _check_kinds(model, optimizer, loss_fn, train, batches, given)
+    _check_kinds(model, optimizer, loss_fn, train, batches)
+    _check_loaders(loader, valid_loader, valid_targets)
+    _check_facts(scheduler, epochs, pretrained, weights)
+    given = _statistics(mean, std)
     loaders = [loader for loader in (loader, valid_loader) if loader is not None]
     modules = [model, *([loss_fn] if isinstance(loss_fn, nn.Module) else [])]
 
@@ -132,7 +135,7 @@ def doctor(
     return Diagnosis(findings=tuple(findings.values()), unchecked=tuple(unchecked))
 
 
-def _check_kinds(model: Any, optimizer: Any, loss_fn: Any, train: Any, batches: Any, given: tuple[Any, Any]) -> None:
+def _check_kinds(model: Any, optimizer: Any, loss_fn: Any, train: Any, batches: Any) -> None:
     wanted = (("model", model, nn.Module, "a torch.nn.Module"), ("optimizer", optimizer, torch.optim.Optimizer, "a torch.optim.Optimizer"))
     for name, value, kind, words in wanted:
         if not isinstance(value, kind):
@@ -141,7 +144,56 @@ def _check_kinds(model: Any, optimizer: Any, loss_fn: Any, train: Any, batches: 
         raise StudyError(f"loss_fn is a {type(loss_fn).__name__}; give a function of (output, targets), such as nn.CrossEntropyLoss().")
     if train is not None and not callable(train):
         raise StudyError(f"train is a {type(train).__name__}; give a function without arguments that runs a few steps of your loop.")
-    if not isinstance(batches, int) or batches < 1:
-        raise StudyError(f"batches={batches!r}: give a whole number of at least 1.")
-    if (given[0] is None) != (given[1] is None):
+    _check_count(batches, "batches")
+
+
+def _check_count(value: Any, name: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise StudyError(f"{name}={value!r}: give a whole number of at least 1.")
+
+
+def _check_loaders(loader: Any, valid_loader: Any, valid_targets: Any) -> None:
+    for name, value in (("loader", loader), ("valid_loader", valid_loader)):
+        if isinstance(value, Iterator):
+            raise StudyError(f"{name} is a {type(value).__name__}, which looking would use up: give a DataLoader or a list of batches.")
+        if not hasattr(value, "__iter__") and not hasattr(value, "__getitem__") and not (value is None and name == "valid_loader"):
+            raise StudyError(f"{name} is a {type(value).__name__}; give the DataLoader of your loop, or a list of (inputs, targets).")
+    if valid_targets is not None:
+        if not hasattr(valid_targets, "__len__") or isinstance(valid_targets, str):
+            raise StudyError(f"valid_targets={valid_targets!r}: give the list of class numbers that predictions are held against.")
+        if valid_loader is None:
+            raise StudyError("valid_targets is held against the batches of valid_loader: give both.")
+
+
+def _check_facts(scheduler: Any, epochs: Any, pretrained: Any, weights: Any) -> None:
+    if scheduler is not None and not callable(getattr(scheduler, "step", None)):
+        raise StudyError(f"scheduler is a {type(scheduler).__name__} without step(): give the one of your loop, such as a StepLR.")
+    if epochs is not None:
+        _check_count(epochs, "epochs")
+    if pretrained not in (None, True, False):
+        raise StudyError(f"pretrained={pretrained!r}: give True, False, or None where the doctor should tell.")
+    if weights is not None and not callable(getattr(weights, "transforms", None)):
+        raise StudyError(f"weights={weights!r}: give torchvision's entry, such as ResNet18_Weights.IMAGENET1K_V1, or mean= and std=.")
+
+
+def _statistics(mean: Any, std: Any) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+    """Mean and standard deviation as numbers, one a channel, or None for both."""
+    if (mean is None) != (std is None):
         raise StudyError("mean and std belong together: give both or neither.")
+    if mean is None:
+        return None, None
+    try:
+        means, deviations = tuple(map(float, mean)), tuple(map(float, std))
+    except (TypeError, ValueError):
+        means, deviations = (), ()
+    if (
+        not means
+        or len(means) != len(deviations)
+        or not all(0 < value < math.inf for value in deviations)
+        or not all(map(math.isfinite, means))
+    ):
+        raise StudyError(
+            f"mean={mean!r}, std={std!r}: give one number a channel each, deviations above 0, such as [0.485, 0.456, 0.406] and "
+            "[0.229, 0.224, 0.225]."
+        )
+    return means, deviations

@@ -59,14 +59,17 @@ def _frozen_norms(case: Case, seen: Watched | None) -> Said:
 def _modes(case: Case, seen: Watched) -> Said:
     """Modes of the calls that learn and of those that do not."""
     learned = [number for number, forward in enumerate(seen.forwards) if forward.backward]
-    judged = [number for number, forward in enumerate(seen.forwards) if not forward.grad]
+    judged = [number for number in range(len(seen.forwards)) if _judges(seen, number)]
     if not judged:
-        yield Unchecked(what="eval() never called", need="train() never ran the model under torch.no_grad(): let it validate as well")
+        need = "train() never ran the model under torch.no_grad(), nor two batches without a backward pass: let it validate as well"
+        yield Unchecked(what="eval() never called", need=need)
     wrong = [number for number in judged if seen.forwards[number].active and seen.forwards[number].training]
     if wrong:
         words: dict[str, object] = {"wrong": len(wrong), "judged": len(judged), "active": len(seen.forwards[wrong[0]].active)}
         yield found(
-            "eval_missing", "{wrong} of {judged} calls without gradients ran in train mode, with {active} norm and dropout layers on", words
+            "eval_missing",
+            "{wrong} of {judged} calls that learned nothing ran in train mode, with {active} norm and dropout layers on",
+            words,
         )
     later = [number for number in learned if judged and number > judged[0]]
     if judged and not later:
@@ -81,6 +84,15 @@ def _modes(case: Case, seen: Watched) -> Said:
         yield found(
             "train_missing", "{resting} of {learned} calls that learned ran in eval mode; {layers} norm and dropout layers rested", words
         )
+
+
+def _judges(seen: Watched, number: int) -> bool:
+    """Whether a call validates: without gradients, or with another one after it where neither goes backward.
+
+    One alone before a call that learns may be a target's, as in self-training.
+    """
+    two = seen.forwards[number : number + 2]
+    return not two[0].grad or (len(two) == 2 and all(forward.grad and not forward.backward for forward in two) and not seen.error)
 
 
 def _all_trains(case: Case) -> bool:
@@ -155,7 +167,10 @@ def _ratio(case: Case, forward: Forward) -> float | None:
 
 
 def length_of(scheduler: Any) -> int | None:
-    """After how many of its steps a torch scheduler has come to its end (or to its first stair); None where it has none, or rises."""
+    """After how many of its steps a torch scheduler has come to its end (or to its first stair).
+
+    None where it has none, rises, or decays gently.
+    """
     if isinstance(scheduler, lr_scheduler.SequentialLR):
         last = length_of(scheduler._schedulers[-1])
         return None if last is None else int(scheduler._milestones[-1]) + last
@@ -163,12 +178,15 @@ def length_of(scheduler: Any) -> int | None:
         return max(scheduler.milestones, default=None)
     if isinstance(scheduler, lr_scheduler.LinearLR) and scheduler.end_factor >= scheduler.start_factor:
         return None  # a warm-up
+    if isinstance(scheduler, lr_scheduler.StepLR) and scheduler.gamma >= GENTLE:
+        return None
     for kind, attribute in LENGTHS.items():
         if isinstance(scheduler, kind):
             return int(getattr(scheduler, attribute))
     return None
 
 
+GENTLE = 0.9  # stairs that keep this share of the rate are an exponential decay, which is stepped at updates or epochs alike
 LENGTHS: dict[type, str] = {
     lr_scheduler.OneCycleLR: "total_steps",
     lr_scheduler.CosineAnnealingLR: "T_max",

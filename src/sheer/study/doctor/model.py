@@ -150,8 +150,12 @@ def meant_to_be_pretrained(case: Case) -> bool:
     """Whether the user says so, or has frozen weights, or gives the body a lower rate than the head."""
     if case.pretrained is not None:
         return case.pretrained
-    frozen = any(not parameter.requires_grad and parameter.ndim >= 2 for parameter in case.model.parameters())
-    return frozen or len({rate_of(group) for group in case.optimizer.param_groups}) > 1
+    if any(not parameter.requires_grad and parameter.ndim >= 2 for parameter in case.model.parameters()):
+        return True
+    head = {id(parameter) for parameter in case.model.get_submodule(case.look.head).parameters()} if case.look.head else set[int]()
+    rates = {id(t): rate_of(group) for group in case.optimizer.param_groups for t in group["params"] if t.ndim >= 2}
+    body = [rates[id(p)] for p in case.model.parameters() if id(p) in rates and id(p) not in head]
+    return bool(body) and min(body) < max((rates[key] for key in head if key in rates), default=0.0)
 
 
 def looks_random(model: nn.Module, head: str) -> tuple[bool, str, dict[str, object]]:

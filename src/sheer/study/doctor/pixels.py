@@ -55,7 +55,7 @@ def check_pixels(case: Case) -> Said:
     if not case.train_batches:
         yield Unchecked(what="pixels, labels, scores and the last map", need=case.trouble)
         return
-    pixels = _all_pixels(case)
+    pixels = case.look.entered if case.look.entered is not None else _all_pixels(case)
     if pixels.ndim != 4 or pixels.shape[1] not in (1, 3):
         return
     words: dict[str, object] = {"low": float(pixels.min()), "high": float(pixels.max()), "average": float(pixels.double().mean())}
@@ -157,6 +157,9 @@ def check_channels(case: Case) -> Said:
 def _against_weights(case: Case) -> Said:
     """What the first norm layer knows of colours: see the log of experiments, 2026-11-21."""
     known, pixels = _expected(case), _all_pixels(case)
+    if case.look.entered is not None:
+        yield Unchecked(what="order of channels", need="the model changes its inputs itself: give a training set with .samples (its files)")
+        return
     if known is None or len(known[0][0]) != 3 or len(pixels) < FEWEST or case.look.error or not running_norms(case.model):
         need = f"give a training set with .samples (its files), or pretrained weights with norm layers and {FEWEST} pictures to look at"
         yield Unchecked(what="order of channels", need=need)
