@@ -124,6 +124,31 @@ def penalised(model, loss, optimizer, inputs, target):
     return value.detach()
 
 
+class Maximum(Net):
+    """The same modules with another pooling between them, which is no module."""
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        return self.drop(self.act(self.norm(self.conv(images))).amax((2, 3)))
+
+
+def penalty_told(model, loss, optimizer, inputs, target):
+    optimizer.zero_grad()
+    value = loss(model(inputs), target) + 0.01 * sum(p.square().sum() for p in model.parameters())
+    value.backward()
+    optimizer.step()
+    return value.detach()
+
+
+def evaluating(model, loss, optimizer, inputs, target):
+    model.eval()
+    return train_step(model, loss, optimizer, inputs, target)
+
+
+def in_bfloat16(model, loss, optimizer, inputs, target):
+    with torch.autocast("cpu", torch.bfloat16):
+        return train_step(model, loss, optimizer, inputs, target)
+
+
 def own_optimizer(model: nn.Module, names: tuple[str, ...]) -> torch.optim.Optimizer:
     return torch.optim.SGD([p for name, p in model.named_parameters() if not name.startswith(names)], lr=0.1)
 
@@ -257,6 +282,10 @@ PLANTED = {
     "detached": Planted(plain(), lambda: loop(Ending(lambda s: s, detached=True)), (1, "gradient"), "gradient missing", ("3 tensors",)),
     "loss scaled": Planted(plain(), plain(step=step_with(times=0.25)), (1, "gradient"), "gradient scale", ("0.25 times",)),
     "penalty": Planted(plain(), plain(step=penalised), (1, "gradient"), "L2 in the gradient", ("0.02 times",)),
+    "penalty told": Planted(plain(), plain(step=penalty_told), (1, "loss"), "added term", ("gradients at the scores are equal",)),
+    "mode in the step": Planted(plain(), plain(step=evaluating), (1, "layer"), "mode", ("train mode in a and in eval mode in b",)),
+    "pooling": Planted(plain(), lambda: loop(Maximum()), (1, "layer"), "unknown", ("Something before it is no module",)),
+    "autocast": Planted(plain(), plain(step=in_bfloat16), (1, "layer"), "precision", ("float32 in a and in bfloat16 in b",)),
     "zero_grad": Planted(plain(), plain(step=step_with(zero=False)), (2, "gradient"), "zero_grad", ("not set to zero",)),
     "rate": Planted(plain(), plain(optimizer=lambda m: adamw(m, lr=3e-3)), (1, "parameter"), "rate", ("lr 0.001 against 0.003", "3 times")),
     "decay": Planted(
@@ -598,6 +627,7 @@ WRONG = {
     "step": (lambda: sheer.compare(loop(), lambda inputs: None), "takes .model, loss, optimizer"),
     "iterator": (lambda: loop(batches=iter(())), "use them up"),
     "parts": (lambda: Loop(model=Net(), loss=None, optimizer=adamw(Net()), batches=[]), "NoneType"),
+    "no weights": (lambda: loop(model=nn.ReLU(), optimizer=lambda _: adamw(Net())), "ReLU has no parameters"),
     "empty": (lambda: sheer.compare(loop(), loop(batches=[])), "no batches"),
     "batch": (lambda: sheer.compare(loop(), loop(batches=[torch.ones(2)])), "pairs of tensors"),
     "missing file": (lambda: sheer.compare(loop(), "no.py", data="."), "no file no.py"),

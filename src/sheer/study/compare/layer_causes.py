@@ -68,7 +68,10 @@ def layer_cause(meeting: Meeting, wrong: Sequence[str]) -> Cause:
     moved = [name for name in own if not near(meeting.a.before[name], meeting.b.before[meeting.in_b(name)], 1e-6)]
     if moved:
         return Cause(name="weights", evidence=f"its {moved[0]} was not the same before; {apart(x, y)}.", tensor=shown)
-    if "Drop" in one.kind and x.shape == y.shape:
+    if x.dtype != y.dtype:
+        kinds = [str(tensor.dtype).removeprefix("torch.") for tensor in (x, y)]
+        return Cause(name="precision", evidence=f"computed in {kinds[0]} in a and in {kinds[1]} in b; {apart(x, y)}.", tensor=shown)
+    if "Drop" in one.kind and x.shape == y.shape and not torch.equal(x == 0, y == 0):
         zeros = f"{float((x == 0).double().mean()):.1%} against {float((y == 0).double().mean()):.1%} of its outputs are 0"
         return Cause(name="dropout draws", evidence=f"both drop with {one.text}, but not the same values: {zeros}.", tensor=shown)
     shares = [share_apart(x, y) for _, x, y in layer_pairs(meeting)[: place + 1] if x.shape == y.shape]

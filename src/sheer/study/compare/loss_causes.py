@@ -92,6 +92,11 @@ def _cross_entropies(x: torch.Tensor, y: torch.Tensor, scores: torch.Tensor, tar
     if smooth[0] is not None and smooth[1] is not None and abs(smooth[0] - smooth[1]) > 1e-4:
         mine, yours = (f"{abs(share):.4g}" if abs(share) > 1e-5 else "0" for share in (smooth[0], smooth[1]))
         return Cause(name="label smoothing", evidence=f"label smoothing {mine} against {yours}, solved from the gradient at the scores.")
+    if near(x, y, 1e-6):
+        said = (
+            "the gradients at the scores are equal: a term that does not come from the scores, such as a penalty on the weights, is in one"
+        )
+        return Cause(name="added term", evidence=f"{said}.")
     weights = []
     for gradient in (x, y):
         each = (gradient * away).sum(1) / away.square().sum(1).clamp_min(1e-300) * items

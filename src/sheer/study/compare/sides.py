@@ -61,6 +61,8 @@ class Loop:
         if not isinstance(self.model, nn.Module) or not isinstance(self.optimizer, torch.optim.Optimizer) or not callable(self.loss):
             kinds = ", ".join(type(part).__name__ for part in (self.model, self.loss, self.optimizer))
             raise PlanError(f"A loop needs an nn.Module, a loss that can be called, and a torch optimiser; these are {kinds}.")
+        if next(self.model.parameters(), None) is None:
+            raise PlanError(f"The {type(self.model).__name__} has no parameters, so no step changes it: give the model that learns.")
         if isinstance(self.batches, Iterator) or not hasattr(self.batches, "__iter__"):
             raise PlanError(
                 f"The batches are a {type(self.batches).__name__}: comparing would use them up. Give a list or a DataLoader, which can be "

@@ -160,6 +160,8 @@ def _watch_layers(model: nn.Module, seen: StepTrace, keep: bool) -> Iterator[Any
 def _watch_whole(model: nn.Module, seen: StepTrace, same: StepTrace | None) -> Iterator[Any]:
     def enter(module: nn.Module, inputs: Any) -> Any:
         seen.forwards += 1
+        if seen.forwards == 1:
+            seen.modules = dict(_settings(module))  # a step of one's own may switch modes first
         if seen.inputs is None and inputs and isinstance(inputs[0], torch.Tensor):
             if same is not None and same.inputs is not None and same.inputs.shape == inputs[0].shape:
                 seen.inputs = same.inputs
