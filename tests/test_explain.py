@@ -229,6 +229,15 @@ def test_explaining_something_else_is_refused():
         sheer.explain(3)
 
 
+def test_wrong_names_are_errors_that_name_the_nearest(random_resnet_run):
+    with pytest.raises(PlanError, match=r"no profile 'fastai'\. Did you mean 'fastai-2.8'"):
+        sheer.explain(random_resnet_run, against="fastai")
+    with pytest.raises(PlanError, match=r"No sentence is about 'model.hed'.*Did you mean 'model.head'"):
+        sheer.explain(random_resnet_run).about("model.hed")
+    with pytest.raises(PlanError, match=r"objects=\[1\]: give your own objects by their names"):
+        sheer.explain(random_resnet_run, objects=[1])
+
+
 def test_the_command_prints_it(random_resnet_run, capsys):
     assert main(["explain", str(random_resnet_run)]) == 0
     assert "1,024 inputs" in capsys.readouterr().out

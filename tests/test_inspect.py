@@ -172,6 +172,8 @@ def test_a_learner_without_data_and_a_wrong_count_are_refused(random_resnet_run,
         sheer.inspect(sheer.load(random_resnet_run))
     with pytest.raises(PlanError, match="items=1: give how many training items"):
         sheer.inspect(resnet(photos), items=1)
+    with pytest.raises(PlanError, match=r"inspect is given a str: give one of sheer\.learner"):
+        sheer.inspect("resnet18")
 
 
 def test_html_escapes_what_comes_from_outside(tmp_path):

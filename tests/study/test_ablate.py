@@ -149,6 +149,14 @@ def test_what_cannot_be_ablated_is_refused(run, photos, tmp_path):
         ablated(run, photos, tmp_path, decisions=["siz"])
     with pytest.raises(PlanError, match="metric='f1' is not one of the plan's"):
         ablated(run, photos, tmp_path, metric="f1")
+    with pytest.raises(PlanError, match=r"decisions='norm': give a list, such as \['norm'\]"):
+        ablated(run, photos, tmp_path, decisions="norm")
+    for seeds in ("3", 2.5, [], None):
+        with pytest.raises(PlanError, match=r"seeds=.*: give a whole number of at least 1"):
+            ablated(run, photos, tmp_path, seeds=seeds)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PlanError, match="is a file: name the folder of the variants' runs"):
+        ablated(run, photos, tmp_path / "file")
     with pytest.raises(PlanError, match="processes=0"):
         ablated(run, photos, tmp_path, processes=0)
     with pytest.raises(PlanError, match="decisions of one network compare"):
@@ -217,6 +225,11 @@ def test_probes_refuse_what_they_cannot_measure(photos, small_learner):
         sheer.measure_norm_policy(learn, policies=["train", "eval"])
     with pytest.raises(PlanError, match="give two or more sides"):
         sheer.measure_resolution(learn, sizes=[64])
+    with pytest.raises(PlanError, match="sizes=64: give two or more sides"):
+        sheer.measure_resolution(learn, sizes=64)
+    for probe in (sheer.measure_norm_policy, sheer.measure_resolution):
+        with pytest.raises(PlanError, match=f"{probe.__name__} is given a str: give one of sheer.learner"):
+            probe("resnet18")
     with pytest.raises(PlanError, match=r"give sheer\.learner a function that makes it"):
         sheer.measure_norm_policy(small_learner(model=Small()))
     with pytest.raises(ModelError, match="cannot take pictures of 1 px"):

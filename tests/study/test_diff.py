@@ -42,8 +42,10 @@ def test_a_plan_against_itself_and_against_one_changed_value(run):
     assert [(one.change.decision, one.change.touches) for one in found.differences] == [("weight_decay", "optimiser")]
     (place,) = found.about("weight_decay").places()
     assert (place.phase, place.a, place.b) == ("unfrozen", "0.01", "0.1") and "weight_decay: not measured." in str(found)
-    with pytest.raises(KeyError):
+    with pytest.raises(PlanError, match=r"do not differ in 'norm'\. Allowed: 'weight_decay'"):
         found.about("norm")
+    with pytest.raises(PlanError, match=r"do not differ in 'norm'\. They are equal"):
+        sheer.diff(run, run).about("norm")
 
 
 def test_a_profile_is_what_it_would_do_here_and_what_you_gave_stays(run):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sheer.data.sources import Data
 from sheer.errors import DataError, PlanError, RunError
-from sheer.plan.checks import whole
+from sheer.plan.checks import path_of, whole
 from sheer.plan.document import encode
 from sheer.plan.plan import Plan
 from sheer.record.run import write_atomically
@@ -84,13 +84,18 @@ def ablate(
     """
     if not isinstance(data, Data):
         raise DataError(f"data={data!r}: give what sheer.images(folder) or sheer.arrays(inputs, labels) returns.")
+    folder = path_of(out, "out")
+    if folder.exists() and not folder.is_dir():
+        raise PlanError(f"out={str(out)!r} is a file: name the folder of the variants' runs, which is made where it is missing.")
+    if isinstance(decisions, str):
+        raise PlanError(f"decisions={decisions!r}: give a list, such as [{decisions!r}].")
     left, right = compared(a, b)
     if left.plan.model.name != right.plan.model.name:
         raise PlanError(
             f"{left.title} is of {left.plan.model.name}, {right.title} of {right.plan.model.name}: decisions of one network compare."
         )
-    chosen = tuple(range(whole(seeds, "seeds", 1))) if isinstance(seeds, int) else tuple(whole(seed, "seed", 0) for seed in seeds)
-    chosen = tuple(dict.fromkeys(chosen))
+    several = isinstance(seeds, Sequence) and not isinstance(seeds, str) and len(seeds) > 0
+    chosen = tuple(dict.fromkeys(whole(seed, "seed", 0) for seed in seeds)) if several else tuple(range(whole(seeds, "seeds", 1)))  # type: ignore[union-attr]
     judged = metric or left.plan.metrics[0]
     if judged not in left.plan.metrics:
         raise PlanError(f"metric={judged!r} is not one of the plan's: {', '.join(left.plan.metrics)}.")
@@ -98,9 +103,7 @@ def ablate(
     names = [name for name in plans if waterfall or not name.startswith("up to ")]
     last = upto(kept[-1].decision)
     names += [] if waterfall else [last]
-    around = Surroundings(
-        data=data, out=Path(out).expanduser(), objects={**left.objects, **right.objects, **(objects or {})}, start=left.start
-    )
+    around = Surroundings(data=data, out=folder, objects={**left.objects, **right.objects, **(objects or {})}, start=left.start)
     variants = [Variant(name=name, plan=plans[name], seed=seed) for name in names for seed in chosen]
     distinct = _once(variants)
     done = all_carried_out(distinct, around, processes=processes, told=None if quiet else _told(judged))

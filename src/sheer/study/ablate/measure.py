@@ -25,6 +25,7 @@ from sheer.streams import permutation, stream_key
 from sheer.study.ablate.ablation import effect_of
 from sheer.study.ablate.statistics import half_width
 from sheer.study.ablate.variants import Outcome, Surroundings, Variant, all_carried_out, seeded
+from sheer.study.checks import check_learner
 from sheer.study.explain.script_lines import objects_of
 from sheer.task.metrics import LOWER_IS_BETTER
 
@@ -80,10 +81,11 @@ def measure_norm_policy(
     fewer) and is judged on the other third, with the same seeds. Nothing else of the learner changes.
 
     Raises:
-        PlanError: fewer than two policies, a policy that is none, or a module of yours that cannot be made anew.
+        PlanError: not a learner, fewer than two policies, a policy that is none, or a module of yours that cannot be made anew.
         DataError: the learner has no data.
         RunError: a policy could not be trained.
     """
+    check_learner(learner, "measure_norm_policy")
     unknown = [policy for policy in policies if policy not in NORM_POLICIES]
     if unknown or len(set(policies)) < 2:
         raise PlanError(f"policies={policies!r}: give two or more of {', '.join(NORM_POLICIES)}.")
@@ -94,11 +96,12 @@ def measure_resolution(learner: Learner, *, sizes: Sequence[int] = SIZES, epochs
     """Which side of the pictures serves best, with what each costs; used and judged as in `measure_norm_policy`.
 
     Raises:
-        PlanError: fewer than two sizes, pictures that are not in files, or a module of yours that cannot be made anew.
+        PlanError: not a learner, fewer than two sizes, pictures that are not in files, or a module of yours that cannot be made anew.
         DataError: the learner has no data.
         RunError: a size could not be trained.
     """
-    sides = sorted({whole(size, "size", 1) for size in sizes})
+    check_learner(learner, "measure_resolution")
+    sides = sorted({whole(size, "size", 1) for size in sizes}) if isinstance(sizes, Sequence) and not isinstance(sizes, str) else []
     if len(sides) < 2:
         raise PlanError(f"sizes={sizes!r}: give two or more sides in pixels, such as {SIZES}.")
     if learner.data is not None and not learner.data.paths:

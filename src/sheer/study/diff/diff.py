@@ -6,6 +6,7 @@ import textwrap
 from dataclasses import dataclass, replace
 from html import escape
 
+from sheer.errors import PlanError, nearest
 from sheer.plan.table import WIDTH, columns
 from sheer.study.diff.decisions import TOUCHES, Change, Place, changes
 from sheer.study.diff.influence import Influence, influence_of, recorded
@@ -48,11 +49,16 @@ class Differences:
         return len(self.differences)
 
     def about(self, decision: str) -> Difference:
-        """The difference in that decision; KeyError where they agree in it."""
+        """The difference in that decision.
+
+        Raises:
+            PlanError: they agree in it, or nothing is called so.
+        """
         for one in self.differences:
             if one.change.decision == decision:
                 return one
-        raise KeyError(decision)
+        names = [one.change.decision for one in self.differences]
+        raise PlanError(f"{self.a} and {self.b} do not differ in {decision!r}. {nearest(decision, names) if names else 'They are equal.'}")
 
     def grouped(self) -> dict[str, list[Difference]]:
         """What is touched to its differences; what was measured to matter most comes first, the rest in a fixed order."""

@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 
-from sheer.errors import PlanError, SheerError
+from sheer.errors import PlanError, SheerError, nearest
 from sheer.learner import Learner
+from sheer.plan.checks import check_objects
 from sheer.plan.plan import Origin, Plan
+from sheer.plan.profiles import profile_named
 from sheer.plan.table import WIDTH, columns
 from sheer.record.run import read_run
 from sheer.study.diff.diff import diff
@@ -31,10 +33,18 @@ class Explanation:
     sentences: tuple[Sentence, ...]
 
     def about(self, value: str) -> tuple[Sentence, ...]:
-        """The sentences about a plan value by its dotted path, such as `model.head` or `phases[0].norm`."""
-        return tuple(
+        """The sentences about a plan value by its dotted path, such as `model.head` or `phases[0].norm`.
+
+        Raises:
+            PlanError: the plan has no such value.
+        """
+        found = tuple(
             one for one in self.sentences if any(name == value or name.startswith((f"{value}.", f"{value}[")) for name in one.values)
         )
+        if not found:
+            said = nearest(value, {name for one in self.sentences for name in one.values})
+            raise PlanError(f"No sentence is about {value!r}; a value is named by its dotted path. {said}")
+        return found
 
     def shown(self) -> tuple[Sentence, ...]:
         """The sentences to read: what a phase has in common with the one before it is told in one sentence."""
@@ -142,9 +152,12 @@ def explain(
         against: The profile whose decisions for this model and data are told where they differ; None leaves that out.
 
     Raises:
-        PlanError: the target is none of these.
+        PlanError: the target is none of these, `against` names no profile, or `objects` is no dict.
         RunError: the folder is no finished run.
     """
+    check_objects(objects)
+    if against is not None:
+        profile_named(against)  # an unknown name is an error here, not a sentence
     yours = dict(objects or {})
     if isinstance(target, Learner):
         plan, yours = target.plan(), objects_of(target) | yours

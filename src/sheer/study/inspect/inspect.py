@@ -21,6 +21,7 @@ from sheer.plan.markup import html_table, html_text
 from sheer.plan.plan import Phase, Plan
 from sheer.plan.table import columns
 from sheer.streams import permutation, stream_key
+from sheer.study.checks import check_learner
 from sheer.study.inspect.alarms import Alarm, Channel, label_alarms, order_alarm, pixel_alarms, size_alarms
 from sheer.study.inspect.norm_gap import NormGap, first_drift, norm_gap
 
@@ -143,9 +144,10 @@ def inspect(learn: Learner, upcoming: Next = None, *, items: int = 128) -> Input
         items: How many training items to look at, drawn from the stream `inspect`; rounded to whole batches.
 
     Raises:
-        PlanError: `items` is no positive whole number.
+        PlanError: `learn` is no learner, or `items` no whole number of at least 2.
         DataError: there is no data, or a photograph cannot be read.
     """
+    check_learner(learn, "inspect")
     if isinstance(items, bool) or not isinstance(items, int) or items < 2:
         raise PlanError(f"items={items!r}: give how many training items to look at, a whole number of at least 2.")
     plan, number = learn._next(upcoming) if upcoming is not None or not learn.plan().phases else (learn.plan(), -1)
