@@ -1,7 +1,7 @@
 """What people asked for years, answered by the product itself for the reader's own model and data: one test a question.
 
-Questions 1, 2 and 4 are answered by `diff`, 7, 9, 10 and 21 by `doctor` and the ownership check, 22 and 23 by `ablate`: their tests
-naming.
+Questions 1, 2 and 4 are answered by `diff`, 7, 9 and 21 by `doctor`, `compare` and the ownership check, 22 and 23 by `ablate`, the
+others by `explain`, `inspect` and the learner.
 """
 
 import re
@@ -313,7 +313,7 @@ def own_loop(model: nn.Module, trained: list[nn.Parameter]) -> sheer.Loop:
     return sheer.Loop(model=model, loss=nn.CrossEntropyLoss(), optimizer=torch.optim.SGD(trained, lr=0.1), batches=batches)
 
 
-def test_q07_q09_a_model_that_was_replaced_learns_nothing_and_its_sweep_is_flat(photos):
+def test_q07_a_replaced_model_is_seen_by_compare_as_in_no_group():
     """The optimiser still holds the old model's tensors: every parameter of the new one is in no group, and stays as it is."""
     old, new = Small(), Small()
     found = sheer.compare(own_loop(old, list(old.parameters())), own_loop(new, list(old.parameters())))
