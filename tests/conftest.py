@@ -60,9 +60,9 @@ def small_learner(photos):
 
 @pytest.fixture(scope="session")
 def random_resnet_run(photos, tmp_path_factory):
-    """A finished run of a timm network with random weights: frozen, then unfrozen."""
+    """A finished run of a small timm network with random weights: frozen, then unfrozen."""
     out = tmp_path_factory.mktemp("runs") / "run"
-    learn = sheer.learner(sheer.images(photos), "resnet18", weights="none", size=32, batch_size=8, quiet=True, out=out)
+    learn = sheer.learner(sheer.images(photos), "test_resnet", weights="none", size=32, batch_size=8, quiet=True, out=out)
     learn.fine_tune(2)
     return out
 

@@ -20,7 +20,7 @@ def pictures(channels, side=32, items=24):
     return torch.randint(0, 255, (items, channels, side, side), dtype=torch.uint8, generator=generator)
 
 
-def make(planes, model="resnet18", **options):
+def make(planes, model="test_resnet", **options):
     data = sheer.arrays(pictures(planes), [0, 1] * 12)
     return sheer.learner(data, model, weights=options.pop("weights", "none"), batch_size=8, quiet=True, **options)
 
@@ -66,7 +66,7 @@ def test_zero_gives_the_logits_of_rgb_whatever_the_fourth_channel_holds(name):
 
 @pytest.mark.parametrize("channels", [1, 2, 4, 13])
 def test_statistics_are_extended_and_say_who_decided(channels):
-    learn = make(channels)
+    learn = make(channels, "resnet18")
     plan = learn.plan(sheer.recipes.one_cycle(1))
     phase, model = plan.phases[0], plan.model
     assert (model.channels, model.channel_init) == (channels, "zero") and f"{channels}, first convolution zero" in str(plan)
@@ -108,13 +108,13 @@ def test_your_own_module_takes_the_channels_it_takes():
 def test_a_constant_channel_is_not_divided_by_zero():
     inputs = pictures(4)
     inputs[:, 3] = 7
-    learn = sheer.learner(sheer.arrays(inputs, [0, 1] * 12), "resnet18", weights="none", batch_size=8, quiet=True)
+    learn = sheer.learner(sheer.arrays(inputs, [0, 1] * 12), "test_resnet", weights="none", batch_size=8, quiet=True)
     assert learn.plan(sheer.recipes.one_cycle(1)).phases[0].std[3] == 1.0
 
 
 def test_what_is_not_allowed_is_named(photos):
     with pytest.raises(PlanError, match="photographs are decoded to three channels"):
-        sheer.learner(sheer.images(photos), "resnet18", weights="none", channels=2)
+        sheer.learner(sheer.images(photos), "test_resnet", weights="none", channels=2)
     with pytest.raises(PlanError, match="channels=3: the arrays have 4"):
         make(4, channels=3)
     with pytest.raises(PlanError, match="Did you mean 'zero'"):

@@ -240,7 +240,7 @@ def test_wrong_names_are_errors_that_name_the_nearest(random_resnet_run):
 
 def test_the_command_prints_it(random_resnet_run, capsys):
     assert main(["explain", str(random_resnet_run)]) == 0
-    assert "1,024 inputs" in capsys.readouterr().out
+    assert f"{2 * sheer.load(random_resnet_run).plan().model.features:,} inputs" in capsys.readouterr().out
     assert main(["explain", str(random_resnet_run), "--markdown"]) == 0
     out = capsys.readouterr().out
     assert (

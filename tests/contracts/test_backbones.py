@@ -53,17 +53,17 @@ def test_the_cut_is_proved_or_refused_as_recorded(row):
         return
     if number(kept) + number(dropped) > LIMIT:
         pytest.skip(f"{number(kept) + number(dropped):,} values; run python benchmarks/backbones.py for these")
-    made = built(name)
+    made, whole = built(name), whole_of(name)
     proof = made.plan.surgery
     assert proof.largest_difference == 0 == float(difference)
     assert (proof.kept_parameters, proof.dropped_parameters) == (number(kept), number(dropped))
-    assert proof.kept_parameters + proof.dropped_parameters == sum(p.numel() for p in whole_of(name).parameters())
+    assert proof.kept_parameters + proof.dropped_parameters == sum(p.numel() for p in whole.parameters())
     assert f"{made.plan.kind} of {made.plan.features}" == gives and (made.plan.kind == "vector" or made.plan.stride == number(stride))
     assert ", ".join(stage.name for stage in made.plan.stages) == stages and stages.startswith("early")
     coarse = hooked_strides(made)
     with torch.no_grad():
         assert made.model.eval()(probe_images(made.inputs.size)).shape == (2, 2)
-    plain_transformer = "VisionTransformer" in type(whole_of(name)).__name__
+    plain_transformer = "VisionTransformer" in type(whole).__name__
     assert plain_transformer or not [cell for cell in coarse if cell > 9], "the early stage reaches beyond stride 8"
 
 

@@ -83,7 +83,7 @@ class Pictures(torch.utils.data.Dataset):
 def test_a_torch_data_set(kind):
     data = sheer.images(Pictures(kind), seed=1)
     assert data.classes == ("dark", "light")
-    learn = sheer.learner(data, "resnet18", **(TINY | {"batch_size": 4})).fit_one_cycle(1)
+    learn = sheer.learner(data, "test_resnet", **(TINY | {"batch_size": 4})).fit_one_cycle(1)
     assert len(learn.validate()) == len(data.valid) and data.plan.listing_sha256 == ""
     with pytest.raises(sheer.SheerError, match="cannot read"):
         learn.save(folder := data_folder(learn))
@@ -168,7 +168,7 @@ def test_notes_about_copies_and_balance(tmp_path):
     (tmp_path / "photos" / "b" / "000.jpg").write_bytes((tmp_path / "photos" / "b" / "001.jpg").read_bytes())
     plan = sheer.images(tmp_path / "photos").plan
     assert len(plan.notes) == 2 and "out of balance" in plan.notes[0] and "copies" in plan.notes[1]
-    learn = sheer.learner(sheer.images(tmp_path / "photos"), "resnet18", **TINY)
+    learn = sheer.learner(sheer.images(tmp_path / "photos"), "test_resnet", **TINY)
     assert "note: classes are out of balance" in str(learn.plan())
 
 
@@ -201,7 +201,7 @@ def test_every_task_trains_loads_predicts_and_ejects(table, tmp_path, options, t
 
 def test_numbers_are_learnt_in_their_own_unit(table):
     data = sheer.images(table / "items.csv", label=("red", "blue"))
-    learn = sheer.learner(data, "resnet18", **TINY).fit(2)
+    learn = sheer.learner(data, "test_resnet", **TINY).fit(2)
     metrics = learn.validate().metrics()
     assert 10 < metrics["baseline"] < 60 and metrics["mean_absolute_error_low"] <= metrics["mean_absolute_error"]
     assert data.plan.task.options()["mean"] == pytest.approx(tuple(data.targets[data.train].mean(0)))
@@ -243,7 +243,7 @@ def test_a_metric_of_your_own(photos, tmp_path):
 def test_summary_and_preview(table, tmp_path):
     data = sheer.images(table / "items.csv", label="colour")
     assert "median 32 x 32" in data.summary() and "24 PNG RGB" in data.summary()
-    learn = sheer.learner(data, "resnet18", **TINY)
+    learn = sheer.learner(data, "test_resnet", **TINY)
     before = [tensor.clone() for tensor in learn.model.state_dict().values()]
     names = [step.name for step in learn.preview(3).steps]
     assert names == ["decode", "presize crop", "cut at the centre", "target", "batch", "inputs", "model", "loss cross_entropy"]
@@ -254,7 +254,7 @@ def test_summary_and_preview(table, tmp_path):
 
 def test_preview_names_the_step_that_fails(photos, tmp_path):
     folder = make_photos(tmp_path / "photos", {"a": 8, "b": 8})
-    learn = sheer.learner(sheer.images(folder), "resnet18", **TINY)
+    learn = sheer.learner(sheer.images(folder), "test_resnet", **TINY)
     (folder / "a" / "002.jpg").write_text("no picture")
     with pytest.raises(DataError, match=r"The step .decode. fails on a/002\.jpg"):
         learn.preview(2)
@@ -276,10 +276,10 @@ def test_a_csv_file_on_the_command_line(table, tmp_path, capsys):
 def test_weights_of_items(table, tmp_path, options):
     data = sheer.images(table / "items.csv", label="colour", weight="red")
     assert data.weights[data.train].mean() == pytest.approx(1, rel=1e-6) and "item weights" in str(
-        sheer.learner(data, "resnet18", **TINY).plan()
+        sheer.learner(data, "test_resnet", **TINY).plan()
     )
-    learn = sheer.learner(data, "resnet18", out=tmp_path / "run", **(TINY | {"batch_size": 4}), **options).fit_one_cycle(2)
-    alike = sheer.learner(sheer.images(table / "items.csv", label="colour"), "resnet18", **(TINY | {"batch_size": 4}), **options)
+    learn = sheer.learner(data, "test_resnet", out=tmp_path / "run", **(TINY | {"batch_size": 4}), **options).fit_one_cycle(2)
+    alike = sheer.learner(sheer.images(table / "items.csv", label="colour"), "test_resnet", **(TINY | {"batch_size": 4}), **options)
     assert alike.fit_one_cycle(2).history[0].weights_sha256 != learn.history[0].weights_sha256
     script = sheer.eject(tmp_path / "run", tmp_path / "train.py")
     done = run_script(script, table, "--out", tmp_path / "again")
@@ -332,7 +332,7 @@ def test_names_that_look_like_numbers_stay_names(table, tmp_path):
 
 def test_other_labels_or_another_split_are_other_data(table, tmp_path):
     one = sheer.images(table / "items.csv", label="colour", valid=[0, 1, 2, 3])
-    sheer.learner(one, "resnet18", out=tmp_path / "run", **TINY).fit(1)
+    sheer.learner(one, "test_resnet", out=tmp_path / "run", **TINY).fit(1)
     with pytest.raises(sheer.SheerError, match="split of the run"):
         sheer.load(tmp_path / "run", data=sheer.images(table / "items.csv", label="colour", valid=[4, 5, 6, 7]))
     frame = pandas.read_csv(table / "items.csv")

@@ -35,13 +35,13 @@ def test_another_folder_is_judged_whole(random_resnet_run, photos, tmp_path, cap
 def test_a_run_on_parts_and_a_shuffled_seed(tmp_path, capsys):
     root = make_photos(tmp_path / "data", {"blue": 6, "red": 6}, part="train")
     make_photos(root, {"blue": 3, "red": 2}, part="valid", side=(30, 30))
-    learn = sheer.learner(sheer.images(root), "resnet18", weights="none", size=32, batch_size=4, quiet=True, out=tmp_path / "run")
+    learn = sheer.learner(sheer.images(root), "test_resnet", weights="none", size=32, batch_size=4, quiet=True, out=tmp_path / "run")
     learn.fit(1)
     assert main(["report", str(tmp_path / "run"), "--data", str(root)]) == 0
     assert "The 5 items" in capsys.readouterr().out
     single = make_photos(tmp_path / "single", {"blue": 8, "red": 12})
     data = sheer.images(single, valid=0.3, seed=5)
-    sheer.learner(data, "resnet18", weights="none", size=32, batch_size=4, quiet=True, out=tmp_path / "seeded").fit(1)
+    sheer.learner(data, "test_resnet", weights="none", size=32, batch_size=4, quiet=True, out=tmp_path / "seeded").fit(1)
     assert main(["report", str(tmp_path / "seeded"), "--data", str(single)]) == 0
     text = capsys.readouterr().out
     assert f"The {len(data.valid)} items" in text and all(data.paths[item] in text for item in data.valid)
@@ -57,7 +57,7 @@ def test_other_tasks_are_sent_to_python(tmp_path, capsys):
     lines = [f"{path.relative_to(root)},{'a;b' if path.parent.name == 'red' else 'b'}" for path in sorted(root.rglob("*.jpg"))]
     (root / "table.csv").write_text("\n".join(["file,labels", *lines]) + "\n")
     data = sheer.images(root / "table.csv", path="file", label="labels", separator=";")
-    learn = sheer.learner(data, "resnet18", weights="none", size=32, batch_size=4, quiet=True, out=tmp_path / "run").fit(1)
+    learn = sheer.learner(data, "test_resnet", weights="none", size=32, batch_size=4, quiet=True, out=tmp_path / "run").fit(1)
     assert "Largest losses" in learn.interpret().report() and learn.tta(n=2).losses.shape == (len(data.valid),)
     assert main(["report", str(tmp_path / "run"), "--data", str(root)]) == 2
     assert "interpret" in capsys.readouterr().err

@@ -100,14 +100,6 @@ def test_a_failed_variant_is_named_and_the_rest_goes_on(run, photos, tmp_path):
     assert found.remainder() is None
 
 
-def test_processes_give_the_same_weights(run, photos, tmp_path, measured):
-    found = ablated(run, photos, tmp_path, seeds=[0], decisions=["norm"], waterfall=False, processes=2)
-    assert not found.failed()
-    for name in ("run", "norm"):
-        one, other = (outcomes[name][0].folder for outcomes in (found.outcomes, measured.outcomes))
-        assert sheer.load(one).history[-1].weights_sha256 == sheer.load(other).history[-1].weights_sha256
-
-
 class Failing(Small):
     """Breaks in its own way where its norm layers train."""
 
@@ -117,17 +109,19 @@ class Failing(Small):
         return super().forward(images)
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_whatever_a_variant_dies_of_is_said(processes, photos, tmp_path):
-    data = sheer.images(photos)
+def test_whatever_a_variant_dies_of_is_said_and_processes_give_the_same_weights(photos, tmp_path):
+    data, hashes = sheer.images(photos), []
     plans = [
         sheer.learner(data, Failing, size=32, batch_size=8, norm=norm, quiet=True).plan(sheer.recipes.constant(1))
         for norm in ("frozen", "train")
     ]
-    options = {"data": data, "seeds": 1, "quiet": True, "processes": processes, "objects": {"Failing": Failing}}
-    found = sheer.ablate(*plans, out=tmp_path, **options)
-    assert not found.outcomes[found.a][0].failed and "norm, seed 0, failed: KeyError" in str(found)
-    assert found.effects == () and found.level("norm") == "failed"
+    for processes in (1, 2):
+        options = {"data": data, "seeds": 1, "quiet": True, "processes": processes, "objects": {"Failing": Failing}}
+        found = sheer.ablate(*plans, out=tmp_path / str(processes), **options)
+        assert not found.outcomes[found.a][0].failed and "norm, seed 0, failed: KeyError" in str(found)
+        assert found.effects == () and found.level("norm") == "failed"
+        hashes.append(sheer.load(found.outcomes[found.a][0].folder, objects={"Failing": Failing}).history[-1].weights_sha256)
+    assert hashes[0] == hashes[1]
 
 
 def test_an_unfinished_variant_is_done_anew(run, photos, tmp_path, measured):
