@@ -371,7 +371,7 @@ def test_the_command_refuses_a_short_sweep(photos, capsys):
 def test_a_sweep_imports_no_matplotlib(photos):
     code = (
         "import sys, sheer, torch\n"
-        f"learn = sheer.learner(sheer.images({str(photos)!r}), 'resnet18', weights='none', size=32, batch_size=8, quiet=True)\n"
+        f"learn = sheer.learner(sheer.images({str(photos)!r}), 'test_resnet', weights='none', size=32, batch_size=8, quiet=True)\n"
         "learn.lr_find(steps=20); learn.batch_data(); learn.schedule_data(sheer.recipes.fine_tune(1))\n"
         "print('matplotlib' in sys.modules)"
     )
