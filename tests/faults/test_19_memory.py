@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+from runs import pause_at
 from torch import nn
 
 import sheer
 from conftest import Small
 from scripts import run_script
-from sheer.errors import DeviceMemoryError
+from sheer.errors import DeviceMemoryError, RunError
 from sheer.loop.memory import changed_by_splitting, in_update
 from sheer.loop.step import Update
 from sheer.loop.train import split_step
@@ -152,6 +153,25 @@ def test_19_validation_that_does_not_fit_is_split_too(small_learner):
     Narrow.valid_room = 0
     with pytest.raises(DeviceMemoryError, match="validation"):
         learn.validate()
+
+
+def test_19_a_fit_that_goes_on_validates_as_it_did_before(small_learner):
+    class Narrow(Crowded):
+        room, valid_room = 100, 3
+
+    learn, whole = small_learner(model=Narrow), small_learner(model=Narrow).fit(2)
+    learn.fit(2, callbacks=[pause_at(whole.plan().phases[0].steps_per_epoch + 1)])
+    learn.resume()
+    assert [row.valid_loss for row in learn.history] == [row.valid_loss for row in whole.history]
+    assert [event.kind for event in learn._state.events].count("split valid") == 1
+
+
+def test_19_a_checkpoint_with_something_else_in_it_is_named(small_learner):
+    learn = small_learner()
+    learn.fit(2, callbacks=[pause_at(2)])
+    del learn._paused.carried["recent"]
+    with pytest.raises(RunError, match=r"does not hold what phase \S+ carries: KeyError\('recent'\)"):
+        learn.resume()
 
 
 def test_19_what_splitting_changes():

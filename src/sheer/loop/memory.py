@@ -42,9 +42,9 @@ class Halving(nn.Module):
     `size` is how many it takes (0: all), `told` what `shrunk` has given last.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, size: int = 0) -> None:
         super().__init__()
-        self.model, self.size, self.told = model, 0, 0
+        self.model, self.size, self.told = model, size, size
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """The network's scores of all inputs.

@@ -9,11 +9,10 @@ for each phase:   what trains, optimiser, ownership check
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -23,8 +22,8 @@ from torch import nn
 
 from sheer.data.augmentations import mix_of
 from sheer.data.feed import Feed
-from sheer.errors import FrozenError
-from sheer.loop.callbacks import Callback, Position
+from sheer.errors import FrozenError, RunError
+from sheer.loop.callbacks import Callback, Position, announced
 from sheer.loop.engine import check_ownership, frozen_sha256, prepared, switched
 from sheer.loop.memory import Halving, half, in_update, split_event, split_valid
 from sheer.loop.optimizers import OPTIMIZERS, set_rates
@@ -73,7 +72,19 @@ class Carried:
         }
 
     def load(self, state: dict[str, Any], phase: Phase, numerics: Numerics) -> None:
-        """Go on from what `state` gave, in this process or in another; its tensors are used from now on."""
+        """Go on from what `state` gave, in this process or in another; its tensors are used from now on.
+
+        Raises:
+            RunError: it is not what such a phase carries.
+        """
+        try:
+            self._load(state, phase, numerics)
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise RunError(
+                f"The checkpoint does not hold what phase {phase.name} carries: {error!r}. Remove it to go on from the one before."
+            ) from error
+
+    def _load(self, state: dict[str, Any], phase: Phase, numerics: Numerics) -> None:
         device = torch.device(numerics.device)
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = step_of(phase, numerics, state["micro"])
@@ -113,8 +124,15 @@ def train(
         DeviceMemoryError: one item at a time is too much for the device.
     """
     plan, numerics, stages = state.plan, state.plan.numerics, [stage.prefixes for stage in state.plan.model.stages]
-    device, task, whole, left = torch.device(numerics.device), task_of(plan), model, False
-    with switched(numerics), borrowed_generators(device), prepared(model, numerics, compiled=numerics.compile), told(callbacks, position):
+    device, task, left = torch.device(numerics.device), task_of(plan), False
+    fitting = [event.size for event in state.events if event.kind == "split valid"]
+    whole = Halving(model, fitting[-1]) if fitting else model
+    with (
+        switched(numerics),
+        borrowed_generators(device),
+        prepared(model, numerics, compiled=numerics.compile),
+        announced(callbacks, position),
+    ):
         model.to(device, memory_format=feeds[0].memory_format)  # type: ignore[call-overload]
         for number, feed in enumerate(feeds, state.phase):
             phase, first_step = plan.phases[number], plan.steps_before(number)
@@ -187,8 +205,8 @@ def train(
                     except torch.OutOfMemoryError:
                         whole = Halving(model)
                 state.rows.append(row)
-                if isinstance(whole, Halving) and (fitting := whole.shrunk()):
-                    state.events.append(split_valid(epoch_step + state.batch, fitting))
+                if isinstance(whole, Halving) and (shrunk := whole.shrunk()):
+                    state.events.append(split_valid(epoch_step + state.batch, shrunk))
                 state.epoch, state.batch, carried.losses = epoch + 1, 0, []
                 position.epoch += 1
                 for callback in callbacks:
@@ -224,18 +242,6 @@ def train(
     first_step = plan.steps_before(state.first)
     early = [event.what for event in state.events if event.kind == "early end" and event.step > first_step]
     return "; ".join([position.stop or COMPLETED, *early])
-
-
-@contextlib.contextmanager
-def told(callbacks: Sequence[Callback], position: Position) -> Iterator[None]:
-    """The callbacks are told of the start, and of the end however it comes."""
-    for callback in callbacks:
-        callback.on_start(position)
-    try:
-        yield
-    finally:
-        for callback in callbacks:
-            callback.on_end(position)
 
 
 def carried_by(model: nn.Module, plan: Plan, phase: Phase, stages: Sequence[Sequence[str]]) -> Carried:
