@@ -196,6 +196,14 @@ def stamp_of(path: str) -> Stamp:
     return Stamp(now.st_size, now.st_mtime_ns, now.st_ctime_ns)
 
 
+def stamp_or_none(path: str) -> Stamp | None:
+    """None where there is no such file any more: reading it will say so."""
+    try:
+        return stamp_of(path)
+    except OSError:
+        return None
+
+
 def settled(stamp: Stamp) -> bool:
     """Whether the file is old enough for a later change to show in its times, which have steps of some milliseconds."""
     return time.time_ns() - max(stamp.modified, stamp.changed) > SETTLED_NS

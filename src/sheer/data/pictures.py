@@ -14,7 +14,7 @@ from PIL import Image
 
 from sheer.data.augmentations import cuts_itself
 from sheer.data.boxes import Whole
-from sheer.data.cache import Cache, Kept, Key, Seen, Shelf, Stamp, settled, stamp_of
+from sheer.data.cache import Cache, Kept, Key, Seen, Shelf, Stamp, settled, stamp_of, stamp_or_none
 from sheer.data.formats import check_bytes, oddities, told, unread_format
 from sheer.data.photos import Photos
 from sheer.data.pixels import RESIZES, Crop, Luma, Pad, Squish, decode
@@ -103,7 +103,7 @@ class Pictures:
             DataError: naming the first files that cannot be read, why, and how many there are.
         """
         listed, at = list(items), self._at(resize, size)
-        stamps = {item: NO_FILE if self.opened else _stamp_or_none(at.photos.paths[item]) for item in listed}
+        stamps = {item: NO_FILE if self.opened else stamp_or_none(at.photos.paths[item]) for item in listed}
         if any(item in at.seen and at.seen[item].stamp != stamps[item] for item in listed):
             del self._sizes[resize, size]  # a file has changed: forget them all, and take what has not changed from the cache
             at = self._at(resize, size)
@@ -196,11 +196,3 @@ class Pictures:
             stamp = stamps.get(item)
             if stamp is not None and (self.names[item], stamp) in found:
                 at.seen[item], at.photos.kept[item] = found[self.names[item], stamp]
-
-
-def _stamp_or_none(path: str) -> Stamp | None:
-    """None where there is no such file any more: reading it will say so."""
-    try:
-        return stamp_of(path)
-    except OSError:
-        return None

@@ -18,7 +18,7 @@ from typing import Any
 from PIL import Image
 
 from sheer.data import formats
-from sheer.data.cache import Cache, Stamp, decode_version, settled, stamp_of
+from sheer.data.cache import Cache, Stamp, decode_version, settled, stamp_or_none
 from sheer.data.folders import SUFFIXES, is_listed, stop_at
 from sheer.data.formats import UNKNOWN_FORMATS, check_bytes, oddities, unread_format
 from sheer.data.listing import read_listing
@@ -209,14 +209,14 @@ def check_files(
                 return None, (("damaged", first_line(error)),)
             return None, ()
         path = os.path.join(root, name)
-        stamp = _stamp_or_none(path)
+        stamp = stamp_or_none(path)
         if stamp is None:
             return None, verdict(path)
         found = earlier.find(name, stamp)
         if found is not None:
             return stamp, found
         found = verdict(path)
-        return stamp if settled(stamp) and _stamp_or_none(path) == stamp else None, found
+        return stamp if settled(stamp) and stamp_or_none(path) == stamp else None, found
 
     problems: list[FileProblem] = []
     fresh: dict[str, tuple[Stamp, Verdict]] = {}
@@ -226,13 +226,6 @@ def check_files(
             fresh[name] = (stamp, found)
     earlier.keep(fresh)
     return tuple(problems)
-
-
-def _stamp_or_none(path: str) -> Stamp | None:
-    try:
-        return stamp_of(path)
-    except OSError:
-        return None
 
 
 def check(source: Any, *, path: str | None = None, root: str | Path | None = None, cache: bool | Cache = True) -> FileCheck:
