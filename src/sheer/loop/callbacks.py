@@ -11,11 +11,10 @@ on_end(position), however the fit ends
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -78,18 +77,6 @@ def check_callbacks(given: object) -> None:
     names = ("on_start", "on_step", "on_epoch", "on_end")
     if not isinstance(given, Sequence) or not all(callable(getattr(one, name, None)) for one in given for name in names):
         raise PlanError(f"callbacks={given!r}: give a list of objects that have the methods {', '.join(names)}.")
-
-
-@contextlib.contextmanager
-def announced(callbacks: Sequence[Callback], position: Position) -> Iterator[None]:
-    """The callbacks are told of the start, and of the end however it comes."""
-    for callback in callbacks:
-        callback.on_start(position)
-    try:
-        yield
-    finally:
-        for callback in callbacks:
-            callback.on_end(position)
 
 
 class Progress:

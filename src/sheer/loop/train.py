@@ -23,8 +23,8 @@ from torch import nn
 from sheer.data.augmentations import mix_of
 from sheer.data.feed import Feed
 from sheer.errors import FrozenError, RunError
-from sheer.loop.callbacks import Callback, Position, announced
-from sheer.loop.engine import check_ownership, frozen_sha256, prepared, switched
+from sheer.loop.callbacks import Callback, Position
+from sheer.loop.engine import announced, check_ownership, frozen_sha256, prepared, switched
 from sheer.loop.memory import Halving, half, in_update, split_event, split_valid
 from sheer.loop.optimizers import OPTIMIZERS, set_rates
 from sheer.loop.step import Loss, Update, hopeless, joint, moving_buffers, put_back, scores_of, train_step
