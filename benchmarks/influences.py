@@ -1,6 +1,6 @@
 """What each decision between two profiles is worth, measured alone; becomes what `sheer diff` ranks by, and the page of docs/.
 
-python benchmarks/influences.py FOLDER [FOLDER ...] [--items 600] [--seeds 3] [--epochs 2] [--work runs] [--dry]
+python benchmarks/influences.py FOLDER [FOLDER ...] [--items 600] [--seeds 3] [--epochs 2] [--size N] [--work runs] [--dry]
 
 Writes src/sheer/study/diff/published.py, then docs/diff_default_fastai.md. The first folder's measurement of a decision is the one that is
 shown; all are kept.
@@ -33,13 +33,13 @@ def measured(folder: str, args: argparse.Namespace) -> tuple[Influence, ...]:
     """The influences of one data set, each decision of `default` changed to that of `fastai-2.8`."""
     data = probe_data(sheer.images(folder), args.items, seed=0)
     name = Path(folder).resolve().name
-    learn = sheer.learner(data, weights=args.weights, quiet=True, **({"model": args.model} if args.model else {}))
+    learn = sheer.learner(data, weights=args.weights, quiet=True, size=args.size, **({"model": args.model} if args.model else {}))
     plan = learn.plan(sheer.recipes.fine_tune(args.epochs))
     out = Path(args.work) / "influences" / name
     found = sheer.ablate(plan, "fastai-2.8", data=data, out=out, seeds=args.seeds, waterfall=False, processes=args.processes)
     print(f"\n{found}\n")
     network = plan.model.name.partition(":")[2]
-    return found.influences(f"{len(data.train)} items of {name}, {network}, {args.epochs + 1} epochs, benchmarks/influences.py")
+    return found.influences(f"{len(data.train)} items of {name}, {network}, {args.epochs + 1} epochs, {plan.phases[-1].size} px, benchmarks/influences.py")
 
 
 def main() -> None:
@@ -50,6 +50,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=2, help="of the unfrozen phase (default: %(default)s)")
     parser.add_argument("--model")
+    parser.add_argument("--size", type=int, help="side in pixels on both sides; the profile's where not given, which is then a decision too")
     parser.add_argument("--weights", default="package")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--work", default="runs")
