@@ -39,7 +39,8 @@ def measured(folder: str, args: argparse.Namespace) -> tuple[Influence, ...]:
     found = sheer.ablate(plan, "fastai-2.8", data=data, out=out, seeds=args.seeds, waterfall=False, processes=args.processes)
     print(f"\n{found}\n")
     network = plan.model.name.partition(":")[2]
-    return found.influences(f"{len(data.train)} items of {name}, {network}, {args.epochs + 1} epochs, {plan.phases[-1].size} px, benchmarks/influences.py")
+    how = f"{network}, {args.epochs + 1} epochs, {plan.phases[-1].size} px, benchmarks/influences.py"
+    return found.influences(f"{len(data.train)} items of {name}, {how}")
 
 
 def main() -> None:
@@ -50,7 +51,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=2, help="of the unfrozen phase (default: %(default)s)")
     parser.add_argument("--model")
-    parser.add_argument("--size", type=int, help="side in pixels on both sides; the profile's where not given, which is then a decision too")
+    parser.add_argument("--size", type=int, help="in pixels, alike on both sides; each profile's own where not given")
     parser.add_argument("--weights", default="package")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--work", default="runs")
