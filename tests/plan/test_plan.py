@@ -129,3 +129,8 @@ def test_a_folder_with_the_run_of_a_plan_that_decides_the_same_is_done_already(r
     (tmp_path / "run" / "plan.json").write_text(plan.to_json().replace("every random draw", "no random draw"))
     with pytest.raises(RunError, match=r"plan\.json was edited"):
         sheer.load(tmp_path / "run")
+
+
+def test_the_table_prints_words_that_it_does_not_know(small_learner):
+    plan = small_learner().plan()
+    assert "'os:system'" in str(replace(plan, data=replace(plan.data, pictures="os:system")))

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from sheer.errors import OwnershipError, PlanError, nearest
-from sheer.loop.callbacks import Callback, Position
 from sheer.loop.precision import autocast
 from sheer.model.hashing import tensors_sha256
 from sheer.model.stages import is_norm, stage_of
@@ -84,18 +83,6 @@ def choose_numerics(
 
 def _origin(field: str, given: object, reason: str) -> Origin:
     return Origin(field=field, by="default" if given is None else "you", reason=reason if given is None else "you gave it")
-
-
-@contextlib.contextmanager
-def announced(callbacks: Sequence[Callback], position: Position) -> Iterator[None]:
-    """The callbacks are told of the start, and of the end however it comes."""
-    for callback in callbacks:
-        callback.on_start(position)
-    try:
-        yield
-    finally:
-        for callback in callbacks:
-            callback.on_end(position)
 
 
 @contextlib.contextmanager

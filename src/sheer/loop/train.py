@@ -24,12 +24,12 @@ from sheer.data.augmentations import mix_of
 from sheer.data.feed import Feed
 from sheer.errors import FrozenError, RunError
 from sheer.loop.callbacks import Callback, Position
-from sheer.loop.engine import announced, check_ownership, frozen_sha256, prepared, switched
+from sheer.loop.engine import check_ownership, frozen_sha256, prepared, switched
 from sheer.loop.memory import Halving, half, in_update, split_event, split_valid
 from sheer.loop.optimizers import OPTIMIZERS, set_rates
 from sheer.loop.step import Loss, Update, hopeless, joint, moving_buffers, put_back, scores_of, train_step
 from sheer.loop.updates import Average, BestEpoch, Patience
-from sheer.loop.watch import WINDOW, looked_back, stuck
+from sheer.loop.watch import WINDOW, announced, looked_back, stuck
 from sheer.model.hashing import weights_sha256
 from sheer.model.stages import parameter_groups, set_modes, set_trainable
 from sheer.plan.plan import Numerics, Phase, Plan

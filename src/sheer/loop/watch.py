@@ -1,13 +1,30 @@
-"""What an epoch's losses say afterwards: steps that were skipped, and spikes. Looking changes nothing; it costs nothing a step."""
+"""What watching a fit takes: observers are told of its start and end; an epoch's losses say afterwards which steps were skipped or
+spikes. Looking changes nothing; it costs nothing a step."""
 
 from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from sheer.data.feed import Feed, data_path
+from sheer.loop.callbacks import Callback, Position
 from sheer.record.run import Event
 
 WINDOW, LEAST, MULTIPLE = 100, 20, 2.0
+
+
+@contextlib.contextmanager
+def announced(callbacks: Sequence[Callback], position: Position) -> Iterator[None]:
+    """The callbacks are told of the start, and of the end however it comes."""
+    for callback in callbacks:
+        callback.on_start(position)
+    try:
+        yield
+    finally:
+        for callback in callbacks:
+            callback.on_end(position)
 
 
 def spikes(before: np.ndarray, new: np.ndarray) -> np.ndarray:

@@ -170,7 +170,11 @@ def _data(plan: Plan) -> str:
     shown = counts if len(counts) <= 12 else [*counts[:10], (f"... {len(counts) - 10} more", "", "")]
     rows = [
         ("source", data.source, "source"),
-        ("pictures", {"files": "in files", "memory": "in memory", "none": "none: the inputs are numbers"}[data.pictures], "pictures"),
+        (
+            "pictures",
+            {"files": "in files", "memory": "in memory", "none": "none: the inputs are numbers"}.get(data.pictures, repr(data.pictures)),
+            "pictures",
+        ),
         ("task", str(data.task), "task"),
         ("items", f"{data.train_items} to train on, {data.valid_items} to validate on", "train_items"),
         ("split", str(data.split), "split"),
