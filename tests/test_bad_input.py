@@ -66,7 +66,7 @@ def test_one_class(train, tmp_path):
 
 
 def test_one_photo_in_a_class(train, tmp_path):
-    assert "one photo only of b" in train(make_photos(tmp_path / "photos", {"a": 3, "b": 1}))
+    assert "one item only of b" in train(make_photos(tmp_path / "photos", {"a": 3, "b": 1}))
 
 
 def test_a_file_that_is_no_image_by_name(train, tmp_path):

@@ -46,6 +46,8 @@ def other(value: object) -> object:
 VALID = {
     "DataPlan.bad_files": "skip",
     "DataPlan.skipped": ("a/1.jpg",),
+    "DataPlan.columns": (Part(name="missing", settings=(("column", "age"),)),),
+    "ModelPlan.body": Part(name="tabular", settings=(("hidden", (8,)), ("dropout", 0.0), ("embedding_dropout", 0.0))),
     "ModelPlan.name": "timm:resnet34",
     "ModelPlan.weights": Part(name="run", settings=(("plan", "0"), ("weights_sha256", "0"))),
     "ModelPlan.head": Part(name="linear"),
@@ -126,6 +128,8 @@ def test_the_lines_are_those_of_the_ejected_script(random_resnet_run, tmp_path):
         "compile",
         "weights",
         "skipped",
+        "columns",
+        "body",
     }
     for name, wanted in LINES.items():
         path = (

@@ -3,10 +3,12 @@
 from sheer.api import learner
 from sheer.data.archive import extract
 from sheer.data.arrays import arrays
-from sheer.data.block import DataBlock, images
+from sheer.data.block import DataBlock
 from sheer.data.cache import Cache
+from sheer.data.images import images
 from sheer.data.preflight import FileCheck, check
 from sheer.data.sources import Data
+from sheer.data.tabular import table
 from sheer.errors import SheerError
 from sheer.export.eject import eject
 from sheer.export.predictor import Predictor, load_bundle
@@ -67,4 +69,5 @@ __all__ = [
     "measure_resolution",
     "recipes",
     "resume",
+    "table",
 ]

@@ -24,9 +24,11 @@ from sheer.model.inputs import choose_channels, extended
 from sheer.model.layers import by_layers
 from sheer.model.own import WantedHead, build_own
 from sheer.model.surgery import sample_inputs
+from sheer.model.table import DEFAULT_TABLE_MODEL, build_table
 from sheer.plan.augmentations import Augmentations, Mix, Resize
 from sheer.plan.checks import check_texts, path_of, whole
 from sheer.plan.looks import image_size
+from sheer.plan.parts import MODEL_SETTINGS
 from sheer.plan.plan import Origin, Part, Plan
 from sheer.plan.profiles import Choice, profile_named
 from sheer.plan.recipes import Given, Keep, Stop
@@ -38,7 +40,7 @@ from sheer.task.metrics import METRICS, Metric
 
 def learner(
     data: Data,
-    model: str | Source = DEFAULT_MODEL,
+    model: Choice | Source | None = None,
     *,
     weights: str = "default",
     profile: str = "default",
@@ -78,10 +80,11 @@ def learner(
     """A learner: a pretrained network with a new head for the data's classes, or your own module.
 
     Args:
-        data: From `sheer.images` or `sheer.arrays`.
+        data: From `sheer.images`, `sheer.table` or `sheer.arrays`.
         model: A timm or torchvision name (a bare one means timm first), an `nn.Module` that ends in one
             score a class, or a function that makes one (only then can the run be ejected). With `head` your
-            module is a body: it must give a map (N, C, H, W) or a vector (N, C).
+            module is a body: it must give a map (N, C, H, W) or a vector (N, C). For a table `tabular`, or with settings
+            `("tabular", {"hidden": (200, 100), "dropout": 0.1})`. Where not given, a small network for pictures, or `tabular`.
         weights: `default` (the library's own download), `package`, `none`, or a file.
         profile: `default`, `fastai-2.8`, or another of PROFILES (docs/diff.md): whose constants fill what is not given.
         head: A name from HEADS, a Part with settings, or your own function of (features, classes) that returns a module for what the
@@ -124,6 +127,7 @@ def learner(
     texts = {"device": device, "channel_init": channel_init, "precision": precision, "memory_format": memory_format, "stages": stages}
     check_texts(texts | {"sampling": sampling, "weights": weights or "none given", "profile": profile})
     _check_types(data, model, metrics, cache)
+    model = (DEFAULT_TABLE_MODEL if data.plan.columns else DEFAULT_MODEL) if model is None else model
     constants = profile_named(profile)
     seed = whole(seed, "seed", 0)
     wanted_head = _wanted_head(head)
@@ -135,7 +139,22 @@ def learner(
     pictures = data.plan.pictures != "none"
     numerics = choose_numerics(device, constants, pictures=pictures, precision=precision, memory_format=memory_format, compile=compile)
     planes = choose_channels(data.arrays, channels, channel_init, constants, named=isinstance(model, str))
-    if isinstance(model, str):
+    by_settings = isinstance(model, tuple)
+    if by_settings and not data.plan.columns:
+        raise ModelError(f"model={model!r}: settings are for a table's network ({', '.join(MODEL_SETTINGS)}); the data is no table.")
+    if data.plan.columns and isinstance(model, str | tuple):
+        if weights not in ("default", "none"):
+            raise ModelError(f"weights={weights!r}: a table's network has no pretrained weights. Leave weights away.")
+        built = build_table(
+            model,
+            columns=data.plan.columns,
+            classes=len(data.classes),
+            profile=constants,
+            head=wanted_head.part if wanted_head else None,
+            make_head=wanted_head.make if wanted_head else None,
+            seed=seed,
+        )
+    elif isinstance(model, str):
         built = build_named(
             model,
             weights=weights,
@@ -151,7 +170,7 @@ def learner(
         raise ModelError(f"weights={weights!r} is for models by name; your own module keeps the weights it has.")
     else:
         sample = sample_inputs(data.arrays, size or 160, planes.count)
-        built = build_own(model, seed=seed, classes=len(data.classes), channels=planes, head=wanted_head, sample=sample)
+        built = build_own(cast(Source, model), seed=seed, classes=len(data.classes), channels=planes, head=wanted_head, sample=sample)
     if pictures:
         built = replace(built, inputs=extended(built.inputs, planes.count, training_pixels(data)))
     built = by_layers(built, stages) if stages is not None else built
@@ -239,8 +258,8 @@ def training_pixels(data: Data | None) -> torch.Tensor | None:
 
 def _check_types(data: object, model: object, metrics: object, cache: object) -> None:
     if not isinstance(data, Data):
-        raise DataError(f"data={data!r}: give what sheer.images(folder) or sheer.arrays(inputs, labels) returns.")
-    if not isinstance(model, str | nn.Module) and not callable(model):
+        raise DataError(f"data={data!r}: give what sheer.images(folder), sheer.table(...) or sheer.arrays(inputs, labels) returns.")
+    if not isinstance(model, str | tuple | nn.Module | None) and not callable(model):
         raise ModelError(f"model={model!r}: give a timm or torchvision name, a torch.nn.Module, or a function that returns one.")
     if metrics is not None and (isinstance(metrics, str) or not isinstance(metrics, Sequence)):
         raise PlanError(f"metrics={metrics!r}: give names and functions in a list, such as ['accuracy', 'f1'].")

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -81,7 +82,7 @@ class Learner(Showing):
         self._plan, self._tensors, self._inputs, self._label = plan, tensors, inputs, weights_label
         self._start: dict[str, torch.Tensor] | None = None
         self._given, self._made_by, self._made_head, self._out, self._quiet = given, made_by, made_head, out and out.absolute(), quiet
-        self._trains_from = len(plan.model.stages) - 1 if plan.model.head else 0
+        self._trains_from = len(plan.model.stages) - 1 if plan.model.head and plan.model.body is None else 0
         self._state = RunState(plan=plan, first=0, phase=len(plan.phases), rows=self.history, stop=NOTHING)
         self._state.own_module = own_module(made_by) if made_by is not None else None
         self._state.own_head = own_module(made_head) if made_head is not None else None
@@ -130,6 +131,7 @@ class Learner(Showing):
             task=self._plan.data.task.name,
             device=self._plan.numerics.device,
             pictures=self._plan.data.pictures,
+            columns=len(self._plan.data.columns),
             trains_from=self._trains_from,
             weights_from=self._label,
             phases_before=before,
@@ -330,15 +332,21 @@ class Learner(Showing):
         with view.ready():
             return preview(self.model, plan, view.feed(data), loss_of(plan.phases[-1]), item)
 
-    def predict(self, files: str | Path | Sequence[str | Path], *, tta: int = 0) -> Predictions:
+    def predict(self, files: Any, *, tta: int = 0) -> Predictions:
         """Predictions for photographs: a file, a folder (with all folders in it), or several of them.
+
+        For a model of a table, the rows of a CSV file or of a data frame, which needs the columns that the model takes.
 
         `tta` is a number of augmented passes to average with the plain one as `tta()` does; every file gets the same
         draws, so what is said of it does not depend on the other files.
 
         Raises:
-            DataError: a file is missing, or is no photograph.
+            DataError: a file is missing, or is no photograph; a column is missing, or holds what it cannot.
         """
+        if self._plan.data.columns:
+            if tta:
+                raise PlanError(f"tta={tta!r} is for pictures, which can be augmented; rows of a table cannot. Leave it away.")
+            return self._view().predict_table(files)
         return self._view().predict(photo_paths(files), None, Averaging(passes=tta) if tta else None)
 
     def evaluate(self, folder: str | Path) -> Predictions:

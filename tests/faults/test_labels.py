@@ -83,7 +83,7 @@ def test_17_text_and_numbers_in_one_column_are_classes(folder):
 
 def test_17_a_class_for_each_item(folder):
     frame = pandas.DataFrame(columns(kind=lambda n: f"class {n}"))
-    with pytest.raises(DataError, match="one photo only of class 0, class 1"):
+    with pytest.raises(DataError, match="one item only of class 0, class 1"):
         sheer.images(frame, root=folder, label="kind")
 
 

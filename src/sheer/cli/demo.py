@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from sheer.api import learner
-from sheer.data.block import images
+from sheer.data.images import images
 from sheer.errors import DataError
 from sheer.learner import Learner
 from sheer.plan.recipes import Draft, fine_tune

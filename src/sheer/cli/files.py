@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,13 @@ def run_export(args: argparse.Namespace) -> int:
         f"{file}: {file.stat().st_size / 2**20:.1f} MiB. Predict with it: sheer predict {file} FILES, or sheer.load_bundle({str(file)!r})"
     )
     return 0
+
+
+def table_file(files: Sequence[str]) -> str:
+    """The one CSV file among the arguments of predict; SheerError for several."""
+    if len(files) != 1:
+        raise SheerError(f"The run is on a table: give one CSV file, not {len(files)}.")
+    return files[0]
 
 
 def check_new(path: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sheer.cli import demo
-from sheer.cli.files import FILE_COMMANDS, add_file_commands, check_new, write_csv
+from sheer.cli.files import FILE_COMMANDS, add_file_commands, check_new, table_file, write_csv
 from sheer.cli.options import add_machine_options, add_plan_options, checkpoints_of, prepare
 from sheer.cli.report import report
 from sheer.cli.studies import STUDIES, add_studies
@@ -55,9 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     swept.add_argument("--steps", type=int, default=100, help="training steps (default: %(default)s)")
     swept.add_argument("--json", action="store_true", help="print rates, losses and suggestions as JSON")
     swept.add_argument("--plot", metavar="FILE", help="write a picture, such as sweep.png")
-    predicted = commands.add_parser("predict", help="classify photographs with a finished run")
+    predicted = commands.add_parser("predict", help="classify photographs, or the rows of a table, with a finished run")
     predicted.add_argument("run", help="the run folder, or the bundle that sheer export wrote")
-    predicted.add_argument("files", nargs="+", help="photographs or folders of them")
+    predicted.add_argument("files", nargs="+", help="photographs or folders of them; for a run on a table one CSV file")
     predicted.add_argument("--json", action="store_true", help="print one JSON object a line")
     predicted.add_argument("--csv", metavar="FILE", help="write a CSV file instead of printing")
     predicted.add_argument("--device", choices=DEVICES)
@@ -128,6 +128,8 @@ def train_into(learn: Learner, recipe: Sequence[Draft], out: Path, started: floa
 
 def _told(learn: Learner, out: Path, started: float) -> int:
     print(f"\n{learn.validate().report()}\n")
+    if learn.data is not None and learn.data.plan.columns:
+        print(f"{learn.baselines()}\n")
     seconds, memory = time.perf_counter() - started, peak_memory() / 2**30
     print(f"Run folder: {out}  ({seconds:.0f} s in all, {memory:.2f} GiB of memory at most)")
     return 0 if read_run(out).record.stop_reason.startswith(COMPLETED) else 1
@@ -165,7 +167,8 @@ def run_predict(args: argparse.Namespace) -> int:
     if Path(args.run).expanduser().is_file():
         predictions = load_bundle(args.run, device=args.device or "cpu").predict(args.files)
     else:
-        predictions = load(args.run, device=args.device).predict(args.files)
+        learn = load(args.run, device=args.device)
+        predictions = learn.predict(table_file(args.files) if learn.plan().data.columns else args.files)
     if args.csv:
         write_csv(predictions, Path(args.csv))
         print(f"{len(predictions)} predictions written to {args.csv}", file=sys.stderr)
@@ -173,7 +176,7 @@ def run_predict(args: argparse.Namespace) -> int:
         for record in predictions.records():
             print(json.dumps(record))
     elif not args.csv:
-        print(predictions.table())
+        print("\n".join([predictions.table(), *(f"note: {note}" for note in predictions.notes)]))
     return 0
 
 
@@ -193,7 +196,8 @@ def run_report(args: argparse.Namespace) -> int:
 def run_eject(args: argparse.Namespace) -> int:
     """`sheer eject RUN SCRIPT`."""
     script = eject(args.run, args.script)
-    print(f"{script} written. Run it: python {script} FOLDER --out DIR")
+    items = f"{script.stem}_items.csv" if read_run(args.run).plan.data.columns else "FOLDER"
+    print(f"{script} written. Run it: python {script} {items} --out DIR")
     return 0
 
 

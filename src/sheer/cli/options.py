@@ -10,10 +10,11 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from sheer.api import learner
-from sheer.data.block import images
+from sheer.data.images import images
 from sheer.data.leftout import BAD_FILES
 from sheer.data.pictures import READERS
 from sheer.data.sources import Data
+from sheer.data.tabular import table
 from sheer.errors import PlanError, nearest
 from sheer.learner import Learner
 from sheer.loop.engine import DEVICES
@@ -28,11 +29,14 @@ from sheer.record.keeping import EVERY, Checkpoints
 def add_plan_options(parser: argparse.ArgumentParser) -> None:
     """The options of every command that makes a plan from a folder."""
     parser.add_argument("folder", help="class folders of photographs, with or without train and valid above them, or a CSV file")
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="a timm or torchvision name (default: %(default)s)")
+    parser.add_argument(
+        "--target", action="append", metavar="COLUMN", help="the CSV file is a table, and this its column to predict; or several"
+    )
+    parser.add_argument("--model", help=f"a timm or torchvision name (default: {DEFAULT_MODEL}, or tabular for a table)")
     parser.add_argument("--weights", default="default", help="default, none, package, or a file (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=3, help="epochs of the recipe's main phase (default: %(default)s)")
     parser.add_argument("--size", type=int, help="side of the pictures in pixels")
-    parser.add_argument("--recipe", default="fine_tune", choices=sorted(RECIPES), help="(default: %(default)s)")
+    parser.add_argument("--recipe", choices=sorted(RECIPES), help="(default: fine_tune, or one_cycle for a table)")
     parser.add_argument("--profile", default="default", choices=sorted(PROFILES), help="(default: %(default)s)")
     parser.add_argument("--valid", help="the share to hold out, such as 0.2, or the name of the folder to hold out")
     parser.add_argument("--label", help="the column of classes, where FOLDER is a CSV file, or an expression over file names")
@@ -46,7 +50,7 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="any other keyword of sheer.images, sheer.learner or the recipe, such as folds=5, mix=mixup, rate=1e-3 or "
+        help="any other keyword of sheer.images (or sheer.table), sheer.learner or the recipe, such as folds=5, mix=mixup, rate=1e-3 or "
         "optimizer=\"('sgd', {'nesterov': True})\"; may be given several times",
     )
     parser.add_argument("--out", help="the run folder (default: runs/FOLDER-PLAN)")
@@ -73,6 +77,8 @@ def data_of(args: argparse.Namespace) -> Data:
     except ValueError:
         valid = args.valid
     for_data, _, _ = settings_of(args)
+    if args.target:
+        return table(args.folder, target=_target(args), valid=valid, seed=args.seed, profile=args.profile, **for_data)
     return images(
         args.folder,
         label=args.label,
@@ -83,6 +89,18 @@ def data_of(args: argparse.Namespace) -> Data:
         cache=not getattr(args, "no_cache", False),
         **for_data,
     )
+
+
+def _target(args: argparse.Namespace) -> str | list[str]:
+    """The target column, or several; PlanError where an option for photographs stands beside it."""
+    for name in ("label", "bad_files", "size", "augmentation"):
+        if getattr(args, name) is not None:
+            raise PlanError(f"--{name.replace('_', '-')} is for photographs; with --target the file is a table. Leave one of them away.")
+    return args.target[0] if len(args.target) == 1 else args.target
+
+
+def _recipe(args: argparse.Namespace) -> str:
+    return args.recipe or ("one_cycle" if args.target else "fine_tune")
 
 
 def prepare(args: argparse.Namespace) -> tuple[Learner, tuple[Draft, ...], Plan]:
@@ -103,13 +121,13 @@ def prepare(args: argparse.Namespace) -> tuple[Learner, tuple[Draft, ...], Plan]
         checkpoints=checkpoints_of(args) if hasattr(args, "on_requeue") else EVERY,
         **for_learner,
     )
-    recipe = RECIPES[args.recipe](args.epochs, profile=args.profile, **for_recipe)
+    recipe = RECIPES[_recipe(args)](args.epochs, profile=args.profile, **for_recipe)
     return learn, recipe, learn.plan(recipe)
 
 
 def settings_of(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """What --set gives to `images`, to `learner`, and to the recipe."""
-    return settings(args.set, (images, learner, RECIPES[args.recipe]), vars(args))
+    """What --set gives to `images` (or `table`), to `learner`, and to the recipe."""
+    return settings(args.set, (table if args.target else images, learner, RECIPES[_recipe(args)]), vars(args))
 
 
 def settings(given: Sequence[str], takers: Sequence[Callable[..., Any]], flags: Collection[str]) -> list[dict[str, Any]]:

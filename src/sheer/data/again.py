@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sheer.data.block import images
 from sheer.data.folders import listing_hash, photo_files
+from sheer.data.images import images
 from sheer.data.sources import Data
 from sheer.plan.plan import Plan
 

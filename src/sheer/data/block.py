@@ -31,6 +31,21 @@ VALID_WORDS |= {"1": True, "0": False}
 
 
 @dataclass(frozen=True, kw_only=True)
+class Decided:
+    """What a block decides of a listing: targets and classes, the task, which items are held out, weights; with who decided."""
+
+    targets: np.ndarray
+    classes: tuple[str, ...]
+    task: str
+    task_origin: Origin
+    held_out: np.ndarray
+    part: Part
+    split_origin: Origin
+    weights: np.ndarray | None
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataBlock:
     """What the items' targets are and which items are held out; `build(source)` carries it out.
 
@@ -76,31 +91,10 @@ class DataBlock:
         Raises:
             DataError: the source, its targets or the split cannot be used; nothing was read but names and cells.
         """
-        texts = {name: getattr(self, name) for name in ("path", "separator", "task", "split", "weight", "profile")}
-        check_texts(texts, DataError)
-        if self.separator == "":
-            raise DataError("separator='': give what stands between two labels of a cell, such as ' ' or ';'.")
-        if not (self.label is None or isinstance(self.label, str) or callable(self.label) or _names(self.label)):
-            raise DataError(f"label={self.label!r}: give the name of a column, several names, an expression, or a function of the path.")
-        if not (self.group is None or isinstance(self.group, str) or callable(self.group)):
-            raise DataError(f"group={self.group!r}: give the name of a column, or a function of the path.")
-        if self.root is not None:
-            path_of(self.root, "root")
-        whole(self.seed, "seed", 0)
-        whole(self.fold, "fold", 0)
-        if self.folds is not None:
-            whole(self.folds, "folds", 0)
-        if self.task is not None and self.task not in TASK_NAMES:
-            raise DataError(f"task={self.task!r} is no task. {nearest(self.task, TASK_NAMES)}")
+        self.check()
         if isinstance(source, str | Path) and str(source).lower().endswith(ARCHIVES) and not Path(source).expanduser().is_dir():
             raise DataError(f"{source} is an archive: unpack it with sheer.extract(archive, folder), which checks it, and give the folder.")
         folder = isinstance(source, str | Path) and not str(source).lower().endswith(".csv")
-        if self.fold and self.folds is None:
-            raise DataError(f"fold={self.fold} is a number among folds: give folds as well.")
-        if self.folds is not None and (self.valid is not None or self.split is not None):
-            raise DataError("folds decide what is held out: leave valid and split away.")
-        if self.group is not None and self.split is not None:
-            raise DataError(f"split={self.split!r} beside group: groups are held out at random; leave split away.")
         plain = folder and self.label is None
         ignored = [name for name in ("task", "separator", "path", "root") if plain and getattr(self, name) is not None]
         if ignored:
@@ -126,19 +120,37 @@ class DataBlock:
         listing = read_listing(source, path=self.path, root=self.root, missing_allowed=left.policy == "skip")
         return self._listed(listing, folder, left)
 
+    def check(self) -> None:
+        """DataError where a value is none that it can be, or two contradict each other, whatever the source."""
+        texts = {name: getattr(self, name) for name in ("path", "separator", "task", "split", "weight", "profile")}
+        check_texts(texts, DataError)
+        if self.separator == "":
+            raise DataError("separator='': give what stands between two labels of a cell, such as ' ' or ';'.")
+        if not (self.label is None or isinstance(self.label, str) or callable(self.label) or _names(self.label)):
+            raise DataError(f"label={self.label!r}: give the name of a column, several names, an expression, or a function of the path.")
+        if not (self.group is None or isinstance(self.group, str) or callable(self.group)):
+            raise DataError(f"group={self.group!r}: give the name of a column, or a function of the path.")
+        if self.root is not None:
+            path_of(self.root, "root")
+        whole(self.seed, "seed", 0)
+        whole(self.fold, "fold", 0)
+        if self.folds is not None:
+            whole(self.folds, "folds", 0)
+        if self.task is not None and self.task not in TASK_NAMES:
+            raise DataError(f"task={self.task!r} is no task. {nearest(self.task, TASK_NAMES)}")
+        if self.fold and self.folds is None:
+            raise DataError(f"fold={self.fold} is a number among folds: give folds as well.")
+        if self.folds is not None and (self.valid is not None or self.split is not None):
+            raise DataError("folds decide what is held out: leave valid and split away.")
+        if self.group is not None and self.split is not None:
+            raise DataError(f"split={self.split!r} beside group: groups are held out at random; leave split away.")
+
     def _listed(self, every: Listing, folder: bool, left: LeftOut) -> Data:
         listing, kept = left.from_listing(every)
-        raw, names = self._raw_targets(listing, folder)
-        task, origin = self._task(raw, names)
-        targets, classes = {"classify": one_class, "tag": several_labels, "regress": numbers}[task](raw, names, self.separator)
-        held_out, part, split_origin = self._split(listing, targets, task, kept, len(every.files))
-        weights = item_weights(listing.column(self.weight, "weight"), self.weight, ~held_out) if self.weight is not None else None
-        notes: list[str] = []
-        if task == "classify":
-            _check_sides(listing.source, targets, held_out, classes)
-            notes += imbalance(Counter(classes[number] for number in targets[~held_out].tolist()))
-        fingerprint = ""
-        if listing.opened is None:
+        decided = self.decided(listing, folder, kept, len(every.files))
+        held_out, targets, notes = decided.held_out, decided.targets, list(decided.notes)
+        fingerprint, files = "", listing.opened is None
+        if files:
             fingerprint = listing_hash(listing.root, list(listing.files))
             notes += copies(listing.root, listing.files, held_out, targets)
         return assemble(
@@ -146,20 +158,47 @@ class DataBlock:
             paths=listing.files,
             arrays=None,
             targets=targets,
-            classes=classes,
+            classes=decided.classes,
             held_out=held_out,
-            part=part,
-            split_origin=split_origin,
+            part=decided.part,
+            split_origin=decided.split_origin,
             source=listing.source,
             listing=fingerprint,
-            task=task,
-            task_origin=origin,
+            task=decided.task,
+            task_origin=decided.task_origin,
             notes=notes,
             left=left,
             opened=listing.opened,
-            listing_text=items_csv(listing.files, held_out, targets, task, classes, weights) if listing.opened is None else "",
-            weights=weights,
+            listing_text=items_csv(listing.files, held_out, targets, decided.task, decided.classes, decided.weights) if files else "",
+            weights=decided.weights,
             weight=self.weight or "",
+        )
+
+    def decided(self, listing: Listing, folder: bool, kept: np.ndarray, listed: int) -> Decided:
+        """Targets, task, split and weights of a listing; `kept` int64 (items,) has its items' positions among the `listed` ones.
+
+        Raises:
+            DataError: as in `build`.
+        """
+        raw, names = self._raw_targets(listing, folder)
+        task, origin = self._task(raw, names)
+        targets, classes = {"classify": one_class, "tag": several_labels, "regress": numbers}[task](raw, names, self.separator)
+        held_out, part, split_origin = self._split(listing, targets, task, kept, listed)
+        weights = item_weights(listing.column(self.weight, "weight"), self.weight, ~held_out) if self.weight is not None else None
+        notes: list[str] = []
+        if task == "classify":
+            _check_sides(listing.source, targets, held_out, classes)
+            notes += imbalance(Counter(classes[number] for number in targets[~held_out].tolist()))
+        return Decided(
+            targets=targets,
+            classes=classes,
+            task=task,
+            task_origin=origin,
+            held_out=held_out,
+            part=part,
+            split_origin=split_origin,
+            weights=weights,
+            notes=tuple(notes),
         )
 
     def _raw_targets(self, listing: Listing, folder: bool) -> tuple[list[Any], tuple[str, ...]]:
@@ -290,50 +329,3 @@ def _check_sides(source: str, targets: np.ndarray, held_out: np.ndarray, classes
     if unseen:
         names = ", ".join(f"{classes[number]} ({int((targets == number).sum())} items)" for number in unseen[:5])
         raise DataError(f"{source}: {names} occurs among the held-out items only, so it cannot be learned. Split otherwise.")
-
-
-def images(
-    source: Any,
-    *,
-    label: str | Sequence[str] | Callable[[str], Any] | None = None,
-    path: str | None = None,
-    root: str | Path | None = None,
-    separator: str | None = None,
-    task: str | None = None,
-    valid: float | str | Sequence[int] | None = None,
-    split: str | None = None,
-    group: str | Callable[[str], Any] | None = None,
-    folds: int | None = None,
-    fold: int = 0,
-    weight: str | None = None,
-    seed: int = 0,
-    profile: str = "default",
-    bad_files: str | None = None,
-    cache: bool | Cache = True,
-) -> Data:
-    """Photographs from class folders, a table, a list of files or a data set: `DataBlock(...).build(source)`.
-
-    `folder/<class>/...`, or `folder/train/<class>/...` and `folder/valid/<class>/...`, need nothing but the
-    folder; a CSV file or data frame names files in its first column and targets in the next. No photograph is
-    opened, unless `bad_files="skip"`. The arguments are those of `DataBlock`.
-
-    Raises:
-        DataError: the source, its targets or the split cannot be used.
-    """
-    return DataBlock(
-        label=label,
-        path=path,
-        root=root,
-        separator=separator,
-        task=task,
-        valid=valid,
-        split=split,
-        group=group,
-        folds=folds,
-        fold=fold,
-        weight=weight,
-        seed=seed,
-        profile=profile,
-        bad_files=bad_files,
-        cache=cache,
-    ).build(source)

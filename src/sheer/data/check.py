@@ -27,7 +27,7 @@ def check_classes(where: Path, counts: Counter[str], where_is_split: bool) -> No
     single = sorted(label for label, count in counts.items() if count < 2)
     if single:
         why = "to learn from" if where_is_split else "so it cannot be both learned from and held out"
-        raise DataError(f"{where} has one photo only of {', '.join(single[:5])}, {why}. Add photos, or take the folder out.")
+        raise DataError(f"{where} has one item only of {', '.join(single[:5])}, {why}. Add items, or take the class out.")
 
 
 def imbalance(counts: Counter[str]) -> list[str]:

@@ -64,7 +64,7 @@ def read_listing(source: Any, *, path: str | None, root: str | Path | None, miss
             )
         if where.suffix.lower() != ".csv" or not where.is_file():
             raise DataError(f"{str(source)!r} is neither a folder nor a CSV file. Give one, a data frame, a list of paths, or a data set.")
-        columns = _csv_columns(where)
+        columns = csv_columns(where)
         return _table(f"table {where.name}", columns, path, Path(root).expanduser() if root is not None else where.parent, missing_allowed)
     if isinstance(source, Mapping | bytes):
         raise DataError(f"{type(source).__name__} is no source. {SOURCES}")
@@ -84,7 +84,7 @@ def read_listing(source: Any, *, path: str | None, root: str | Path | None, miss
     raise DataError(f"{type(source).__name__} is no source. {SOURCES}")
 
 
-def _csv_columns(path: Path) -> dict[str, list[Any]]:
+def csv_columns(path: Path) -> dict[str, list[Any]]:
     """The cells of a CSV file by column; DataError where it is none, or a cell's column cannot be told."""
     rows = list[list[str]]()
     try:
@@ -110,7 +110,7 @@ def _csv_columns(path: Path) -> dict[str, list[Any]]:
 def _table(source: str, columns: dict[str, list[Any]], path: str | None, root: Path, missing_allowed: bool) -> Listing:
     if not columns:
         raise DataError(f"{source} has no columns: its first line names them, one of them the files.")
-    listing = Listing(source=source, root=str(root), files=(), columns={name: _typed(values) for name, values in columns.items()})
+    listing = Listing(source=source, root=str(root), files=(), columns={name: typed(values) for name, values in columns.items()})
     names = listing.column(path, "path") if path is not None else next(iter(listing.columns.values()))
     empty = [number for number, name in enumerate(names) if is_empty(name)]
     if empty:
@@ -119,7 +119,7 @@ def _table(source: str, columns: dict[str, list[Any]], path: str | None, root: P
     return _checked(Listing(source=source, root=str(root), files=files, columns=listing.columns), missing_allowed)
 
 
-def _typed(values: list[Any]) -> list[Any]:
+def typed(values: list[Any]) -> list[Any]:
     """Text that is numbers throughout as numbers: what a CSV file cannot say by itself."""
     if not all(isinstance(value, str) for value in values):
         return values

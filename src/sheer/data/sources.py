@@ -20,18 +20,21 @@ from sheer.data.formats import UNKNOWN_FORMATS
 from sheer.data.leftout import LeftOut
 from sheer.data.preflight import FileProblem, problems_csv
 from sheer.data.splits import SPLITS
+from sheer.data.targets import counted
 from sheer.errors import DataError, known, nearest
 from sheer.plan.checks import whole
 from sheer.plan.markup import html_table
 from sheer.plan.plan import DataPlan, Origin, Part, Value
 from sheer.plan.profiles import profile_named
-from sheer.plan.table import columns
+from sheer.plan.table import columns as aligned
+from sheer.plan.table import schema
 from sheer.streams import permutation, stream_key
 
 TRAIN_NAMES = ("train", "training")
 VALID_NAMES = ("valid", "validation", "val")
 TEST_NAMES = ("test", "testing")
 ONE_CLASS = Origin(field="task", by="data", reason="each item has one class")
+NO_TABLE = Origin(field="columns", by="data", reason="the items are no rows of a table")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,7 +76,8 @@ class Data:
         plan = self.plan
         rows = self._counted()
         lines = [f"{plan.source}: task {plan.task.name}, split {plan.split}, {len(self.train)} + {len(self.valid)} items"]
-        lines += [columns(("class" if plan.task.name == "classify" else "label", "train", "valid"), rows, right=(1, 2))] if rows else []
+        lines += [aligned(("class" if plan.task.name == "classify" else "label", "train", "valid"), rows, right=(1, 2))] if rows else []
+        lines += [schema(plan)] if plan.columns else []
         lines += [f"note: {note}" for note in plan.notes]
         lines += [picture_sizes(self.root, self.paths)] if self.paths and self.opened is None else []
         return "\n".join(lines)
@@ -240,14 +244,6 @@ def held_out_by(labels: np.ndarray, part: Part) -> np.ndarray:
     return SPLITS[part.name](labels, share, permutation(stream_key(seed, "split"), len(labels)))
 
 
-def _counts(targets: np.ndarray, task: str, classes: int) -> tuple[int, ...]:
-    """Items of each class or label; () for numbers."""
-    if task == "regress":
-        return ()
-    found = np.bincount(targets, minlength=classes) if task == "classify" else targets.sum(axis=0)
-    return tuple(int(count) for count in found)
-
-
 def assemble(
     *,
     root: str,
@@ -268,6 +264,8 @@ def assemble(
     listing_text: str = "",
     weights: np.ndarray | None = None,
     weight: str = "",
+    columns: tuple[Part, ...] = (),
+    columns_origin: Origin = NO_TABLE,
 ) -> Data:
     """The data with its plan: counts, scale of numbers, origins; DataError where a side of the split is empty."""
     train, valid, left = np.flatnonzero(~held_out), np.flatnonzero(held_out), left or LeftOut.by(None, "default", False)
@@ -288,12 +286,13 @@ def assemble(
         classes=classes,
         train_items=len(train),
         valid_items=len(valid),
-        train_counts=_counts(targets[train], task, len(classes)),
-        valid_counts=_counts(targets[valid], task, len(classes)),
+        train_counts=counted(targets[train], task, len(classes)),
+        valid_counts=counted(targets[valid], task, len(classes)),
         split=part,
         weight=weight,
         bad_files=left.policy,
         skipped=tuple(problem.file for problem in left.problems),
+        columns=columns,
         listing_sha256=listing,
         targets_sha256=hashlib.sha256(targets.tobytes() + (b"" if weights is None else weights.tobytes())).hexdigest(),
         held_out_sha256=hashlib.sha256(held_out.tobytes()).hexdigest(),
@@ -312,6 +311,7 @@ def assemble(
             ),
             left.origin,
             Origin(field="skipped", by="data", reason="read beforehand" if left.policy == "skip" else "every file must be readable"),
+            columns_origin,
             Origin(field="listing_sha256", by="data", reason="over relative names and sizes of the files, or over the arrays"),
             Origin(field="targets_sha256", by="data", reason="over the items' targets and weights"),
             Origin(field="held_out_sha256", by="data", reason="over which items are held out"),

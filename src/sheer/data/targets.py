@@ -74,3 +74,11 @@ def items_csv(
             [name, "valid" if held else "train", repr(count), *([classes[target]] if task == "classify" else map(repr, target))]
         )
     return text.getvalue()
+
+
+def counted(targets: np.ndarray, task: str, classes: int) -> tuple[int, ...]:
+    """Items of each class or label; () for numbers."""
+    if task == "regress":
+        return ()
+    found = np.bincount(targets, minlength=classes) if task == "classify" else targets.sum(axis=0)
+    return tuple(int(count) for count in found)

@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 
 from sheer.data import splits
 from sheer.data.augmentations import augmentations_of, mix_of
+from sheer.data.cells import COLUMN_KINDS
 from sheer.data.pictures import cut_of
 from sheer.loop.engine import DTYPES
 from sheer.loop.train import average_of, keep_of, loss_of, optimizer_of, schedule_of, step_of, stop_of
 from sheer.model import backbones, heads
 from sheer.model.rebuild import OWN
+from sheer.model.table import body_arguments
 from sheer.plan.augmentations import Function
 from sheer.plan.plan import Numerics, Part, Phase, Plan
 from sheer.record.run import Event
@@ -48,7 +50,9 @@ def render_constants(plan: Plan, items: str, start: str, functions: Mapping[str,
         rows |= {"NODE": repr(model.node)}
     if model.head is not None and not start:
         rows |= {"BODY_SHA256": repr(model.weights_sha256)}
-    if model.head is not None and kind not in OWN and not start:
+    if model.body is not None:
+        rows |= {"BODY": repr(body_arguments(model.body, plan.data.columns))}
+    if model.head is not None and kind not in OWN and not start and model.body is None:
         rows |= {"BODY_WEIGHTS": repr(backbones.WEIGHTS[model.weights.name](**model.weights.options()))}
     rows |= {
         "STAGES": repr(tuple(stage.prefixes for stage in model.stages)),
@@ -57,6 +61,9 @@ def render_constants(plan: Plan, items: str, start: str, functions: Mapping[str,
         "TASK": repr(tasks.TASKS[plan.data.task.name](**plan.data.task.options())),  # type: ignore[arg-type]
         "MEASURES": "{" + ", ".join(f"{name!r}: {_metric_name(plan, name)}" for name in plan.metrics) + "}",
     }
+    if plan.data.columns:
+        made = [COLUMN_KINDS[part.name](**part.options()) for part in plan.data.columns]  # type: ignore[arg-type]
+        rows |= {"COLUMNS": "(\n" + "".join(f"    {column!r},\n" for column in made) + ")"}
     if items:
         rows |= {"ITEMS": repr(items)}
     else:
@@ -116,6 +123,7 @@ def needed_marks(plan: Plan, events: Sequence[Event] = ()) -> frozenset[str]:
         "weight": bool(plan.data.weight),
         "splits": any(event.size for event in events),
         "skip": bool(plan.data.skipped),
+        "photos": not plan.data.columns,
         "mix": any(phase.mix for phase in phases),
         "accumulate": any(phase.accumulate for phase in phases),
         "sampling": any(phase.sampling != "shuffle" for phase in phases),
@@ -145,12 +153,10 @@ def _phase_text(phase: Phase, numerics: Numerics, functions: Mapping[str, Functi
         "skip_limit": phase.skip_limit,
         "batch_size": phase.batch_size,
         "last_batch": phase.last_batch,
-        "size": phase.size,
-        "resize": cut_of(phase),
         "augmentations": augmentations_of(phase, functions),
-        "mean": phase.mean,
-        "std": phase.std,
     }
+    if "photos" in needed:
+        values |= {"size": phase.size, "resize": cut_of(phase), "mean": phase.mean, "std": phase.std}
     extras = {
         "mix": mix_of(phase),
         "accumulate": phase.accumulate,

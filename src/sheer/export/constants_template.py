@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import nn
 
 from sheer.data.augment import Flip
+from sheer.data.cells import Indicator
 from sheer.data.pixels import Crop
 from sheer.data.splits import stratified_split
 from sheer.loop.optimizers import AdamW
@@ -25,6 +27,7 @@ INITIAL_SHA256 = ""
 NAME = "resnet18"
 KIND = "map"
 NODE = ""
+BODY: dict[str, Any] = {"codes": (), "continuous": 1, "hidden": (), "dropout": 0.0, "embedding_dropout": 0.0}
 CHANNELS = 3
 CHANNEL_INIT = "zero"
 FEATURES = 512
@@ -33,6 +36,7 @@ BODY_WEIGHTS = NoWeights()
 HEAD = ConcatPool()
 STAGES = (("body",), ("head",))
 UNDECAYED: tuple[str, ...] = ()
+COLUMNS = (Indicator(column="age"),)
 CLASSES = ("ants", "bees")
 TASK = Classify()
 MEASURES = {"accuracy": accuracy, "balanced_accuracy": balanced_accuracy}

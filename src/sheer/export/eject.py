@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 
 from sheer import streams
-from sheer.data import augment, boxes, colour, folders, geometry, mix, own, photos, pixels, policies, sampling, splits
+from sheer.data import augment, boxes, cells, colour, folders, geometry, mix, own, photos, pixels, policies, sampling, splits
 from sheer.errors import EjectError
-from sheer.export import main_template
+from sheer.export import main_template, table_template
 from sheer.export.constants import needed_marks, render_constants
 from sheer.export.source import Definition, definitions, import_block, names_read, own_definitions, reached
 from sheer.interpret import attribution
 from sheer.loop import optimizers, precision, step, updates
-from sheer.model import backbones, channels, hashing, heads, stages
+from sheer.model import backbones, channels, hashing, heads, stages, tabular
 from sheer.model.rebuild import OWN
 from sheer.plan import schedules
 from sheer.plan.checks import check_objects, path_of
@@ -40,10 +41,12 @@ LEAVES: tuple[ModuleType, ...] = (
     own,
     mix,
     photos,
+    cells,
     backbones,
     channels,
     hashing,
     heads,
+    tabular,
     stages,
     schedules,
     losses,
@@ -60,7 +63,8 @@ LEAVES: tuple[ModuleType, ...] = (
 def eject(run: str | Path, script: str | Path, *, objects: Mapping[str, Callable[..., object]] | None = None) -> Path:
     """Write a finished run as one plain PyTorch script that gives the same weights bit for bit.
 
-    Run it as `python SCRIPT FOLDER --out DIR`. Where the run's items came from a table or a list, they are written
+    Run it as `python SCRIPT FOLDER --out DIR`; for a table SCRIPT_items.csv takes the place of FOLDER.
+    Where the run's items came from a table or a list, they are written
     beside it as SCRIPT_items.csv; where it started from another run's weights, those as SCRIPT_start.safetensors.
     It imports torch, timm or torchvision, numpy and pillow, never sheer.
 
@@ -119,15 +123,16 @@ def script_text(plan: Plan, objects: Mapping[str, Callable[..., object]], beside
     after = inspect.getsource(main_template)
     after = after.replace("model = make_timm_model()", f"model = make_{_kind(plan)}()")
     after = after.replace("        start_timm_model(model)", f"        {'start_of_run' if start else STARTS[_kind(plan)]}(model)")
-    after = after.replace(" = find_photos(root)", " = find_listed(root)") if items else after
+    after = after.replace(" = find_photos(root)", " = find_listed(root)") if items and not plan.data.columns else after
     events = record.events if record else ()
     after = only(after, needed_marks(plan, events))
+    after = for_table(after) if plan.data.columns else after
     constants = render_constants(plan, items, start, objects, events)
-    parts = definitions(after)
+    parts = definitions(inspect.getsource(table_template) if plan.data.columns else "") + definitions(after)
     wanted = names_read(ast.parse(constants)) | {"main"}
     leaves = [item for leaf in LEAVES for item in definitions(inspect.getsource(leaf))]
     used = reached([*leaves, *yours, *parts], wanted)
-    used_constants = Definition(name="", text="", uses=wanted, imports=parts[0].imports)
+    used_constants = Definition(name="", text="", uses=wanted, imports=parts[-1].imports)
     in_template = {part.name for part in parts}
     theirs = {part.name for part in yours}
     clash = sorted(theirs & (in_template | {item.name for item in definitions(constants)}))
@@ -136,12 +141,13 @@ def script_text(plan: Plan, objects: Mapping[str, Callable[..., object]], beside
     body = [(d.text if d.name in theirs else _short_docstrings(d.text)).rstrip() for d in used if d.name not in in_template]
     main_part = [d.text.rstrip() for d in used if d.name in in_template]
     versions = (record.sheer, record.torch) if record else (version_of("sheer"), version_of("torch"))
+    things, given = ("rows", items) if plan.data.columns else ("photographs", "FOLDER")
     head = (
-        f'"""Fine-tunes {plan.model.name} on {plan.data.train_items} photographs: plan {plan.short_hash()}.\n\n'
+        f'"""Fine-tunes {plan.model.name} on {plan.data.train_items} {things}: plan {plan.short_hash()}.\n\n'
         f"Written by sheer {versions[0]} from a run with torch {versions[1]}, {plan.numerics.threads} threads, "
         f"on {plan.numerics.device};\n"
         "with the same it gives the same weights bit for bit. Needs neither sheer nor its run folder.\n\n"
-        '    python train.py FOLDER --out DIR [--predict FILE ...]\n"""\n'
+        f'    python train.py {given} --out DIR [--predict FILE ...]\n"""\n'
     )
     imports = import_block([*used, used_constants])
     blocks = _joined(body)
@@ -190,7 +196,24 @@ def only(text: str, needed: frozenset[str]) -> str:
     return "".join(kept)
 
 
+def for_table(text: str) -> str:
+    """The template's source for a table in the place of photographs."""
+    for before, after in (
+        (" = find_photos(root)", " = find_rows(root)"),
+        ("    photos: Any = None\n", "    table = paths\n"),
+        ("photos: Photos,", "table: torch.Tensor,"),
+        ("network_batches(photos,", "table_batches(table,"),
+        ("        predict(model, args.predict)", "        predict_rows(model, args.predict)"),
+        ("the folder of photographs that the run was trained on", "the CSV file that was written beside this script"),
+        ("photographs or folders to classify", "CSV files with the columns of the table"),
+        ("train.py FOLDER --out", "train.py ITEMS.csv --out"),
+    ):
+        text = text.replace(before, after)
+    return re.sub(r"\bphotos\b", "table", text)
+
+
 STARTS = {
+    "tabular_model": "start_tabular_model",
     "timm_model": "start_timm_model",
     "torchvision_model": "start_torchvision_model",
     "own_model": "start_own_model",
@@ -203,7 +226,7 @@ def _kind(plan: Plan) -> str:
     library, _, _name = plan.model.name.partition(":")
     if library in OWN:
         return "own_model" if plan.model.head is None else "own_body"
-    return f"{library}_model"
+    return "tabular_model" if plan.model.body is not None else f"{library}_model"
 
 
 def _short_docstrings(text: str) -> str:

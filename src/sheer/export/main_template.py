@@ -197,11 +197,11 @@ def train(model: nn.Module, root: str, out: str) -> None:
     train_items, valid_items = np.flatnonzero(~held_out), np.flatnonzero(held_out)
     target = TASK.wanted(targets).to(device)
     weight = listed_weights().to(device)  # only weight
-    photos: Photos | None = None
+    photos: Any = None
     epoch_number = step_number = 0
     for phase in PHASES:
-        if photos is None or (photos.size, photos.resize) != (phase.size, phase.resize):
-            photos = Photos(paths, decode, phase.resize, phase.size, readers=2)
+        if photos is None or (photos.size, photos.resize) != (phase.size, phase.resize):  # only photos
+            photos = Photos(paths, decode, phase.resize, phase.size, readers=2)  # only photos
         torch.compiler.reset()  # only compile
         set_trainable(model, STAGES, phase.trains_from, phase.norm)
         groups = parameter_groups(model, STAGES, phase.rates, phase.weight_decay, phase.no_decay, UNDECAYED)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from sheer.data.folders import photo_files
 from sheer.data.photos import Photos
 from sheer.data.pictures import Album
 from sheer.data.sources import Data
+from sheer.data.tabular import further_rows
 from sheer.errors import DataError, ModelError, PlanError
 from sheer.interpret.attribution import class_activation, overlay
 from sheer.interpret.neighbours import Pair, duplicate_pairs
@@ -145,12 +146,25 @@ class View:
         cast(Photos, feed.source).keep_bytes = 0
         return self._table(feed, np.arange(len(paths)), target, np.zeros(len(paths), dtype=np.int64), averaging)
 
+    def predict_table(self, source: Any) -> Predictions:
+        """The table of the rows of a CSV file or data frame, in order; cells that no training row had are noted.
+
+        Raises:
+            DataError: a column is missing, or holds what it cannot.
+        """
+        inputs, notes = further_rows(self.plan.data.columns, source)
+        rows = np.arange(len(inputs))
+        found = self._table(self.feed(self._unlabelled((), inputs, len(inputs))), rows, None, rows, None)
+        return replace(found, notes=notes)
+
     def evaluate(self, folder: str | Path) -> Predictions:
         """The table of a folder of class folders, with the true classes.
 
         Raises:
             DataError: a class folder is not one of the model's classes, or there are no photographs.
         """
+        if self.plan.data.columns:
+            raise DataError("A folder has no table: predict its rows and compare, or sheer.load(run, data=sheer.table(...)).validate().")
         if self.plan.data.task.name != "classify":
             raise DataError(
                 f"Class folders name one class an item; the task of this run is {self.plan.data.task.name!r}. Load the run with its data: "
@@ -168,21 +182,26 @@ class View:
         return self.predict([str(root / path) for path, _ in found], target)
 
     def _files(self, paths: Sequence[str]) -> Data:
-        names = self.plan.data.classes
+        if self.plan.data.columns:
+            raise DataError("The model was trained on a table: give it a CSV file or a data frame.")
         if self.plan.model.channels not in (1, 3):
             raise DataError(
                 f"The model takes inputs with {self.plan.model.channels} channels; photographs have three, or one (grey). "
                 "Give such inputs as sheer.arrays: sheer.load(run, data=...).predictions('valid')."
             )
-        shape = (len(paths),) if self.plan.data.task.name == "classify" else (len(paths), len(names))
+        return self._unlabelled(paths, None, len(paths))
+
+    def _unlabelled(self, paths: Sequence[str], arrays: torch.Tensor | None, count: int) -> Data:
+        names = self.plan.data.classes
+        shape = (count,) if self.plan.data.task.name == "classify" else (count, len(names))
         return Data(
             root="",
             paths=tuple(paths),
-            arrays=None,
+            arrays=arrays,
             targets=np.zeros(shape, dtype=np.int64 if len(shape) == 1 else np.float32),
             classes=names,
             train=np.arange(0),
-            valid=np.arange(len(paths)),
+            valid=np.arange(count),
             plan=self.plan.data,
         )
 

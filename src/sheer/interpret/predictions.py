@@ -24,7 +24,7 @@ class Predictions:
     the targets' unit (`regress`). `target` has the true class numbers int64 (items,), or labels or numbers float32
     (items, classes), None where they are not known. `prior` is the outputs of knowing nothing, float64 (classes,):
     the shares of the classes or labels in training, or the mean of the numbers. `losses` are the plan's own loss of
-    each item, float64 (items,), where the target is known.
+    each item, float64 (items,), where the target is known. `notes` are sentences on what of the items was not known in training.
     """
 
     items: tuple[str, ...]
@@ -35,6 +35,7 @@ class Predictions:
     target: np.ndarray | None
     prior: np.ndarray
     losses: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.items)

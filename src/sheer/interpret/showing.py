@@ -14,6 +14,7 @@ from sheer.data.feed import Feed, data_path
 from sheer.data.sources import Data
 from sheer.errors import DataError, PlanError
 from sheer.interpret import plots
+from sheer.interpret.baselines import Baselines, baselines
 from sheer.interpret.interpretation import Interpretation
 from sheer.interpret.looking import View
 from sheer.interpret.predictions import Predictions
@@ -25,6 +26,7 @@ from sheer.plan.rates import Rate
 from sheer.plan.recipes import Draft
 from sheer.record.history import History
 from sheer.streams import permutation, stream_key
+from sheer.task.metrics import Metric
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,6 +44,7 @@ class Showing(ABC):
     history: History
     _plan: Plan
     _quiet: bool
+    _metrics: dict[str, Metric]
 
     @abstractmethod
     def plan(self, recipe: Sequence[Draft] = ()) -> Plan: ...
@@ -54,6 +57,19 @@ class Showing(ABC):
 
     @abstractmethod
     def _view(self) -> View: ...
+
+    def baselines(self) -> Baselines:
+        """What gradient boosting and a linear model (scikit-learn's, with its defaults) make of the same table and split; `print` it.
+
+        Raises:
+            DataError: the data is no table.
+        """
+        data = self._known_data()
+        if not data.plan.columns:
+            raise DataError(f"Baselines are fitted on tables; {data.plan.source} is none. Give a learner of sheer.table(...).")
+        return baselines(
+            data, self._view().predictions("valid"), self._plan.model.name, sum(row.seconds for row in self.history), self._metrics
+        )
 
     def lr_find(self, upcoming: Next = None, *, start: float = 1e-7, end: float = 10.0, steps: int = 100) -> RateSweep:
         """Sweep the rate profile of the next phase on a copy of the model; print the result, or `plot_lr_find(result)`.

@@ -57,7 +57,8 @@ def _one_item(
     """(seconds to train an item, seconds to validate one), and the bytes that backward keeps for it."""
     stages = [stage.prefixes for stage in plan.model.stages]
     count = max(2, min(phase.batch_size, 16))
-    inputs = torch.rand(count, plan.model.channels, phase.size, phase.size, device=device).to(memory_format=picture_format)
+    shape = (len(plan.data.columns),) if plan.data.columns else (plan.model.channels, phase.size, phase.size)
+    inputs = torch.rand(count, *shape, device=device).to(memory_format=picture_format)
     target = torch.zeros(count, dtype=torch.int64, device=device)
     set_trainable(model, stages, phase.trains_from, phase.norm)
     set_modes(model, stages, phase.trains_from, phase.norm)

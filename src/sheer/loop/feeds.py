@@ -66,6 +66,8 @@ def check_phase(phase: Phase, plan: Plan, model: nn.Module, data: Data | None, f
         raise PlanError(f"{plan.data.train_items} items make no batch of {phase.batch_size}: give a smaller batch size.")
     augmentations_of(phase, functions, channels=plan.model.channels or 3)
     mix_of(phase)
+    if phase.mix and plan.data.columns:
+        raise PlanError(f"mix={phase.mix} is for pictures: the codes of a table's categories cannot be averaged. Leave mix away.")
     check_optimizer(phase)
     sample = probe_images(max(phase.size, 1), plan.model.channels or 3)
     if data is not None and data.arrays is not None:

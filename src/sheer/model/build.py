@@ -159,6 +159,7 @@ def build_named(
         head=head_part,
         stages=stages,
         undecayed=tuple(sorted(prefix + key for key in listed)),
+        body=None,
         origins=(
             _name_origin(name),
             Origin(
@@ -170,6 +171,7 @@ def build_named(
             *channels.origins,
             Origin(field="head", by=head_by, reason=profile.reason("head.name") if head_by == "default" else "you gave it"),
             Origin(field="stages", by="default", reason=profile.reason("stages")),
+            body_origin("weights", "as its library makes it"),
         ),
     )
     label = {"package": f"package {part.options().get('distribution')}", "none": "initialised"}.get(part.name, part.name)
@@ -195,6 +197,11 @@ def measured_origins() -> tuple[Origin, ...]:
         Origin(field="stride", by="measured", reason="side of the picture over side of the last map"),
         Origin(field="undecayed", by="weights", reason="what the network's own code lists"),
     )
+
+
+def body_origin(by: str, reason: str) -> Origin:
+    """The origin of the settings of a body."""
+    return Origin(field="body", by=by, reason=reason)
 
 
 def load_cut_body(library_name: str, name: str, cut: Cut, whole: nn.Module) -> nn.Module:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from sheer.errors import ModelError, first_line
-from sheer.model.build import CPU, Built, HeadMaker, measured_origins, new_head, tensor_facts
+from sheer.model.build import CPU, Built, HeadMaker, body_origin, measured_origins, new_head, tensor_facts
 from sheer.model.hashing import weights_sha256
 from sheer.model.inputs import Channels
 from sheer.model.pretrained import IMAGENET
@@ -101,6 +101,7 @@ def build_own(module: Source, *, seed: int, classes: int, channels: Channels, he
         head=head.part if head else None,
         stages=stages,
         undecayed=(),
+        body=None,
         origins=(
             Origin(field="name", by="you", reason="you passed it"),
             Origin(field="weights", by="you", reason="as the module came"),
@@ -108,6 +109,7 @@ def build_own(module: Source, *, seed: int, classes: int, channels: Channels, he
             *channels.origins,
             Origin(field="head", by="you", reason="you gave it" if head else "the module ends in its own scores"),
             Origin(field="stages", by="default", reason=f"a module of your own is one stage{', its new head another' if head else ''}"),
+            body_origin("you", "as you made it"),
         ),
     )
     facts = tensor_facts(model, stages, ())

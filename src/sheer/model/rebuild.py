@@ -15,6 +15,8 @@ from sheer.model.build import CPU, Built, HeadMaker, new_head, tensor_facts
 from sheer.model.hashing import weights_sha256
 from sheer.model.inputs import widened
 from sheer.model.pretrained import IMAGENET, check_known, input_facts
+from sheer.model.table import body_arguments
+from sheer.model.tabular import TabularBody
 from sheer.plan.plan import ModelPlan, Plan
 from sheer.streams import borrowed_generators, reseed, stream_key
 
@@ -48,7 +50,9 @@ def rebuild(
     with borrowed_generators(CPU), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         reseed(stream_key(plan.seed, "init-body"), CPU)
-        if made_by is not None:
+        if plan.model.body is not None:
+            body: nn.Module = TabularBody(**body_arguments(plan.model.body, plan.data.columns))
+        elif made_by is not None:
             body = made_by if isinstance(made_by, nn.Module) else made_by()
         else:
             check_known(library_name, name)  # before either library acts on a name out of a file: timm would look it up on the network
@@ -61,8 +65,9 @@ def rebuild(
             model = nn.Sequential(OrderedDict(body=body, head=top))
     if plan.model.weights_sha256 not in ("", start):
         raise ModelError(f"{plan.model.name} does not start from the weights of the plan: their SHA-256 is {start[:8]}..., another.")
-    known = made_by is None and (plan.model.weights.name != "none" or library_name == "timm")
+    known = made_by is None and plan.model.body is None and (plan.model.weights.name != "none" or library_name == "timm")
     label = {"package": f"package {plan.model.weights.options().get('distribution')}"}.get(plan.model.weights.name, plan.model.weights.name)
+    label = "initialised" if plan.model.body is not None and label == "none" else label
     return Built(
         model=model,
         plan=replace(plan.model, weights_sha256=start),

@@ -23,7 +23,10 @@ KINDS = ("decay", "no decay", "fixed")
 
 @dataclass(frozen=True, kw_only=True)
 class Situation:
-    """What a draft is resolved against; `pictures` are in "files", in "memory" (squares of one size), or there are "none"."""
+    """What a draft is resolved against; `pictures` are in "files", in "memory" (squares of one size), or there are "none".
+
+    `columns` is how many columns of a table the model takes, 0 for no table.
+    """
 
     profile: Profile
     stages: tuple[Stage, ...]
@@ -35,12 +38,15 @@ class Situation:
     judged_by: dict[str, str]
     device: str
     pictures: str
+    columns: int
     trains_from: int
     weights_from: str
     phases_before: tuple[Phase, ...]
 
 
-def norm_policies(given: str | tuple[str, ...] | None, profile: Profile, stages: int, trains_from: int) -> tuple[tuple[str, ...], Origin]:
+def norm_policies(
+    given: str | tuple[str, ...] | None, profile: Profile, stages: int, trains_from: int, trained_key: str = "norm_trained"
+) -> tuple[tuple[str, ...], Origin]:
     """One norm policy a stage: given or the profile's for the body, frozen or not, `train` for the last stage of several."""
     if isinstance(given, str) and given not in NORM_POLICIES:
         raise PlanError(f"norm={given!r} is no norm policy. {nearest(given, NORM_POLICIES)}")
@@ -52,7 +58,7 @@ def norm_policies(given: str | tuple[str, ...] | None, profile: Profile, stages:
             raise PlanError(f"norm={given!r} has {len(given)} policies, but the model has {stages} stages.")
         policies = given
     else:
-        trained = given or str(profile.value("norm_trained"))
+        trained = given or str(profile.value(trained_key))
         last = given if given is not None and stages == 1 else "train"
         policies = tuple(last if index == stages - 1 else str(frozen) if index < trains_from else trained for index in range(stages))
     for policy in policies:
@@ -60,7 +66,7 @@ def norm_policies(given: str | tuple[str, ...] | None, profile: Profile, stages:
             raise PlanError(f"norm={policy!r} is no norm policy. {nearest(str(policy), NORM_POLICIES)}")
     if given is not None:
         return policies, Origin(field="norm", by="you", reason="you gave it")
-    reason = profile.reason("norm_frozen" if trains_from else "norm_trained")
+    reason = profile.reason("norm_frozen" if trains_from else trained_key)
     return policies, Origin(field="norm", by="default", reason=reason)
 
 
@@ -78,8 +84,9 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
         )
     trains_from, trains_origin = _trains_from(draft, situation)
     rates = spread(draft.rate, count, profile.number("rest_divisor"))
-    norm, norm_origin = norm_policies(given.norm, profile, count, trains_from)
-    batch_size, batch_origin = _batch_size(given.batch_size, profile, situation.train_items)
+    keys = ("tabular.norm", "tabular.batch_size") if situation.columns else ("norm_trained", "batch_size")
+    norm, norm_origin = norm_policies(given.norm, profile, count, trains_from, keys[0])
+    batch_size, batch_origin = _batch_size(given.batch_size, profile, situation.train_items, keys[1])
     look = look_of(given, profile, situation.inputs, situation.device, situation.pictures)
     if draft.share != 1:
         look = replace(look, size=max(round(draft.share * look.size / 8) * 8, 8))
@@ -154,15 +161,15 @@ def _trains_from(draft: Draft, situation: Situation) -> tuple[int, Origin]:
     return index, next(origin for origin in draft.origins if origin.field == "trains_from")
 
 
-def _batch_size(given: int | None, profile: Profile, items: int) -> tuple[int, Origin]:
+def _batch_size(given: int | None, profile: Profile, items: int, key: str) -> tuple[int, Origin]:
     least = "; norm layers need more than one item"
-    wanted = int(profile.number("batch_size")) if given is None else whole(given, "batch_size", 2, least)
+    wanted = int(profile.number(key)) if given is None else whole(given, "batch_size", 2, least)
     if items < 2:
         raise PlanError(f"There are {items} items to train on; a batch takes at least 2{least}. Hold fewer out.")
     if wanted > items:
         return items, Origin(field="batch_size", by="data", reason=f"{wanted} was wanted, but there are {items} items")
     if given is None:
-        return wanted, Origin(field="batch_size", by="default", reason=profile.reason("batch_size"))
+        return wanted, Origin(field="batch_size", by="default", reason=profile.reason(key))
     return wanted, Origin(field="batch_size", by="you", reason="you gave it")
 
 

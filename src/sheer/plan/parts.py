@@ -40,6 +40,9 @@ SCHEDULE_SETTINGS: Table = {
     "exponential": {**_ENDS, "end": "exponential.end"},
     "step": {"every": "step.every", "factor": "step.factor", "level": "constant_momentum"},
 }
+MODEL_SETTINGS: Table = {
+    "tabular": {"hidden": "tabular.hidden", "dropout": "tabular.dropout", "embedding_dropout": "tabular.embedding_dropout"}
+}
 HEAD_SETTINGS = {"concat_pool": ("hidden", "dropout"), "linear": ("dropout",), "plain": ("pool", "hidden", "dropout", "init")}
 
 """For each name, its settings and the profile's key that fills each where nobody gave it."""

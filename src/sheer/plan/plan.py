@@ -75,7 +75,7 @@ class ModelPlan:
     "scores" for a module that is taken whole; `node` is where torch.fx cuts ("" elsewhere);
     `channels` are those of the pictures (0 for inputs that are none), `channel_init` the rule of CHANNEL_INITS
     that gave the first convolution its weights for them, or "kept"; `undecayed` are tensors that the
-    network itself exempts from weight decay.
+    network itself exempts from weight decay; `body` has the settings of a body that sheer itself makes, from MODEL_SETTINGS.
     """
 
     name: str
@@ -92,6 +92,7 @@ class ModelPlan:
     head: Part | None
     stages: tuple[Stage, ...]
     undecayed: tuple[str, ...]
+    body: Part | None
     origins: tuple[Origin, ...]
 
 
@@ -102,7 +103,9 @@ class DataPlan:
     `pictures` are in "files", in "memory" as squares of one size, or there are "none".
     Counts are items of each class or label, () for numbers; `listing_sha256` covers relative names and
     sizes in bytes; `bad_files` says what happens to files that cannot be read ("raise" or "skip"), `skipped` names those that
-    were left out; `weight` is the column of what each item's loss counts, or ""; `notes` are sentences about what is odd in the data.
+    were left out; `weight` is the column of what each item's loss counts, or ""; `columns` are what a table's
+    columns become, from COLUMN_KINDS with what was fitted on the items to train on, () for no table; `notes` are
+    sentences about what is odd.
     """
 
     source: str
@@ -117,6 +120,7 @@ class DataPlan:
     weight: str
     bad_files: str
     skipped: tuple[str, ...]
+    columns: tuple[Part, ...]
     listing_sha256: str
     targets_sha256: str
     held_out_sha256: str

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sheer.plan.plan import DataPlan, ModelPlan, Numerics, Phase, Plan
+    from sheer.plan.plan import DataPlan, ModelPlan, Numerics, Part, Phase, Plan
 
 WIDTH = 118
 
@@ -148,6 +148,7 @@ def _model(plan: Plan) -> str:
         ("head", str(model.head) if model.head else "the module's own", "head"),
         ("stages", " | ".join(stage.name for stage in model.stages), "stages"),
     ]
+    rows += [("body", str(model.body), "body")] if model.body else []
     text = "Model\n" + _decisions(model, rows)
     if model.surgery:
         cut = model.surgery
@@ -187,7 +188,25 @@ def _data(plan: Plan) -> str:
     ]
     table = columns(({"regress": "number", "tag": "label"}.get(data.task.name, "class"), "train", "valid"), shown, right=(1, 2))
     notes = "".join("\n" + textwrap.fill(f"  note: {note}", WIDTH, subsequent_indent="    ") for note in data.notes)
+    if data.columns:
+        rows.append(("columns", f"{len(data.columns)}, as below", "columns"))
+        notes = f"\n{schema(data)}{notes}"
     return f"Data\n{_decisions(data, rows)}\n{table}{notes}"
+
+
+def schema(data: DataPlan) -> str:
+    """What each column of a table becomes, in the order in which the network gets them."""
+    return columns(("column", "kind", "what was fitted on the items to train on"), [column_row(part) for part in data.columns])
+
+
+def column_row(part: Part) -> tuple[str, str, str]:
+    """A column, its kind, and what was fitted for it, as people read them."""
+    options = dict(part.settings)
+    names, column = options.get("categories"), str(options["column"])
+    if isinstance(names, tuple):
+        shown = ", ".join(_one_line(str(name)) for name in names[:6])
+        return column, part.name, f"{len(names)} categories: {shown}{', ...' if len(names) > 6 else ''}"
+    return column, part.name, ", ".join(f"{key} {value:.6g}" for key, value in options.items() if isinstance(value, float))
 
 
 def _machine(plan: Plan) -> str:

@@ -9,10 +9,14 @@ import json
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from sheer.data.again import data_as_before
+from sheer.data.arrays import tensors_hash
+from sheer.data.cells import COLUMN_KINDS, inputs_of
 from sheer.data.folders import listing_hash
 from sheer.data.sources import Data
+from sheer.data.tabular import INPUT
 from sheer.errors import RunError
 from sheer.plan.plan import Plan
 from sheer.task.tasks import TASKS
@@ -24,6 +28,8 @@ def data_again(run: Path, plan: Plan, moved: str | Path | None = None) -> Data:
     Raises:
         RunError: it is not there, is other data now, or was given as objects, which a folder cannot hold.
     """
+    if plan.data.columns:
+        return _table_again(run / "items.csv", plan)
     try:
         kept = str(json.loads((run / "data.json").read_text())["root"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -46,29 +52,67 @@ def data_again(run: Path, plan: Plan, moved: str | Path | None = None) -> Data:
 
 def _listed(root: Path, items: Path, plan: Plan) -> Data | None:
     """The items that a run's items.csv lists, where they are those of the plan; else None."""
-    text = items.read_bytes().decode("utf-8", "surrogateescape")
+    text, rows = _rows(items)
+    if rows and "file" not in rows[0]:
+        raise RunError(f"{items} is damaged: it has no column 'file'.")
+    paths = tuple(str(row["file"]) for row in rows)
+    if not all((root / path).is_file() for path in paths):
+        return None
+    return _proved(plan, items, text, rows, str(root), paths, None, listing_hash(str(root), list(paths)))
+
+
+def _table_again(items: Path, plan: Plan) -> Data:
+    """The table that a run's items.csv holds; RunError where it is not that of the plan."""
+    text, rows = _rows(items)
     try:
-        rows = list(csv.DictReader(io.StringIO(text)))
-        paths = tuple(str(row["file"]) for row in rows)
+        matrix = torch.from_numpy(inputs_of([COLUMN_KINDS[p.name](**p.options()) for p in plan.data.columns], rows, INPUT))  # type: ignore[arg-type]
+    except (KeyError, ValueError, AttributeError) as error:
+        raise RunError(f"{items} is damaged: {error!r}.") from error
+    data = _proved(plan, items, text, rows, "", (), matrix, tensors_hash(matrix))
+    if data is None:
+        raise RunError(f"{items} does not hold the rows that the run was trained on: it was changed. Give the data: resume(run, data=...).")
+    return data
+
+
+def _rows(items: Path) -> tuple[str, list[dict[str, str]]]:
+    try:
+        text = items.read_bytes().decode("utf-8", "surrogateescape")
+        return text, list(csv.DictReader(io.StringIO(text)))
+    except OSError as error:
+        raise RunError(f"{items} cannot be read: {error}. Bring it back, or give the data.") from error
+    except csv.Error as error:
+        raise RunError(f"{items} is damaged: {error!r}.") from error
+
+
+def _proved(
+    plan: Plan,
+    items: Path,
+    text: str,
+    rows: list[dict[str, str]],
+    root: str,
+    paths: tuple[str, ...],
+    arrays: torch.Tensor | None,
+    listing: str,
+) -> Data | None:
+    """The data of these rows, where its hashes are those of the plan; else None."""
+    try:
         targets = TASKS[plan.data.task.name](**plan.data.task.options()).parse(rows, plan.data.classes)  # type: ignore[arg-type]
         held_out = np.array([row["part"] == "valid" for row in rows])
         counts = np.array([row["weight"] for row in rows], dtype=np.float64).astype(np.float32)
-    except (KeyError, TypeError, ValueError, csv.Error) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{items} is damaged: {error!r}.") from error
     weights = counts if plan.data.weight else None
-    if not all((root / path).is_file() for path in paths):
-        return None
     hashes = {
-        "listing_sha256": listing_hash(str(root), list(paths)),
+        "listing_sha256": listing,
         "targets_sha256": hashlib.sha256(targets.tobytes() + (b"" if weights is None else weights.tobytes())).hexdigest(),
         "held_out_sha256": hashlib.sha256(held_out.tobytes()).hexdigest(),
     }
     if any(getattr(plan.data, name) != found for name, found in hashes.items()):
         return None
     return Data(
-        root=str(root),
+        root=root,
         paths=paths,
-        arrays=None,
+        arrays=arrays,
         targets=targets,
         classes=plan.data.classes,
         train=np.flatnonzero(~held_out),

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from sheer.errors import PlanError
 from sheer.plan.defaults import steps_of
 from sheer.plan.plan import ModelPlan, Numerics, Part, Phase, Plan, decisions
+from sheer.plan.table import column_row
 
 TOUCHES = {
     "data": (
@@ -23,10 +24,11 @@ TOUCHES = {
         "held_out_sha256",
         "bad_files",
         "skipped",
+        "columns",
         "sampling",
     ),
     "pixels": ("channels", "size", "resize", "augmentation", "mix", "mean", "std"),
-    "model": ("name", "weights", "weights_sha256", "channel_init", "head", "stages"),
+    "model": ("name", "weights", "weights_sha256", "channel_init", "body", "head", "stages"),
     "what trains": ("trains_from", "norm"),
     "rates and schedule": ("epochs", "rates", "schedule", "batch_size", "last_batch", "accumulate", "stop", "keep"),
     "optimiser": ("optimizer", "weight_decay", "no_decay", "clip", "ema", "skip_limit"),
@@ -43,12 +45,12 @@ FOLLOWS = (
 
 NOT_ABLATED = {
     **dict.fromkeys(
-        ("source", "pictures", "task", "classes", "split", "weight", "bad_files", "skipped"),
+        ("source", "pictures", "task", "classes", "split", "weight", "bad_files", "skipped", "columns"),
         "other data: scores on other items do not compare",
     ),
     **dict.fromkeys(("listing_sha256", "targets_sha256", "held_out_sha256"), "other data: scores on other items do not compare"),
     **dict.fromkeys(
-        ("name", "weights", "weights_sha256", "channels", "channel_init"), "another network is another plan, not a decision of it"
+        ("name", "weights", "weights_sha256", "channels", "channel_init", "body"), "another network is another plan, not a decision of it"
     ),
     **dict.fromkeys(("mean", "std"), "they follow from the weights"),
     **dict.fromkeys(("seed", "device", "threads", "metrics"), "every variant has the same seeds, machine and metrics"),
@@ -145,6 +147,8 @@ def words(value: object) -> str:
         return f"{value:.6g}"
     if isinstance(value, tuple):
         return ", ".join(words(getattr(item, "name", item) if type(item).__name__ == "Stage" else item) for item in value) or "none"
+    if isinstance(value, Part) and "column" in value.options():
+        return " ".join(cell for cell in column_row(value) if cell)
     return "none" if value is None else str(value)
 
 

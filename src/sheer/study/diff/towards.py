@@ -145,6 +145,7 @@ def _resolved(plan: Plan, built: Built, given: Given, epochs: int) -> Plan:
                 judged_by={name: "min" if name in LOWER_IS_BETTER else "max" for name in ("train_loss", "valid_loss", *plan.metrics)},
                 device=plan.numerics.device,
                 pictures=plan.data.pictures,
+                columns=len(plan.data.columns),
                 trains_from=0,
                 weights_from=plan.model.weights.name,
                 phases_before=tuple(phases),
@@ -173,6 +174,7 @@ def _standard(name: str) -> Plan:
         held_out_sha256="",
         bad_files="raise",
         skipped=(),
+        columns=(),
         notes=(),
         origins=(Origin(field="split", by="default", reason=constants.reason("split")),),
     )

@@ -28,6 +28,7 @@ LINES: dict[str, tuple[str, ...]] = {
     "model.surgery": ("body=body, head=HEAD.build",),
     "model.head": ("HEAD = ",),
     "model.stages": ("STAGES = ",),
+    "model.body": ("BODY = ",),
     "model.undecayed": ("UNDECAYED = ",),
     "data.source": ('parser.add_argument("folder"',),
     "data.pictures": ("photos = Photos(paths, decode, phase.resize",),
@@ -41,6 +42,7 @@ LINES: dict[str, tuple[str, ...]] = {
     "data.weight": ("weight = listed_weights()",),
     "data.bad_files": (),
     "data.skipped": ("row[0] not in SKIPPED",),
+    "data.columns": ("COLUMNS = ",),
     "data.listing_sha256": ("!= LISTING_SHA256",),
     "data.targets_sha256": (),
     "data.held_out_sha256": (),
@@ -89,7 +91,8 @@ LINES: dict[str, tuple[str, ...]] = {
 
 def script_of(plan: Plan, objects: Mapping[str, Callable[..., object]]) -> tuple[list[str], str]:
     """The lines of the script that `eject` would write, or none and why there is none."""
-    beside = {} if plan.data.source.startswith("folder ") or plan.data.pictures != "files" else {"items.csv": "train_items.csv"}
+    listed = plan.data.columns or (plan.data.pictures == "files" and not plan.data.source.startswith("folder "))
+    beside = {"items.csv": "train_items.csv"} if listed else {}
     beside |= {"start.safetensors": "train_start.safetensors"} if plan.model.weights.name == "run" else {}
     try:
         return script_text(plan, objects, beside).splitlines(), ""

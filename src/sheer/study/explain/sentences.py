@@ -148,6 +148,11 @@ MODEL: dict[str, Words] = {
         else "The network's own method leaves its classifier away, so no table of cuts is needed and no graph is taken apart (node '')."
     ),
     "features": _features,
+    "body": lambda plan: (
+        f"The network is sheer's own, {plan.model.body}: an embedding for each column of codes, beside the numbers, below layers."
+        if plan.model.body
+        else "The network's body is as its library, or you, made it."
+    ),
     "stride": lambda plan: (
         f"One cell of the last map stands for {plan.model.stride} x {plan.model.stride} px of the picture."
         if plan.model.kind == "map"
@@ -227,6 +232,12 @@ DATA: dict[str, Words] = {
         f"{len(plan.data.skipped)} files are left out, as they cannot be used: {listed(plan.data.skipped)}."
         if plan.data.skipped
         else "No file is left out."
+    ),
+    "columns": lambda plan: (
+        f"{len(plan.data.columns)} columns of the table go in, fitted on the items to learn from alone: "
+        f"{listed([' '.join((part.name, str(part.options()['column']))) for part in plan.data.columns], 8)}."
+        if plan.data.columns
+        else "The items are no rows of a table."
     ),
     "listing_sha256": lambda plan: (
         f"Names and sizes of the items have the SHA-256 {plan.data.listing_sha256[:16]}...; another folder is refused."

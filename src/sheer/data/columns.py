@@ -1,0 +1,136 @@
+"""Which columns of a table go in, as what, and what is fitted on the rows to train on; what further rows hold that these did not."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sheer.data.cells import COLUMN_KINDS, NUMBER_CELL, encoded, number_in
+from sheer.errors import DataError, first_line
+from sheer.plan.plan import Part
+
+FEW = 20
+MIXED = 0.9
+MOST_CATEGORIES = 100_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kinds:
+    """Columns that you call categorical or continuous, or leave out; the others are seen from their cells."""
+
+    categorical: tuple[str, ...]
+    continuous: tuple[str, ...]
+    ignore: tuple[str, ...]
+
+
+def fitted(cells: Mapping[str, Sequence[str]], train: np.ndarray, kinds: Kinds) -> tuple[tuple[Part, ...], list[str]]:
+    """What each column becomes: categorical ones, indicators of missing numbers, then continuous ones; and notes in words.
+
+    Each of the three in the order of the table (fastai 2.8, `FillMissing`, `Categorify`, `Normalize`). `train` bool (rows,).
+
+    Raises:
+        DataError: a column cannot go in as what it is, or no column is left.
+    """
+    categorical, missing, continuous = list[Part](), list[Part](), list[Part]()
+    notes, rows = list[str](), np.flatnonzero(train).tolist()
+    for column, values in cells.items():
+        learned = [values[row] for row in rows]
+        filled = [cell for cell in learned if cell]
+        counts = Counter(filled)
+        named = column in kinds.categorical or column in kinds.continuous
+        if counts and set(counts) <= {"inf", "-inf"}:
+            _numbers(column, values)
+        if len(counts) < 2 and not (counts and len(filled) < len(learned)):
+            what = "is the same in" if counts else "is empty in"
+            notes.append(f"column {column!r} is left out: it {what} all rows to train on")
+            continue
+        is_number = column in kinds.continuous or (column not in kinds.categorical and _continuous(column, counts))
+        if not is_number or len(counts) < 2:
+            if not named and len(counts) > FEW and 2 * len(counts) > len(learned):
+                notes.append(
+                    f"column {column!r} is left out: most of its {len(counts)} values occur once; categorical=[{column!r}] keeps it"
+                )
+                continue
+            if len(counts) > MOST_CATEGORIES:
+                raise DataError(
+                    f"Column {column!r} has {len(counts):,} categories; at most {MOST_CATEGORIES:,} are taken. Join rare ones, or leave it "
+                    f"out: ignore=[{column!r}]."
+                )
+            names = tuple(sorted(counts, key=_by_value if all(map(NUMBER_CELL.fullmatch, counts)) else None))
+            categorical.append(Part(name="categorical", settings=(("column", column), ("categories", names))))
+            empty = len(learned) - len(filled)
+            notes += [f"column {column!r} is missing in {empty} rows to train on: code 0"] if empty else []
+            continue
+        if len(counts) == len(learned) and all(cell.isdigit() for cell in counts):
+            notes.append(
+                f"column {column!r} is another whole number in every row: if it only counts rows, leave it out: ignore=[{column!r}]"
+            )
+        numbers = _numbers(column, values)[train]
+        median = float(np.nanmedian(numbers))
+        whole = np.where(np.isnan(numbers), median, numbers)
+        mean, std = float(whole.mean()), float(whole.std())
+        if len(filled) < len(learned):
+            missing.append(Part(name="missing", settings=(("column", column),)))
+            notes.append(
+                f"column {column!r} is missing in {len(learned) - len(filled)} rows to train on: their median {median:g}, and a mark"
+            )
+        fit = (("column", column), ("median", median), ("mean", mean), ("std", std or 1.0))
+        continuous.append(Part(name="continuous", settings=fit))
+    found = (*categorical, *missing, *continuous)
+    if not found:
+        raise DataError(f"No column is left to learn from: {'; '.join(notes) or 'the table has no column but the target'}.")
+    return found, notes
+
+
+def _by_value(cell: str) -> Any:
+    return float(cell)
+
+
+def _continuous(column: str, counts: Counter[str]) -> bool:
+    """Whether cells are numbers to compute with; DataError where nearly all are, but not all."""
+    odd = [cell for cell in counts if not NUMBER_CELL.fullmatch(cell) and cell not in ("inf", "-inf")]
+    total, wrong = sum(counts.values()), sum(counts[cell] for cell in odd)
+    if odd and total - wrong >= MIXED * total:
+        raise DataError(
+            f"Column {column!r} holds numbers, but for {wrong} of {total} cells ({', '.join(map(repr, odd[:3]))}). Empty those, or have "
+            f"all as categories: categorical=[{column!r}]."
+        )
+    return not odd and (len(counts) > FEW or any(not cell.lstrip("-").isdigit() for cell in counts))
+
+
+def _numbers(column: str, values: Sequence[str]) -> np.ndarray:
+    """The cells as numbers float64 (rows,), nan where missing; DataError for what is none, or infinite."""
+    try:
+        return np.array([number_in(cell, row) if cell else np.nan for row, cell in enumerate(values, 1)])
+    except ValueError as error:
+        raise DataError(f"Column {column!r}: {first_line(error)}. Empty the cell, or leave the column out: ignore=[{column!r}].") from error
+
+
+def table_inputs(parts: Sequence[Part], cells: Mapping[str, Sequence[str]]) -> np.ndarray:
+    """The rows as the network takes them, float32 (rows, columns); DataError for a cell that its column cannot hold."""
+    for part in parts:
+        if part.name == "continuous":
+            _numbers(str(part.options()["column"]), cells[str(part.options()["column"])])
+    return encoded([COLUMN_KINDS[part.name](**part.options()) for part in parts], cells)  # type: ignore[arg-type]
+
+
+def unknown_cells(parts: Sequence[Part], cells: Mapping[str, Sequence[str]]) -> tuple[list[str], int]:
+    """What further rows hold that no row to train on did, in words a column; and how many such cells there are."""
+    notes, total = list[str](), 0
+    fills = {str(part.options()["column"]) for part in parts if part.name != "continuous"}
+    for part in parts:
+        column, names = str(part.options()["column"]), part.options().get("categories")
+        if isinstance(names, tuple):
+            strange = Counter(cell for cell in cells[column] if cell and cell not in set(names))
+            what = f"hold {', '.join(map(repr, list(strange)[:3]))}, which no row to train on did: code 0, unknown"
+        else:
+            strange = Counter(cell for cell in cells[column] if not cell and column not in fills)
+            what = "are missing, as in no row to train on: the median"
+        count = sum(strange.values())
+        total += count
+        notes += [f"column {column!r}: {count} of {len(cells[column])} further rows {what}"] if count else []
+    return notes, total

@@ -1,0 +1,227 @@
+"""`table`: rows of a CSV file or a data frame as data."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import narwhals
+import numpy as np
+import torch
+
+from sheer.data.arrays import tensors_hash
+from sheer.data.block import DataBlock
+from sheer.data.cells import table_cell
+from sheer.data.columns import FEW, Kinds, fitted, table_inputs, unknown_cells
+from sheer.data.listing import Listing, csv_columns, is_empty, typed
+from sheer.data.sources import Data, assemble
+from sheer.data.targets import items_csv
+from sheer.errors import DataError, nearest
+from sheer.plan.plan import Origin, Part
+
+INPUT = "input "
+
+
+def table(
+    source: Any,
+    *,
+    target: str | Sequence[str],
+    categorical: Sequence[str] = (),
+    continuous: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+    separator: str | None = None,
+    task: str | None = None,
+    valid: float | str | Sequence[int] | None = None,
+    split: str | None = None,
+    group: str | None = None,
+    folds: int | None = None,
+    fold: int = 0,
+    weight: str | None = None,
+    seed: int = 0,
+    profile: str = "default",
+) -> Data:
+    """The rows of a CSV file, or of a data frame of pandas or polars, with one or several columns as target.
+
+    Every other column goes in, in the table's own order: text and truth values as categories, numbers as numbers, whole numbers
+    of at most 20 different values as categories. Text of which most values occur once (names, numbers of tickets) is left out,
+    and so is what is empty or always the same; the plan's notes say so. Categories, medians, means and deviations are those of
+    the rows to train on. Blank cells and NaN, NA, N/A, null are missing, in a CSV file as in a frame.
+
+    Args:
+        source: A CSV file, or a data frame.
+        target: The column to predict, or several of numbers (or of 0 and 1).
+        categorical, continuous: Columns that are to go in as these, whatever they look like.
+        ignore: Columns that do not go in.
+        separator, task, valid, split, group, folds, fold, weight, seed, profile: As for `DataBlock`; numbers of more than 20
+            different values are a regression. Columns that these name do not go in.
+
+    Raises:
+        DataError: naming the column that cannot be used, and the remedy.
+    """
+    name, columns = _read(source)
+    targets = (target,) if isinstance(target, str) else tuple(target)
+    kinds = Kinds(
+        categorical=_names(categorical, "categorical"), continuous=_names(continuous, "continuous"), ignore=_names(ignore, "ignore")
+    )
+    for what, wanted in (("target", targets), *vars(kinds).items()):
+        for one in wanted:
+            if one not in columns:
+                raise DataError(f"{what}={one!r}: {name} has no such column. {nearest(str(one), columns)}")
+    both = set(kinds.categorical) & set(kinds.continuous) | (set(targets) & {*kinds.categorical, *kinds.continuous})
+    if both:
+        raise DataError(f"Column {min(both)!r} was given as two things at once (categorical, continuous, target). Give it once.")
+    count = len(next(iter(columns.values()), []))
+    block = DataBlock(
+        label=target if isinstance(target, str) else targets,
+        separator=separator,
+        task=task,
+        valid=valid,
+        split=split,
+        group=group,
+        folds=folds,
+        fold=fold,
+        weight=weight,
+        seed=seed,
+        profile=profile,
+    )
+    block.check()
+    for one in targets:
+        _check_target(name, one, columns[one])
+    listing = Listing(source=name, root="", files=tuple(f"row {n}" for n in range(1, count + 1)), columns=columns)
+    by_data = task is None and separator is None and len(targets) == 1 and _is_number(columns[targets[0]])
+    decided = (replace(block, task="regress") if by_data else block).decided(listing, False, np.arange(count), count)
+    origin = decided.task_origin
+    if by_data:
+        origin = Origin(field="task", by="data", reason=f"the target is a number of more than {FEW} different values")
+    apart = {*targets, *kinds.ignore, *(one for one in (valid, group, weight) if isinstance(one, str))}
+    wanted = [column for column in columns if column not in apart]
+    cells = {column: _cells(column, columns[column]) for column in wanted}
+    train = ~decided.held_out
+    parts, notes = fitted(cells, train, kinds)
+    matrix = torch.from_numpy(table_inputs(parts, cells))
+    used = list(dict.fromkeys(str(part.options()["column"]) for part in parts))
+    unseen, _ = unknown_cells(parts, {column: [c for c, t in zip(cells[column], train.tolist(), strict=True) if not t] for column in used})
+    given = bool(kinds.categorical or kinds.continuous or kinds.ignore)
+    text = items_csv(listing.files, decided.held_out, decided.targets, decided.task, decided.classes, decided.weights)
+    return assemble(
+        root="",
+        paths=(),
+        arrays=matrix,
+        targets=decided.targets,
+        classes=decided.classes,
+        held_out=decided.held_out,
+        part=decided.part,
+        split_origin=decided.split_origin,
+        source=name,
+        listing=tensors_hash(matrix),
+        task=decided.task,
+        task_origin=origin,
+        notes=[*decided.notes, *notes, *unseen],
+        listing_text=_beside(text, {column: cells[column] for column in used}),
+        weights=decided.weights,
+        weight=weight or "",
+        columns=parts,
+        columns_origin=Origin(
+            field="columns",
+            by="you" if given else "data",
+            reason="kinds that you gave, the others seen from the cells" if given else "kinds seen from the cells, fitted on training rows",
+        ),
+    )
+
+
+def _names(given: object, what: str) -> tuple[str, ...]:
+    if isinstance(given, str) or not isinstance(given, Sequence) or not all(isinstance(name, str) for name in given):
+        raise DataError(f"{what}={given!r}: give the names of columns in a list, such as ['age'].")
+    return tuple(given)
+
+
+def _read(source: Any) -> tuple[str, dict[str, list[Any]]]:
+    """The source in words, and its columns; DataError where it is no table, or has no rows or a name twice."""
+    if isinstance(source, str | Path):
+        path = Path(source).expanduser()
+        if path.suffix.lower() != ".csv" or not path.is_file():
+            raise DataError(f"{str(source)!r} is no CSV file. Give one, or a data frame of pandas or polars.")
+        name, found = f"table {path.name}", {name: typed(values) for name, values in csv_columns(path).items()}
+    else:
+        names = [str(one) for one in getattr(source, "columns", ())]
+        twice = [one for one, times in Counter(names).items() if times > 1]
+        if twice:
+            raise DataError(f"The data frame has the column {twice[0]!r} twice: which one is meant cannot be told. Rename one.")
+        frame = narwhals.from_native(source, eager_only=True, pass_through=True)
+        if not isinstance(frame, narwhals.DataFrame):
+            raise DataError(f"{type(source).__name__} is no table: give a CSV file, or a data frame of pandas or polars.")
+        name, found = "data frame", {str(one): frame[one].to_list() for one in frame.columns}
+    if not found or not next(iter(found.values())):
+        raise DataError(f"{name} has no rows, so there is nothing to learn from.")
+    return name, found
+
+
+def _check_target(source: str, name: str, values: list[Any]) -> None:
+    counts = Counter(str(value) for value in values if not is_empty(value))
+    if len(counts) < 2:
+        raise DataError(
+            f"Column {name!r} of {source} has one value only, {next(iter(counts), '')!r}: as a target it leaves nothing to learn."
+        )
+    if any(isinstance(value, float) and value in (float("inf"), float("-inf")) for value in values):
+        raise DataError(f"Column {name!r} of {source} is infinite in a row: give finite numbers as targets.")
+
+
+def _is_number(values: list[Any]) -> bool:
+    """Whether a target is one of numbers to be predicted as such: more than FEW whole ones, or fractions."""
+    filled = [value for value in values if not is_empty(value)]
+    numbers = all(isinstance(value, Real) and not isinstance(value, bool) for value in filled)
+    return numbers and (len(set(filled)) > FEW or any(value != int(value) for value in filled))
+
+
+def _cells(column: str, values: Sequence[Any]) -> list[str]:
+    """The column's values as `table_cell` writes them.
+
+    Raises:
+        DataError: they are neither text, numbers nor truth values, or are text and numbers mixed.
+    """
+    kinds = dict[str, Any]()
+    for value in values:
+        if not is_empty(value):
+            kinds["text" if isinstance(value, str) else "number" if isinstance(value, Real) else type(value).__name__] = value
+    odd = sorted(set(kinds) - {"text", "number"})
+    if odd:
+        raise DataError(
+            f"Column {column!r} holds values of type {odd[0]} ({str(kinds[odd[0]])[:40]!r}). Make text or numbers of them (a date as year, "
+            f"month and day), or leave it out: ignore=[{column!r}]."
+        )
+    if len(kinds) == 2:
+        raise DataError(
+            f"Column {column!r} mixes numbers ({kinds['number']!r}) and text ({kinds['text']!r}). Make one of them, or leave it out: "
+            f"ignore=[{column!r}]."
+        )
+    return ["" if is_empty(value) else table_cell(value if isinstance(value, str) else str(value)) for value in values]
+
+
+def further_rows(parts: Sequence[Part], source: Any) -> tuple[torch.Tensor, tuple[str, ...]]:
+    """A CSV file or data frame as the network takes it, by the columns of a plan; and notes on what they did not know.
+
+    Raises:
+        DataError: a column is missing, or holds what it cannot.
+    """
+    name, columns = _read(source)
+    wanted = list(dict.fromkeys(str(part.options()["column"]) for part in parts))
+    for one in wanted:
+        if one not in columns:
+            raise DataError(f"{name} lacks the column {one!r}, which the model takes. {nearest(one, columns)}")
+    cells = {one: _cells(one, columns[one]) for one in wanted}
+    return torch.from_numpy(table_inputs(parts, cells)), tuple(unknown_cells(parts, cells)[0])
+
+
+def _beside(items: str, cells: Mapping[str, Sequence[str]]) -> str:
+    """items.csv with a column `input NAME` for each column of the table that goes in."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    for number, row in enumerate(csv.reader(io.StringIO(items))):
+        writer.writerow([*row, *(INPUT + name if number == 0 else values[number - 1] for name, values in cells.items())])
+    return out.getvalue()

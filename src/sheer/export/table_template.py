@@ -1,0 +1,62 @@
+"""What an ejected script for a table has in the place of what the main template does with photographs."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import sys
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from sheer.data.cells import inputs_of
+from sheer.export.constants_template import BODY, CLASSES, COLUMNS, DEVICE, LISTING_SHA256, PHASES, SEED, TASK
+from sheer.export.main_template import scores, start_head, with_head
+from sheer.model.tabular import TabularBody
+from sheer.streams import reseed, stream_key
+
+
+def make_tabular_model() -> nn.Module:
+    """The network for the table, with weights yet to come."""
+    return with_head(TabularBody(**BODY))
+
+
+def start_tabular_model(model: Any) -> None:
+    """New weights for the body and the head, each from its own random stream."""
+    reseed(stream_key(SEED, "init-body"), torch.device("cpu"))
+    model.body = TabularBody(**BODY)
+    start_head(model)
+
+
+def find_rows(path: str) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
+    """The table as the network takes it, the targets, and which rows are held out: the file must hold the rows of the run."""
+    with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
+        rows = list(csv.DictReader(file))
+    inputs = inputs_of(COLUMNS, rows, "input ")
+    if hashlib.sha256(inputs.tobytes()).hexdigest() != LISTING_SHA256:
+        sys.exit(f"{path} does not hold the rows of the run: its {len(rows)} rows differ.")
+    return torch.from_numpy(inputs), TASK.parse(rows, CLASSES), np.array([row["part"] == "valid" for row in rows])
+
+
+def table_batches(table: torch.Tensor, phase: SimpleNamespace, rows: Any, draws: Any, augmentations: Any) -> Iterator[torch.Tensor]:
+    """The rows of each batch, as the network takes them."""
+    for row in rows:
+        yield table[torch.from_numpy(row)].to(DEVICE, non_blocking=True)
+
+
+def predict_rows(model: nn.Module, files: list[str]) -> None:
+    """Print what is said of each row of each CSV file."""
+    for name in files:
+        with open(name, newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+        missing = [column.column for column in COLUMNS if not rows or column.column not in rows[0]]
+        if missing:
+            sys.exit(f"{name} has no rows, or lacks the column {missing[0]!r}.")
+        inputs = torch.from_numpy(inputs_of(COLUMNS, rows, ""))
+        outputs = TASK.outputs(scores(model, inputs, PHASES[-1], np.arange(len(inputs))))  # type: ignore[arg-type]
+        for number, row in enumerate(outputs, 1):
+            print(f"{name} row {number}  {TASK.describe(row, CLASSES)}")

@@ -1,0 +1,378 @@
+"""Tables from end to end: columns to numbers, training, the run folder, prediction, resume, the ejected script, baselines."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import torch
+
+import sheer
+from sheer.cli.main import main
+from sheer.data.cells import Continuous
+from sheer.errors import DataError, ModelError, PlanError, RunError
+
+
+def made(rows=160, seed=0):
+    """A table in which `colour` and `width` decide `kind`, with missing cells in both."""
+    draw = np.random.default_rng(seed)
+    colour = draw.choice(["red", "green", "blue"], rows)
+    width = draw.normal(5, 2, rows).round(3)
+    kind = np.where((colour == "red") ^ (width > 5), "good", "bad")
+    price = (width * 3 + (colour == "red") * 10).round(4)
+    frame = pd.DataFrame({"colour": colour, "kind": kind, "width": width, "doors": draw.integers(2, 6, rows), "price": price})
+    frame.loc[draw.random(rows) < 0.1, "colour"] = None
+    frame.loc[draw.random(rows) < 0.1, "width"] = np.nan
+    return frame
+
+
+def fitted(frame, target="kind", epochs=2, out=None, **options):
+    learn = sheer.learner(sheer.table(frame, target=target, **options), quiet=True, out=out, batch_size=16)
+    return learn.fit_one_cycle(epochs)
+
+
+def test_columns_in_the_order_of_the_table_as_what_they_are():
+    data = sheer.table(made(), target="kind")
+    parts = [(part.name, part.options()["column"]) for part in data.plan.columns]
+    assert parts == [
+        ("categorical", "colour"),
+        ("categorical", "doors"),
+        ("missing", "width"),
+        ("continuous", "width"),
+        ("continuous", "price"),
+    ]
+    assert data.plan.columns[0].options()["categories"] == ("blue", "green", "red")
+    assert data.plan.columns[1].options()["categories"] == ("2", "3", "4", "5")
+    assert data.plan.task.name == "classify" and data.classes == ("bad", "good")
+    assert "doors" in data.summary() and "column 'colour' is missing in" in data.summary()
+
+
+@pytest.mark.parametrize("hash_seed", ["0", "1", "2"])
+def test_the_order_is_the_same_for_every_hash_seed(tmp_path, hash_seed):
+    made().to_csv(tmp_path / "cars.csv", index=False)
+    code = (
+        "import sheer, sys; d = sheer.table(sys.argv[1], target='kind'); print(d.plan.listing_sha256, sheer.learner(d).plan().short_hash())"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "cars.csv"],
+        env={**os.environ, "PYTHONHASHSEED": hash_seed},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    data = sheer.table(tmp_path / "cars.csv", target="kind")
+    assert run.stdout.split() == [data.plan.listing_sha256, sheer.learner(data).plan().short_hash()]
+
+
+def test_a_csv_file_and_frames_of_pandas_and_polars_are_the_same(tmp_path):
+    frame = made()
+    frame.to_csv(tmp_path / "cars.csv", index=False)
+    one, *others = (sheer.table(s, target="kind").plan for s in (frame, pl.from_pandas(frame), tmp_path / "cars.csv"))
+    for other in others:
+        assert (other.columns, other.listing_sha256, other.targets_sha256) == (one.columns, one.listing_sha256, one.targets_sha256)
+
+
+def test_the_schema_is_fitted_on_the_rows_to_train_on_alone():
+    frame = made()
+    held_out = list(range(100, 160))
+    changed = frame.copy()
+    changed.loc[held_out, "width"] = 1e6
+    changed.loc[held_out, "colour"] = "violet"
+    one, other = (sheer.table(f, target="kind", valid=held_out) for f in (frame, changed))
+    assert one.plan.columns == other.plan.columns
+    widths = frame["width"][:100]
+    filled = widths.fillna(widths.median())
+    assert one.plan.columns[3].options() == {
+        "column": "width",
+        "median": pytest.approx(widths.median()),
+        "mean": pytest.approx(filled.mean()),
+        "std": pytest.approx(filled.std(ddof=0)),
+    }
+    assert (other.arrays[100:, 0] == 0).all()
+    assert any("60 of 60 further rows hold 'violet'" in note for note in other.plan.notes)
+
+
+def test_kinds_can_be_overruled():
+    data = sheer.table(made(), target="kind", continuous=["doors"], categorical=["width"], ignore=["price"])
+    kinds = {part.options()["column"]: part.name for part in data.plan.columns}
+    assert kinds == {"colour": "categorical", "width": "categorical", "doors": "continuous"}
+    assert next(o.by for o in data.plan.origins if o.field == "columns") == "you"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: f.assign(width=np.inf), "Column 'width': row 1 holds 'inf'"),
+        (lambda f: f.assign(odd=[1, "a"] * 80), "Column 'odd' mixes numbers .1. and text .'a'."),
+        (lambda f: f.assign(odd=[*["?"] * 6, *map(str, range(154))]), r"Column 'odd' holds numbers, but for [3-6] of .* \('\?'\)"),
+        (lambda f: f.assign(day=pd.Timestamp("2020-01-01")), "Column 'day' holds values of type Timestamp"),
+        (lambda f: f.assign(kind="good"), "Column 'kind' of data frame has one value only, 'good'"),
+        (lambda f: f.set_axis(["a", "kind", "a", "b", "c"], axis=1), "has the column 'a' twice"),
+        (lambda f: f[["kind"]], "No column is left to learn from"),
+        (lambda f: f.iloc[:0], "data frame has no rows"),
+        (lambda f: f.assign(kind=[None, *f["kind"][1:]]), "1 items have an empty target"),
+        (lambda f: f.rename(columns={"kind": "sort"}), "target='kind': data frame has no such column"),
+    ],
+)
+def test_an_error_names_the_column_and_the_remedy(change, message):
+    with pytest.raises(DataError, match=message):
+        sheer.table(change(made()), target="kind")
+
+
+def test_what_has_nothing_to_say_is_left_out_and_counted():
+    frame = made().assign(empty=np.nan, same=3, name=[f"car {n}" for n in range(160)], number=range(160))
+    data = sheer.table(frame, target="kind")
+    assert not {"empty", "same", "name"} & {part.options()["column"] for part in data.plan.columns}
+    notes = "\n".join(data.plan.notes)
+    for words in (
+        "'empty' is left out: it is empty in",
+        "'same' is left out: it is the same",
+        "'name' is left out: most",
+        "'number' is another",
+    ):
+        assert words in notes
+    kept = sheer.table(frame, target="kind", categorical=["name"])
+    assert "name" in [part.options()["column"] for part in kept.plan.columns]
+
+
+def test_a_million_categories_are_refused(monkeypatch):
+    monkeypatch.setattr("sheer.data.columns.MOST_CATEGORIES", 100)
+    frame = made().assign(name=[f"car {n}" for n in range(160)])
+    with pytest.raises(DataError, match="Column 'name' has 128 categories; at most 100"):
+        sheer.table(frame, target="kind", categorical=["name"])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"categorical": "width"}, "categorical='width': give the names of columns in a list"),
+        ({"categorical": ["widht"]}, "no such column. Did you mean 'width'"),
+        ({"categorical": ["width"], "continuous": ["width"]}, "two things at once"),
+        ({"continuous": ["colour"]}, "Column 'colour': row 1 holds"),
+        ({"valid": "nothing"}, "valid='nothing'"),
+    ],
+)
+def test_what_was_given_is_checked(given, message):
+    frame = made()
+    frame.loc[0, "colour"] = "red"
+    with pytest.raises(DataError, match=message):
+        sheer.table(frame, target="kind", **given)
+
+
+def test_sources_that_are_no_tables(tmp_path):
+    for source in (tmp_path, tmp_path / "no.csv", [1, 2], made().to_numpy()):
+        with pytest.raises(DataError, match=r"is no (CSV file|table)"):
+            sheer.table(source, target="kind")
+
+
+def test_the_network_learns_and_predicts_like_it_validates():
+    learn = fitted(made(400), epochs=20)
+    found = learn.validate()
+    assert found.metrics()["accuracy"] > 0.9
+    again = learn.predict(made(400))
+    assert np.array_equal(again.outputs[learn.data.valid], found.outputs) and again.notes == ()
+
+
+def test_further_rows_that_training_did_not_know():
+    learn = fitted(made())
+    rows = made()[:4].assign(colour=["violet", "red", "red", "red"], doors=[2, np.nan, 3, 4], more="x")
+    found = learn.predict(rows)
+    assert len(found) == 4 and np.isfinite(found.outputs).all()
+    assert any("column 'colour': 1 of 4 further rows hold 'violet'" in note for note in found.notes)
+    for change, message in (
+        (rows.drop(columns="width"), "lacks the column 'width'"),
+        (rows.assign(width="wide"), "Column 'width': row 1 holds 'wide'"),
+        (rows.assign(price=-np.inf), "Column 'price': row 1 holds '-inf'"),
+    ):
+        with pytest.raises(DataError, match=message):
+            learn.predict(change)
+    with pytest.raises(PlanError, match="tta=2 is for pictures"):
+        learn.predict(rows, tta=2)
+
+
+def test_stages_freeze_and_have_rates_of_their_own():
+    learn = fitted(made(), epochs=1)
+    phase = learn.plan().phases[0]
+    assert [stage.name for stage in learn.plan().model.stages] == ["embeddings", "layers", "head"]
+    assert phase.trains_from == 0 and phase.norm == ("train", "train", "train") and phase.batch_size == 16
+    before = {name: tensor.clone() for name, tensor in learn.model.state_dict().items()}
+    learn.freeze_to(1).fit_one_cycle(1, slice(1e-4, 1e-2))
+    moved = {name for name, tensor in learn.model.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert not any(name.startswith("body.embeddings") for name in moved)
+    assert "body.layers.linear0.weight" in moved and "head.linear.weight" in moved
+    assert learn.plan().phases[1].rates == pytest.approx((1e-4, 1e-3, 1e-2))
+
+
+def test_what_tables_cannot_have_is_said():
+    data = sheer.table(made(), target="kind")
+    for options, error, message in (
+        ({"mix": "mixup"}, PlanError, "the codes of a table's categories cannot be averaged"),
+        ({"size": 64}, PlanError, "size=64 is for pictures"),
+        ({"augmentation": "strong"}, PlanError, "is for pictures"),
+    ):
+        with pytest.raises(error, match=message):
+            sheer.learner(data, **options).plan(sheer.recipes.one_cycle(1))
+    for model, message in ((("tabular", {"hiden": (3,)}), "no setting 'hiden'"), ("tabnet", "is not known")):
+        with pytest.raises(PlanError, match=message):
+            sheer.learner(data, model)
+    with pytest.raises(ModelError, match="no pretrained weights"):
+        sheer.learner(data, weights="package")
+    with pytest.raises(ModelError, match="model=tabular"):
+        sheer.learner(data, ("tabular", {"hidden": (-1,)}))
+    with pytest.raises(ModelError, match="settings are for a table"):
+        sheer.learner(sheer.arrays(torch.rand(8, 3), [0, 1] * 4), ("tabular", {}))
+    with pytest.raises(DataError, match="A folder has no table"):
+        sheer.learner(data, quiet=True).evaluate(".")
+
+
+def test_a_cell_that_is_no_number_names_its_row():
+    with pytest.raises(ValueError, match="row 2 holds 'x'"):
+        Continuous(column="a", median=0.0, mean=0.0, std=1.0).encode(["1", "x"])
+
+
+CASES = {
+    "classes": ({"target": "kind"}, {}),
+    "numbers": ({"target": "price"}, {"loss": "huber"}),
+    "several": ({"target": ["price", "width2"], "weight": "doors"}, {"clip": 1.0, "ema": 0.9}),
+    "settings": ({"target": "kind", "group": "doors"}, {"model": ("tabular", {"hidden": (8,), "dropout": 0.3, "embedding_dropout": 0.2})}),
+    "labels": ({"target": ["flag", "mark"], "ignore": ["colour", "doors"]}, {}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_script_and_library_give_the_same_weights_after_every_epoch(case, tmp_path):
+    for_data, for_learner = CASES[case]
+    frame = made().assign(width2=np.arange(160) / 3, flag=[0, 1] * 80, mark=[0, 0, 1, 1] * 40)
+    learn = sheer.learner(sheer.table(frame, **for_data), quiet=True, batch_size=16, out=tmp_path / "run", **for_learner)
+    learn.fit_one_cycle(2)
+    script = sheer.eject(tmp_path / "run", tmp_path / "train.py")
+    assert "import sheer" not in script.read_text() and "PIL" not in script.read_text()
+    frame.to_csv(tmp_path / "new.csv", index=False)
+    command = [sys.executable, script, tmp_path / "train_items.csv", "--out", tmp_path / "again", "--predict", tmp_path / "new.csv"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    with (tmp_path / "again" / "history.csv").open() as file:
+        assert [row["weights_sha256"] for row in csv.DictReader(file)] == [row.weights_sha256 for row in learn.history]
+    task, outputs = learn.predict(frame), run.stdout.splitlines()[-160:]
+    assert outputs[0].startswith(f"{tmp_path / 'new.csv'} row 1  ")
+    if task.task == "classify":
+        assert [line.split()[-2] for line in outputs] == list(task.labels)
+    lint = subprocess.run(
+        [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "F,E9", script], capture_output=True, check=False
+    )
+    assert lint.returncode == 0, lint.stdout
+
+
+def test_the_script_refuses_another_table(tmp_path):
+    fitted(made(), out=tmp_path / "run")
+    sheer.eject(tmp_path / "run", tmp_path / "train.py")
+    items = tmp_path / "train_items.csv"
+    items.write_text(items.read_text().replace(",red,", ",blue,", 1))
+    for arguments, message in (([items], "does not hold the rows of the run"),):
+        run = subprocess.run(
+            [sys.executable, tmp_path / "train.py", *arguments, "--out", tmp_path / "o"], capture_output=True, text=True, check=False
+        )
+        assert run.returncode == 1 and message in run.stderr
+
+
+def test_a_run_is_saved_loaded_and_taken_further(tmp_path):
+    frame = made()
+    learn = fitted(frame)
+    learn.save(tmp_path / "run")
+    assert sheer.Plan.from_json((tmp_path / "run" / "plan.json").read_text()) == learn.plan()
+    loaded = sheer.load(tmp_path / "run", data=sheer.table(frame, target="kind"))
+    assert np.array_equal(loaded.predict(frame).outputs, learn.predict(frame).outputs)
+    assert loaded.validate().metrics() == learn.validate().metrics()
+    loaded.fit_one_cycle(1)
+    assert loaded.history[-1].weights_sha256 == learn.fit_one_cycle(1).history[-1].weights_sha256
+
+
+class Stop:
+    """Pauses a fit after a number of steps, as a signal would."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_start(self, position): ...
+    def on_epoch(self, position, row): ...
+    def on_end(self, position): ...
+
+    def on_step(self, position):
+        if position.step == self.step:
+            position.pause = "a test"
+
+
+def test_an_interrupted_run_goes_on_to_the_same_bits_from_its_folder_alone(tmp_path):
+    whole = fitted(made())
+    learn = sheer.learner(sheer.table(made(), target="kind"), quiet=True, out=tmp_path / "run", batch_size=16)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        learn.run(sheer.recipes.one_cycle(2), callbacks=[Stop(9)])
+        raise KeyboardInterrupt
+    again = sheer.resume(tmp_path / "run", quiet=True)
+    assert [row.weights_sha256 for row in again.history] == [row.weights_sha256 for row in whole.history]
+
+
+def test_a_changed_table_is_not_resumed(tmp_path):
+    learn = sheer.learner(sheer.table(made(), target="kind"), quiet=True, out=tmp_path / "run", batch_size=16)
+    learn.run(sheer.recipes.one_cycle(2), callbacks=[Stop(9)])
+    items = tmp_path / "run" / "items.csv"
+    text = items.read_text()
+    for changed, message in (
+        (text.replace(",red,", ",blue,", 1), "does not hold the rows"),
+        (text.replace("input width", "w"), "is damaged"),
+    ):
+        items.write_text(changed)
+        with pytest.raises(RunError, match=message):
+            sheer.resume(tmp_path / "run", quiet=True)
+    items.unlink()
+    with pytest.raises(RunError, match="cannot be read"):
+        sheer.resume(tmp_path / "run", quiet=True)
+
+
+def test_explain_diff_and_compare_name_the_columns(tmp_path):
+    frame = made()
+    one = fitted(frame, out=tmp_path / "one")
+    fitted(frame, out=tmp_path / "two", ignore=["doors"])
+    assert "categorical colour" in str(sheer.explain(tmp_path / "one"))
+    assert "doors" in str(sheer.diff(tmp_path / "one", tmp_path / "two"))
+    again = sheer.learner(one.data, quiet=True, batch_size=16)
+    assert "no tensor differs" in str(sheer.compare(sheer.learner(one.data, quiet=True, batch_size=16), again)).lower()
+
+
+def test_baselines_stand_beside_the_result(monkeypatch):
+    learn = fitted(made())
+    text = str(learn.baselines())
+    for words in ("sheer:tabular", "gradient boosting", "logistic regression", "accuracy", "seconds", "same rows"):
+        assert words in text
+    assert all(one.predictions is not None and len(one.predictions) == len(learn.data.valid) for one in learn.baselines().others)
+    assert "ridge regression" in str(fitted(made(), "price").baselines())
+    monkeypatch.setitem(sys.modules, "sklearn.ensemble", None)
+    assert "gradient boosting was not fitted: scikit-learn cannot be imported" in str(learn.baselines())
+    with pytest.raises(DataError, match="Baselines are fitted on tables"):
+        sheer.learner(sheer.arrays(torch.rand(8, 3), [0, 1] * 4), lambda: torch.nn.Linear(3, 2)).baselines()
+
+
+def test_the_command_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made().to_csv("cars.csv", index=False)
+    assert main(["train", "cars.csv", "--target", "kind", "--epochs", "2", "--set", "ignore=['doors']", "--out", "run"]) == 0
+    printed = capsys.readouterr().out
+    assert "one_cycle" in printed and "gradient boosting" in printed and "categorical  3 categories: blue, green, red" in printed
+    assert main(["plan", "cars.csv", "--target", "price", "--target", "width2"]) == 2
+    assert "no such column" in capsys.readouterr().err
+    assert main(["plan", "cars.csv", "--target", "price", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["data"]["task"]["name"] == "regress"
+    assert main(["plan", "cars.csv", "--target", "price"]) == 0
+    assert "Estimate" in capsys.readouterr().out
+    assert main(["predict", "run", "cars.csv"]) == 0
+    assert "item 159" in capsys.readouterr().out
+    assert main(["predict", "run", "cars.csv", "cars.csv"]) == 2
+    assert main(["plan", "cars.csv", "--target", "kind", "--size", "64"]) == 2
+    assert "--size is for photographs" in capsys.readouterr().err
+    assert main(["eject", "run", "train.py"]) == 0
+    assert "python train.py train_items.csv --out DIR" in capsys.readouterr().out
