@@ -344,9 +344,7 @@ class Learner(Showing):
             DataError: a file is missing, or is no photograph; a column is missing, or holds what it cannot.
         """
         if self._plan.data.columns:
-            if tta:
-                raise PlanError(f"tta={tta!r} is for pictures, which can be augmented; rows of a table cannot. Leave it away.")
-            return self._view().predict_table(files)
+            return self._view().predict_table(files, tta)
         return self._view().predict(photo_paths(files), None, Averaging(passes=tta) if tta else None)
 
     def evaluate(self, folder: str | Path) -> Predictions:

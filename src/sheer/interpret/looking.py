@@ -146,12 +146,15 @@ class View:
         cast(Photos, feed.source).keep_bytes = 0
         return self._table(feed, np.arange(len(paths)), target, np.zeros(len(paths), dtype=np.int64), averaging)
 
-    def predict_table(self, source: Any) -> Predictions:
+    def predict_table(self, source: Any, tta: int = 0) -> Predictions:
         """The table of the rows of a CSV file or data frame, in order; cells that no training row had are noted.
 
         Raises:
+            PlanError: augmented passes were asked for.
             DataError: a column is missing, or holds what it cannot.
         """
+        if tta:
+            raise PlanError(f"tta={tta!r} is for pictures, which can be augmented; rows of a table cannot. Leave it away.")
         inputs, notes = further_rows(self.plan.data.columns, source)
         rows = np.arange(len(inputs))
         found = self._table(self.feed(self._unlabelled((), inputs, len(inputs))), rows, None, rows, None)
