@@ -334,6 +334,15 @@ def test_a_changed_table_is_not_resumed(tmp_path):
         sheer.resume(tmp_path / "run", quiet=True)
 
 
+def test_a_bundle_predicts_from_a_table(tmp_path):
+    learn = fitted(made())
+    learn.export(tmp_path / "cars.sheer")
+    bundle, rows = sheer.load_bundle(tmp_path / "cars.sheer"), made()[:9].assign(colour="violet")
+    found = bundle.predict(rows)
+    assert np.abs(found.outputs - learn.predict(rows).outputs).max() < 1e-6
+    assert found.notes == learn.predict(rows).notes and "violet" in found.notes[0]
+
+
 def test_explain_diff_and_compare_name_the_columns(tmp_path):
     frame = made()
     one = fitted(frame, out=tmp_path / "one")

@@ -165,7 +165,8 @@ def run_predict(args: argparse.Namespace) -> int:
     if args.csv:
         check_new(Path(args.csv))
     if Path(args.run).expanduser().is_file():
-        predictions = load_bundle(args.run, device=args.device or "cpu").predict(args.files)
+        bundle = load_bundle(args.run, device=args.device or "cpu")
+        predictions = bundle.predict(table_file(args.files) if bundle.plan.data.columns else args.files)
     else:
         learn = load(args.run, device=args.device)
         predictions = learn.predict(table_file(args.files) if learn.plan().data.columns else args.files)

@@ -15,6 +15,7 @@ from sheer.data.formats import unread_format
 from sheer.data.listing import as_picture, photo_paths
 from sheer.data.photos import to_network
 from sheer.data.pixels import RESIZES, Crop, Pad, Squish, decode
+from sheer.data.tabular import further_rows
 from sheer.errors import BundleError, DataError, ModelError, first_line
 from sheer.export.bundle import Interface, Parts, interface_of, read_bundle
 from sheer.interpret.predictions import Predictions, prior_outputs
@@ -58,20 +59,24 @@ class Predictor:
     def __repr__(self) -> str:
         return f"<Predictor {self._in.model}: {self._in.task.name}, {len(self.classes)} outputs, on {self._device}>"
 
-    def predict(self, pictures: Picture | Sequence[Picture]) -> Predictions:
+    def predict(self, pictures: Any) -> Predictions:
         """Predictions for files, folders, Pillow pictures or arrays, one or several, in the order given.
 
         A picture is a file's path, a Pillow picture, an array (H, W) or (H, W, 3), or a tensor (3, H, W), bytes or 0 .. 1;
         all are resized and normalised as in training. Models of other inputs than photographs take one batch instead:
-        uint8 (N, channels, size, size), or float32 (N, ...) as the network was trained on.
+        uint8 (N, channels, size, size), or float32 (N, ...) as the network was trained on. A model of a table takes a CSV file or
+        a data frame with the columns that it was trained on.
 
         Raises:
-            DataError: a file is missing or is no photograph, or an array is no picture.
+            DataError: a file is missing or is no photograph, an array is no picture, or a column is missing or holds what it cannot.
             ModelError: the model's outputs are no finite numbers.
         """
+        notes: tuple[str, ...] = ()
+        if self.plan.data.columns and not isinstance(pictures, np.ndarray | torch.Tensor):
+            pictures, notes = further_rows(self.plan.data.columns, pictures)
         batch = isinstance(pictures, np.ndarray | torch.Tensor) and (pictures.ndim == 4 or self._in.pictures == "none")
         if batch:
-            items = [f"item {number}" for number in range(len(pictures))]  # type: ignore[arg-type]
+            items = [f"item {number}" for number in range(len(pictures))]
             scores = self._of_batch(torch.as_tensor(pictures))
         else:
             listed = _listed(pictures)
@@ -91,6 +96,7 @@ class Predictor:
             outputs=outputs,
             target=None,
             prior=prior_outputs(self.plan.data),
+            notes=notes,
         )
 
     def _of_batch(self, batch: torch.Tensor) -> torch.Tensor:
