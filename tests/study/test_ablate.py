@@ -81,7 +81,8 @@ def test_a_variant_that_is_the_run_gives_the_runs_weights(measured, run):
     assert sheer.load(measured.outcomes["run"][0].folder).history[-1].weights_sha256 == sheer.load(run).history[-1].weights_sha256
 
 
-def test_what_is_done_is_not_done_again(measured, run, photos, capsys):
+def test_what_is_done_is_not_done_again(measured, run, photos, capsys, monkeypatch):
+    monkeypatch.setattr("sheer.study.diff.diff.PUBLISHED", ())
     again = ablated(run, photos, run / "ablation-fastai", decisions=["norm", "augmentation"], quiet=False)
     assert all(one.reused for ones in again.outcomes.values() for one in ones)
     assert "already done" in capsys.readouterr().out
