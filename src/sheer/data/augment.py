@@ -25,7 +25,7 @@ class Flip:
 
     def __call__(self, images: torch.Tensor, draws: np.ndarray) -> torch.Tensor:
         """images (N, C, H, W) of any type, draws (N, 1) in [0, 1)."""
-        chosen = torch.from_numpy(draws[:, 0] < self.p).to(images.device)
+        chosen = torch.from_numpy(draws[:, 0] < self.p).to(images.device, non_blocking=True)
         return torch.where(chosen[:, None, None, None], images.flip(3), images)
 
 

@@ -116,5 +116,5 @@ class RandomErasing:
                 shape = (images.shape[1], height, width)
                 generator = torch.Generator().manual_seed(int(draws[item, 1] * 2**53))
                 noise = torch.randn(shape, generator=generator) if self.fill is None else torch.full(shape, self.fill)
-                erased[item, :, top : top + height, left : left + width] = noise.to(images)
+                erased[item, :, top : top + height, left : left + width] = noise.to(images, non_blocking=True)
         return erased

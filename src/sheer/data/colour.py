@@ -10,7 +10,7 @@ import torch
 
 def per_item(numbers: np.ndarray, values: torch.Tensor) -> torch.Tensor:
     """Numbers (N,) as float32 (N, 1, 1, 1) beside `values`."""
-    return torch.from_numpy(np.asarray(numbers, np.float32)).to(values.device).view(-1, 1, 1, 1)
+    return torch.from_numpy(np.asarray(numbers, np.float32)).to(values.device, non_blocking=True).view(-1, 1, 1, 1)
 
 
 def relit(values: torch.Tensor, light: np.ndarray, contrast: np.ndarray) -> torch.Tensor:
@@ -138,6 +138,6 @@ def turned_hue(values: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
     sixths = torch.where((values[:, 1:2] == high) & (values[:, :1] != high), (2 + red - blue)[:, None], sixths)
     sixths = sixths + 6 * turn
     # each channel is `high` less `spread` times a trapezium along the colour circle
-    places = torch.tensor([5.0, 3.0, 1.0], device=values.device).view(1, 3, 1, 1)
+    places = torch.tensor([5.0, 3.0, 1.0]).to(values.device, non_blocking=True).view(1, 3, 1, 1)
     along = (places + sixths).remainder(6)
     return high - spread * torch.minimum(along, 4 - along).clamp(0, 1)

@@ -88,7 +88,7 @@ class Feed:
     def _batches(self, rows: list[np.ndarray], draws: list[np.ndarray], augmentations: Sequence[Any]) -> Iterator[Batch]:
         for row, draw, images in zip(rows, draws, self._images(rows, draws), strict=True):
             *_, (_, images) = self._steps(images, draw, augmentations)
-            yield Batch(inputs=images, target=self.target[torch.from_numpy(row).to(self.device)], index=row)
+            yield Batch(inputs=images, target=self.target[torch.from_numpy(row).to(self.device, non_blocking=True)], index=row)
 
     def _steps(self, images: torch.Tensor, draw: np.ndarray, augmentations: Sequence[Any]) -> Iterator[tuple[str, torch.Tensor]]:
         """A cut batch after each step on its way to the network, by the step's name."""

@@ -195,7 +195,7 @@ class OnePass:
             values = self.read_whole(values, columns)
         elif any(part.moves for part in self.parts):
             shape = (values.shape[2], values.shape[3])
-            values = sampled(values, self.composed(columns, shape, shape).to(values.device), shape)
+            values = sampled(values, self.composed(columns, shape, shape).to(values.device, non_blocking=True), shape)
         for part, own in zip(self.parts, columns, strict=True):
             values = part.recolour(values, own) if part.recolours else values
         return values
@@ -206,7 +206,7 @@ class OnePass:
         extents = torch.stack([values[:, -1, :, 0].sum(1), values[:, -1, 0, :].sum(1)], 1).round().int().tolist()
         results = []
         for item, (high, wide) in enumerate(extents):
-            matrix = self.composed([own[item : item + 1] for own in columns], shape, (high, wide)).to(values.device)
+            matrix = self.composed([own[item : item + 1] for own in columns], shape, (high, wide)).to(values.device, non_blocking=True)
             results.append(sampled(values[item : item + 1, :-1, :high, :wide], matrix, shape))
         return torch.cat(results)
 

@@ -48,8 +48,8 @@ class Mixup:
         """Images (N, C, H, W) and targets (N, ...) to mixed images and the loss for `target`; all draws follow from `key`."""
         generator = np.random.Generator(np.random.PCG64(key))
         beta = generator.beta(self.alpha, self.alpha, len(images))
-        share = torch.from_numpy(np.maximum(beta, 1 - beta).astype(np.float32)).to(images.device)
-        order = torch.from_numpy(generator.permutation(len(images))).to(images.device)
+        share = torch.from_numpy(np.maximum(beta, 1 - beta).astype(np.float32)).to(images.device, non_blocking=True)
+        order = torch.from_numpy(generator.permutation(len(images))).to(images.device, non_blocking=True)
         own = share.view(-1, *[1] * (images.ndim - 1))
         return own * images + (1 - own) * images[order], MixedLoss(
             loss=loss, other=target[order], share=share, other_loss=loss_at(loss, order)
@@ -74,8 +74,8 @@ class CutMix:
         half_y, half_x = int(high * side) // 2, int(wide * side) // 2
         top, bottom = max(middle_y - half_y, 0), min(middle_y + half_y, high)
         left, right = max(middle_x - half_x, 0), min(middle_x + half_x, wide)
-        order = torch.from_numpy(generator.permutation(len(images))).to(images.device)
+        order = torch.from_numpy(generator.permutation(len(images))).to(images.device, non_blocking=True)
         mixed = images.clone()
         mixed[..., top:bottom, left:right] = images[order][..., top:bottom, left:right]
-        share = torch.tensor(1 - (bottom - top) * (right - left) / (high * wide), dtype=torch.float32, device=images.device)
+        share = torch.tensor(1 - (bottom - top) * (right - left) / (high * wide), dtype=torch.float32).to(images.device, non_blocking=True)
         return mixed, MixedLoss(loss=loss, other=target[order], share=share, other_loss=loss_at(loss, order))

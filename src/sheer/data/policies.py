@@ -55,7 +55,7 @@ def moved_by(operation: str, amount: float, shape: tuple[int, int]) -> np.ndarra
 
 def luma(values: torch.Tensor) -> torch.Tensor:
     """The weighted sum (N, 1, H, W) of red, green and blue."""
-    return (values * torch.tensor([0.2989, 0.587, 0.114], device=values.device).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    return (values * torch.tensor([0.2989, 0.587, 0.114]).to(values.device, non_blocking=True).view(1, 3, 1, 1)).sum(1, keepdim=True)
 
 
 def mixed_with(values: torch.Tensor, other: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
@@ -115,8 +115,8 @@ def recoloured(values: torch.Tensor, operations: np.ndarray, amounts: np.ndarray
     for number in np.unique(operations).tolist():
         if OPERATIONS[number] in RECOLOURED:
             chosen = np.flatnonzero(operations == number)
-            amount = torch.from_numpy(amounts[chosen].astype(np.float32)).to(values.device).view(-1, 1, 1, 1)
-            rows = torch.from_numpy(chosen).to(values.device)
+            amount = torch.from_numpy(amounts[chosen].astype(np.float32)).to(values.device, non_blocking=True).view(-1, 1, 1, 1)
+            rows = torch.from_numpy(chosen).to(values.device, non_blocking=True)
             result[rows] = RECOLOURED[OPERATIONS[number]](values[rows], amount)
     return result
 

@@ -227,8 +227,8 @@ def train(model: nn.Module, root: str, out: str) -> None:
                 progress = (epoch * len(rows) + step) / (phase.epochs * len(rows))
                 set_rates(optimizer, phase.schedule.rate(progress), phase.schedule.momentum(progress))
                 reseed(stream_key(SEED, "step", step_number), device)
-                loss, wanted = phase.loss, target[torch.from_numpy(rows[step]).to(device)]
-                loss = ItemWeighted(loss=loss, weight=weight[torch.from_numpy(rows[step]).to(device)])  # only weight
+                loss, wanted = phase.loss, target[torch.from_numpy(rows[step]).to(device, non_blocking=True)]
+                loss = ItemWeighted(loss=loss, weight=weight[torch.from_numpy(rows[step]).to(device, non_blocking=True)])  # only weight
                 if phase.mix:  # only mix
                     inputs, loss = phase.mix(inputs, wanted, loss, stream_key(SEED, "mix", step_number))  # only mix
                 phase.step = SPLITS.get(step_number, phase.step)  # only splits

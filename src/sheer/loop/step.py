@@ -43,11 +43,12 @@ def finite_update(optimizer: torch.optim.Optimizer, value: torch.Tensor) -> torc
     grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     torch._amp_foreach_non_finite_check_and_unscale_([*(torch.view_as_real(g) if g.is_complex() else g for g in grads), value], found, one)
     on_device = value.is_cuda and optimizer.defaults.get("fused", False)
+    skipped = not on_device and bool(found)  # the one value that a step reads back
     if on_device:
         optimizer.found_inf = found  # type: ignore[attr-defined]
-    if on_device or not found:
+    if not skipped:
         optimizer.step()
-    if on_device or found:
+    if on_device or skipped:
         value = torch.where(found > 0, math.nan, value)
         found.zero_()
     return value
@@ -135,7 +136,7 @@ def scores_of(model: nn.Module, batches: Iterable[torch.Tensor]) -> torch.Tensor
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     with torch.inference_mode():
-        parts = [model(inputs).float().cpu() for inputs in batches]
+        parts = [model(inputs).float() for inputs in batches]  # read back at the end: a read waits for the device
     for module, training in modes:
         module.training = training
-    return torch.cat(parts)
+    return torch.cat([part.cpu() for part in parts])

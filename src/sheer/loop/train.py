@@ -159,7 +159,7 @@ def train(
                     set_rates(optimizer, schedule.rate(progress), schedule.momentum(progress))
                     inputs, step_loss = batch.inputs, loss
                     if weights is not None:
-                        step_loss = ItemWeighted(loss=loss, weight=weights[torch.from_numpy(batch.index).to(device)])
+                        step_loss = ItemWeighted(loss=loss, weight=weights[torch.from_numpy(batch.index).to(device, non_blocking=True)])
                     if mix is not None:
                         inputs, step_loss = mix(inputs, batch.target, step_loss, stream_key(plan.seed, "mix", step_number))
                     before, value = joint(moving), None

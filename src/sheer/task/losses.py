@@ -55,7 +55,8 @@ class Weighted:
     weights: tuple[float, ...]
 
     def __call__(self, scores: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        each: torch.Tensor = self.loss(scores, target) * torch.tensor(self.weights, device=scores.device)[target]
+        weights = torch.tensor(self.weights).to(scores.device, non_blocking=True)
+        each: torch.Tensor = self.loss(scores, target) * weights[target]
         return each
 
 
