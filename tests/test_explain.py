@@ -123,6 +123,7 @@ def test_the_lines_are_those_of_the_ejected_script(random_resnet_run, tmp_path):
         "ema",
         "stop",
         "keep",
+        "resident",
         "mix",
         "precision",
         "compile",

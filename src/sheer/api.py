@@ -58,6 +58,7 @@ def learner(
     augmentation: Augmentations | None = None,
     mix: Mix | None = None,
     resize: Resize | None = None,
+    resident: bool | None = None,
     label_smoothing: float | None = None,
     optimizer: Choice | None = None,
     loss: Choice | None = None,
@@ -98,6 +99,7 @@ def learner(
         quiet: No progress and no history on the terminal.
         size, batch_size, norm, weight_decay, augmentation, mix, resize, label_smoothing: Decisions for every
             phase; each has a default in the profile.
+        resident: Whether all items lie on the device; where not given, on a CUDA device if they fit into a quarter of what is free.
         optimizer: `adamw`, `adam`, `sgd`, `rmsprop` or `timm:NAME`, or one of these with settings: `("sgd", {"nesterov": True})`.
         loss: `cross_entropy` or `focal` for one class an item; `squared_error` or `huber` for numbers; with settings as above.
         class_weights: What an item's loss is multiplied by: `balanced`, or one number a class.
@@ -190,6 +192,7 @@ def learner(
         augmentation=augmentation,
         mix=mix,
         resize=resize,
+        resident=resident,
         label_smoothing=label_smoothing,
         optimizer=optimizer,
         loss=loss,

@@ -6,7 +6,7 @@
     ├── ModelError       the model's name, module or size cannot be used, or its surgery cannot be proved
     │   └── WeightsError the pretrained weights cannot be found, reached or matched
     ├── OwnershipError   the optimiser's tensors are not the model's, or the model is not the plan's
-    ├── DeviceMemoryError one item at a time, or the optimiser's state, does not fit into the device's memory
+    ├── DeviceMemoryError one item at a time, the optimiser's state, or all items at once do not fit into the device's memory
     ├── FrozenError      a tensor that the plan calls frozen has moved
     ├── RunError         a run folder is missing, damaged, of another plan, or in the way
     ├── EjectError       a run cannot be written as a plain script
@@ -48,7 +48,7 @@ class OwnershipError(SheerError):
 
 
 class DeviceMemoryError(SheerError):
-    """One item at a time, or the optimiser's state, does not fit into the device's memory."""
+    """One item at a time, the optimiser's state, or all items at once do not fit into the device's memory."""
 
 
 class FrozenError(SheerError):

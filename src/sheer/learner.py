@@ -24,7 +24,7 @@ from sheer.interpret.neighbours import Pair
 from sheer.interpret.predictions import Predictions
 from sheer.interpret.showing import Showing
 from sheer.loop.callbacks import Callback, HistoryFile, Progress, check_callbacks, position_of
-from sheer.loop.feeds import check_phase, prepared_feeds
+from sheer.loop.feeds import check_phase, prepared_feeds, room_of
 from sheer.loop.interrupts import Interrupts
 from sheer.loop.preview import Preview, preview
 from sheer.loop.train import loss_of, train
@@ -88,7 +88,7 @@ class Learner(Showing):
         self._state.own_head = own_module(made_head) if made_head is not None else None
         self._paused: RunState | None = None
         self._inside, self._told, self._contents = False, False, list[str]()
-        self._known = hashes_by_name(model)
+        self._known, self._room = hashes_by_name(model), room_of(plan, data)
 
     def __repr__(self) -> str:
         return f"<Learner {self._plan.model.name}: {len(self._plan.phases)} phases done, plan {self._plan.short_hash()}>"
@@ -129,7 +129,7 @@ class Learner(Showing):
             train_counts=self._plan.data.train_counts,
             judged_by={name: "min" if name in LOWER_IS_BETTER else "max" for name in ("train_loss", "valid_loss", *self._plan.metrics)},
             task=self._plan.data.task.name,
-            device=self._plan.numerics.device,
+            room=self._room,
             pictures=self._plan.data.pictures,
             columns=len(self._plan.data.columns),
             trains_from=self._trains_from,

@@ -12,7 +12,7 @@ import torch
 
 from sheer.data.augmentations import augmentations_of
 from sheer.data.photos import Photos, augment, chunks, to_network
-from sheer.data.pictures import Pictures, cut_of
+from sheer.data.pictures import Pictures, cut_of, room_for
 from sheer.data.sampling import balanced_sample, joined
 from sheer.data.sources import Data
 from sheer.plan.augmentations import Function
@@ -34,13 +34,14 @@ class Batch:
 class Arrays:
     """Items in memory behind the same two methods as `Photos`."""
 
-    def __init__(self, inputs: torch.Tensor) -> None:
-        self.inputs = inputs
+    def __init__(self, inputs: torch.Tensor, pinned: bool) -> None:
+        self.inputs, self.pinned = inputs, pinned
 
     def batches(self, rows: list[np.ndarray], draws: list[np.ndarray]) -> Iterator[torch.Tensor]:
         """The items of each row; the draws are for pictures that are cut, which these are not."""
         for row in rows:
-            yield self.inputs[torch.from_numpy(row)]
+            items = self.inputs[torch.from_numpy(row)]
+            yield items.pin_memory() if self.pinned else items
 
 
 class Feed:
@@ -72,11 +73,14 @@ class Feed:
         self._contents: list[str] = []
         self.pictures: Pictures | None = None
         self.source: Photos | Arrays
+        self.settled = False
+        pinned = device.type == "cuda"
         if data.arrays is not None:
-            self.source = Arrays(data.arrays)
+            self.source = Arrays(data.arrays, pinned)
         else:
             self.pictures = pictures or Pictures(data.root, data.paths, None, readers, data.opened)
             self.source = self._photos(self.pictures)
+            self.source.pinned = pinned
 
     def _photos(self, pictures: Pictures) -> Photos:
         photos = pictures.photos(self.phase.resize, self.phase.size)
@@ -113,7 +117,9 @@ class Feed:
 
     def _images(self, rows: list[np.ndarray], draws: list[np.ndarray]) -> Iterator[torch.Tensor]:
         try:
-            if self.readers or isinstance(self.source, Arrays):
+            if self.settled and self.pictures is not None:
+                yield from self.pictures.resident(self.phase.resize, self.phase.size, self.device).batches(rows, draws)
+            elif self.readers or isinstance(self.source, Arrays):
                 yield from self.source.batches(rows, draws)
             else:  # on this thread
                 for row, draw in zip(rows, draws, strict=True):
@@ -166,6 +172,18 @@ class Feed:
             read = self.pictures.read(self.phase.resize, self.phase.size, every, so_far)
             self._contents = [content for content in read if content]
             self.source = self._photos(self.pictures)
+
+    def settle(self, feeds: Sequence[Feed]) -> None:
+        """Have the items on the device from now on where the phase says so; those in memory already once for all `feeds`.
+
+        Raises:
+            DeviceMemoryError: there is no room for them.
+        """
+        if self.phase.resident and self.data.arrays is not None:
+            there = next((feed.source for feed in feeds if feed.settled), None)
+            with room_for(len(self.data.arrays), self.device):
+                self.source = there or Arrays(self.data.arrays.to(self.device), False)
+        self.settled = self.phase.resident
 
     def contents(self) -> list[str]:
         """The SHA-256 of each file that `preflight` has read, in item order; empty where items are no files."""

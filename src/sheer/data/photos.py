@@ -14,12 +14,15 @@ class Photos:
     """The photographs of a folder at one working size, kept in memory as uint8 up to `keep_bytes`.
 
     What is kept has the pixels that a new reading would give. `resize` is one of RESIZES: `presize`
-    brings the whole picture to its working size, `cut` makes the square, `join` the batch.
+    brings the whole picture to its working size, `cut` makes the square, `join` the batch. `pinned` batches
+    lie in page-locked memory, from which a copy to a CUDA device need not be waited for.
     """
 
-    def __init__(self, paths: Sequence[str], decode: Any, resize: Any, size: int, readers: int, keep_bytes: int = 1 << 30) -> None:
+    def __init__(
+        self, paths: Sequence[str], decode: Any, resize: Any, size: int, readers: int, keep_bytes: int = 1 << 30, pinned: bool = False
+    ) -> None:
         self.paths, self.decode, self.resize, self.size = paths, decode, resize, size
-        self.readers, self.keep_bytes = readers, keep_bytes
+        self.readers, self.keep_bytes, self.pinned = readers, keep_bytes, pinned
         self.kept: dict[int, np.ndarray] = {}
 
     def read(self, item: int) -> np.ndarray:
@@ -37,7 +40,8 @@ class Photos:
     def batch(self, pictures: Iterable[np.ndarray], draws: np.ndarray) -> torch.Tensor:
         """uint8 (N, 3, size, size) of pictures at their working size."""
         cuts = [self.resize.cut(pixels, self.size, draw) for pixels, draw in zip(pictures, draws.tolist(), strict=True)]
-        return torch.from_numpy(np.ascontiguousarray(self.resize.join(cuts).transpose(0, 3, 1, 2)))
+        images = torch.from_numpy(np.ascontiguousarray(self.resize.join(cuts).transpose(0, 3, 1, 2)))
+        return images.pin_memory() if self.pinned else images
 
     def batches(self, rows: Sequence[np.ndarray], draws: Sequence[np.ndarray]) -> Iterator[torch.Tensor]:
         """uint8 (N, 3, size, size) of each row of items; the first two draws (N, 2) of an item say where it is cut.
@@ -54,6 +58,26 @@ class Photos:
                 images = waiting.pop().result()
                 waiting += [ahead.submit(batch, number)] if number < len(rows) else []
                 yield images
+
+
+class Resident:
+    """All photographs of `photos` on one device, each at its working size, cut there: the pixels of `photos`, and nothing left to read.
+
+    For rules that cut by slices alone: `crop` and `squish`.
+    """
+
+    def __init__(self, photos: Photos, device: torch.device) -> None:
+        self.resize, self.size, self.pixels = photos.resize, photos.size, list[torch.Tensor]()
+        with ThreadPoolExecutor(photos.readers or 1) as pool:
+            for items in chunks(np.arange(len(photos.paths)), 64, "keep"):
+                self.pixels += [torch.tensor(pixels, device=device) for pixels in pool.map(photos.read, items.tolist())]
+
+    def batches(self, rows: Sequence[np.ndarray], draws: Sequence[np.ndarray]) -> Iterator[torch.Tensor]:
+        """uint8 (N, 3, size, size) on the device of each row of items, cut where `Photos.batches` would cut."""
+        for row, places in zip(rows, draws, strict=True):
+            pairs = zip(row.tolist(), places.tolist(), strict=True)
+            cuts = [self.resize.cut(self.pixels[item], self.size, place) for item, place in pairs]
+            yield torch.stack(cuts).permute(0, 3, 1, 2).contiguous()
 
 
 def chunks(items: np.ndarray, batch_size: int, last_batch: str) -> list[np.ndarray]:

@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
+import torch
 from PIL import Image
 
 from sheer.data.augmentations import cuts_itself
 from sheer.data.boxes import Whole
 from sheer.data.cache import Cache, Kept, Key, Seen, Shelf, Stamp, settled, stamp_of, stamp_or_none
 from sheer.data.formats import check_bytes, oddities, told, unread_format
-from sheer.data.photos import Photos
+from sheer.data.photos import Photos, Resident
 from sheer.data.pixels import RESIZES, Crop, Luma, Pad, Squish, decode
 from sheer.data.reading import in_threads
 from sheer.data.sources import Data
-from sheer.errors import DataError, first_line
+from sheer.errors import DataError, DeviceMemoryError, first_line
 from sheer.plan.plan import Part, Phase
 
 NO_FILE = Stamp(0, 0, 0)
 READERS = 2  # threads; more do not help where the network runs on the same cores, and no bit depends on them
+
+
+@contextlib.contextmanager
+def room_for(items: int, device: torch.device) -> Iterator[None]:
+    """DeviceMemoryError where `items` are more than the device has room for."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise DeviceMemoryError(
+            f"The {items:,} items do not all fit on {device} ({first_line(error)}). Give sheer.learner(resident=False): no bit changes."
+        ) from error
 
 
 def resize_of(part: Part) -> Crop | Pad | Squish:
@@ -80,10 +93,20 @@ class Pictures:
         self.cache = None if opened else cache
         self._notices, self._told = list[str](), list[str]()
         self._sizes: dict[tuple[Part, int], _Size] = {}
+        self._resident: tuple[Photos, Resident] | None = None
 
     def photos(self, resize: Part, size: int) -> Photos:
         """The photographs at one working size; the same object for the same size."""
         return self._at(resize, size).photos
+
+    def resident(self, resize: Part, size: int, device: torch.device) -> Resident:
+        """The photographs at one working size on the device; those of the size before are let go."""
+        photos = self.photos(resize, size)
+        if self._resident is None or self._resident[0] is not photos:
+            self._resident = None
+            with room_for(len(self.names), device):
+                self._resident = photos, Resident(photos, device)
+        return self._resident[1]
 
     def _at(self, resize: Part, size: int) -> _Size:
         if (resize, size) not in self._sizes:

@@ -124,6 +124,7 @@ def needed_marks(plan: Plan, events: Sequence[Event] = ()) -> frozenset[str]:
         "splits": any(event.size for event in events),
         "skip": bool(plan.data.skipped),
         "photos": not plan.data.columns,
+        "resident": any(phase.resident for phase in phases) and not plan.data.columns,
         "mix": any(phase.mix for phase in phases),
         "accumulate": any(phase.accumulate for phase in phases),
         "sampling": any(phase.sampling != "shuffle" for phase in phases),
@@ -158,6 +159,7 @@ def _phase_text(phase: Phase, numerics: Numerics, functions: Mapping[str, Functi
     if "photos" in needed:
         values |= {"size": phase.size, "resize": cut_of(phase), "mean": phase.mean, "std": phase.std}
     extras = {
+        "resident": phase.resident,
         "mix": mix_of(phase),
         "accumulate": phase.accumulate,
         "sampling": phase.sampling,

@@ -126,7 +126,8 @@ def script_text(plan: Plan, objects: Mapping[str, Callable[..., object]], beside
     after = after.replace(" = find_photos(root)", " = find_listed(root)") if items and not plan.data.columns else after
     events = record.events if record else ()
     after = only(after, needed_marks(plan, events))
-    after = for_table(after) if plan.data.columns else after
+    if plan.data.columns:
+        after = for_table(after, "paths.to(device)" if any(phase.resident for phase in plan.phases) else "paths")
     constants = render_constants(plan, items, start, objects, events)
     parts = definitions(inspect.getsource(table_template) if plan.data.columns else "") + definitions(after)
     wanted = names_read(ast.parse(constants)) | {"main"}
@@ -196,11 +197,11 @@ def only(text: str, needed: frozenset[str]) -> str:
     return "".join(kept)
 
 
-def for_table(text: str) -> str:
-    """The template's source for a table in the place of photographs."""
+def for_table(text: str, rows: str) -> str:
+    """The template's source for a table in the place of photographs; `rows` is where its rows lie."""
     for before, after in (
         (" = find_photos(root)", " = find_rows(root)"),
-        ("    photos: Any = None\n", "    table = paths\n"),
+        ("    photos: Any = None\n", f"    table = {rows}\n"),
         ("photos: Photos,", "table: torch.Tensor,"),
         ("network_batches(photos,", "table_batches(table,"),
         ("        predict(model, args.predict)", "        predict_rows(model, args.predict)"),

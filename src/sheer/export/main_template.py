@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from sheer.data.folders import SUFFIXES, listing_hash, photo_files
-from sheer.data.photos import Photos, augment, chunks, to_network
+from sheer.data.photos import Photos, Resident, augment, chunks, to_network
 from sheer.data.pixels import decode
 from sheer.data.sampling import balanced_sample, joined
 from sheer.export.constants_template import (
@@ -201,7 +201,8 @@ def train(model: nn.Module, root: str, out: str) -> None:
     epoch_number = step_number = 0
     for phase in PHASES:
         if photos is None or (photos.size, photos.resize) != (phase.size, phase.resize):  # only photos
-            photos = Photos(paths, decode, phase.resize, phase.size, readers=2)  # only photos
+            photos = Photos(paths, decode, phase.resize, phase.size, readers=2, pinned=device.type == "cuda")  # only photos
+            photos = Resident(photos, device) if phase.resident else photos  # only resident
         torch.compiler.reset()  # only compile
         set_trainable(model, STAGES, phase.trains_from, phase.norm)
         groups = parameter_groups(model, STAGES, phase.rates, phase.weight_decay, phase.no_decay, UNDECAYED)

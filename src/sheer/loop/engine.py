@@ -26,6 +26,11 @@ def available(device: str) -> bool:
     return kind == "cpu" or (kind == "cuda" and torch.cuda.is_available()) or (kind == "mps" and torch.backends.mps.is_available())
 
 
+def free_bytes(device: torch.device) -> int:
+    """What is free of a CUDA device's own memory; 0 for devices that have none of their own."""
+    return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else 0
+
+
 def choose_numerics(
     device: str | None,
     profile: Profile,

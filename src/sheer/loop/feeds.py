@@ -13,13 +13,28 @@ from sheer.data.feed import Feed
 from sheer.data.pictures import READERS, Album
 from sheer.data.sources import Data
 from sheer.errors import PlanError, first_line
+from sheer.loop.engine import free_bytes
 from sheer.loop.train import optimizer_of, task_of
 from sheer.model.build import check_inputs
 from sheer.model.stages import set_modes
 from sheer.model.surgery import probe_images
 from sheer.plan.augmentations import Function
+from sheer.plan.looks import Room
 from sheer.plan.plan import Phase, Plan
 from sheer.streams import borrowed_generators
+
+SHOWN = (
+    *("size", "resize", "resident", "augmentation", "mean", "std"),
+    *("batch_size", "last_batch", "accumulate", "sampling"),
+)
+"""What two phases have in common where their batches are the same."""
+
+
+def room_of(plan: Plan, data: Data | None) -> Room:
+    """What the plan's device has room for now."""
+    device, arrays = torch.device(plan.numerics.device), None if data is None else data.arrays
+    items = plan.data.train_items + plan.data.valid_items
+    return Room(device=str(device), free=free_bytes(device), items=items, array_bytes=0 if arrays is None else arrays.nbytes)
 
 
 def prepared_feeds(
@@ -37,21 +52,12 @@ def prepared_feeds(
     readers = READERS if album is None else album.readers
     device, wanted = torch.device(plan.numerics.device), task_of(plan).wanted(data.targets)
     for phase in plan.phases[first:]:
-        same = next(
-            (
-                f
-                for f in feeds
-                if all(
-                    getattr(f.phase, n) == getattr(phase, n)
-                    for n in ("size", "resize", "augmentation", "mean", "std", "batch_size", "last_batch", "accumulate", "sampling")
-                )
-            ),
-            None,
-        )
+        same = next((f for f in feeds if all(getattr(f.phase, name) == getattr(phase, name) for name in SHOWN)), None)
         memory_format = plan.numerics.memory_format
         feeds.append(same or Feed(data, wanted, phase, plan.seed, device, memory_format, readers, pictures, functions))
     for feed in dict.fromkeys(feeds):
         feed.preflight()
+        feed.settle(feeds)
     return feeds
 
 

@@ -9,7 +9,7 @@ from sheer.errors import PlanError, first_line, nearest
 from sheer.plan.augmentations import mix_part
 from sheer.plan.checks import real, whole
 from sheer.plan.facts import InputFacts, TensorFact, joint_hash
-from sheer.plan.looks import look_of
+from sheer.plan.looks import Room, look_of, resident_of
 from sheer.plan.plan import Group, Origin, Phase, Stage
 from sheer.plan.profiles import Profile
 from sheer.plan.rates import spread
@@ -36,7 +36,7 @@ class Situation:
     task: str
     train_counts: tuple[int, ...]
     judged_by: dict[str, str]
-    device: str
+    room: Room
     pictures: str
     columns: int
     trains_from: int
@@ -87,9 +87,10 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
     keys = ("tabular.norm", "tabular.batch_size") if situation.columns else ("norm_trained", "batch_size")
     norm, norm_origin = norm_policies(given.norm, profile, count, trains_from, keys[0])
     batch_size, batch_origin = _batch_size(given.batch_size, profile, situation.train_items, keys[1])
-    look = look_of(given, profile, situation.inputs, situation.device, situation.pictures)
+    look = look_of(given, profile, situation.inputs, situation.room.device, situation.pictures)
     if draft.share != 1:
         look = replace(look, size=max(round(draft.share * look.size / 8) * 8, 8))
+    resident, resident_origin = resident_of(given.resident, situation.room, look)
     decay = _pick(given.weight_decay, profile, "weight_decay", "weight_decay")
     training = training_values(
         given, profile, task=situation.task, batch_size=batch_size, counts=situation.train_counts, judged_by=situation.judged_by
@@ -119,6 +120,7 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
         last_batch=last,
         size=look.size,
         resize=look.resize,
+        resident=resident,
         augmentation=look.augmentation,
         mix=mix_part(str(profile.value("mix")) if given.mix is None else given.mix),
         mean=look.mean,
@@ -132,6 +134,7 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
             batch_origin,
             *(origin for origin in draft.origins if origin.field == "size"),
             *(origin for origin in look.origins if origin.field != "size" or "size" not in {one.field for one in draft.origins}),
+            resident_origin,
             decay[1],
             Origin(field="steps_per_epoch", by="data", reason=f"{situation.train_items} items in batches of {batch_size}"),
             Origin(field="no_decay", by="default", reason=profile.reason("no_decay")),

@@ -93,17 +93,21 @@ def _decode_dataclass(kind: type, value: Any, where: str) -> Any:
     return kind(**{name: _decode(hint, value[name], f"{where}.{name}") for name, hint in hints.items()})
 
 
-BESIDE = ("origins", "notes", "source")
+BESIDE = ("origins", "notes", "source", "resident")
 
 
 def differences(one: Any, other: Any, where: str = "") -> list[str]:
-    """What differs between two plans, or parts of them, as `field: this there, that here`; reasons and the folder's name aside.
+    """What differs between two plans, or parts of them, as `field: this there, that here`.
+
+    Beside the point are reasons, the folder's name, where items lie, and what was measured for both: a measurement comes out
+    otherwise now and then, and what was measured first stays.
 
     >>> differences((1, 2), (1, 3), "sizes")
     ['sizes[1]: 2 there, 3 here']
     """
     if dataclasses.is_dataclass(one) and type(one) is type(other):
-        names = [field.name for field in dataclasses.fields(one) if field.name not in BESIDE]
+        measured = [{o.field for o in getattr(side, "origins", ()) if o.by == "measured"} for side in (one, other)]
+        names = [field.name for field in dataclasses.fields(one) if field.name not in (*BESIDE, *(measured[0] & measured[1]))]
         return [line for n in names for line in differences(getattr(one, n), getattr(other, n), f"{where}.{n}".strip("."))]
     if isinstance(one, tuple) and isinstance(other, tuple) and len(one) == len(other):
         return [line for n, pair in enumerate(zip(one, other, strict=True)) for line in differences(*pair, f"{where}[{n}]")]

@@ -13,6 +13,8 @@ from sheer.plan.profiles import Profile
 from sheer.plan.recipes import Given
 
 LARGEST_SIDE = 4096
+RESIDENT_SHARE = 0.25  # of the free memory: the network, its gradients and what it keeps for them need the rest
+RESIDENT_ASPECT = 1.5  # most cameras' pictures are 4:3 or 3:2
 RESIZE_SETTINGS = {"crop": ("fraction", "interpolation"), "pad": ("padding", "interpolation"), "squish": ("interpolation",)}
 RESIZE_VALUES = {"padding": ("reflection", "zeros"), "interpolation": ("nearest", "bilinear", "bicubic", "lanczos")}
 
@@ -67,6 +69,52 @@ def look_of(given: Given, profile: Profile, inputs: InputFacts, device: str, pic
             _statistics_origin("std", inputs),
         ),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """What a device has room for when a learner is made: its kind, its free bytes, and how many items there are.
+
+    `array_bytes` is what the items take that are in memory already, 0 for photographs in files.
+    """
+
+    device: str
+    free: int
+    items: int
+    array_bytes: int
+
+
+def resident_of(given: bool | None, room: Room, look: Look) -> tuple[bool, Origin]:
+    """Whether the items lie on the device for a whole phase, and who decided it.
+
+    Photographs are counted at their working size, as wide as RESIDENT_ASPECT times their height.
+
+    Raises:
+        PlanError: it was asked for where pictures are not cut by slices alone.
+    """
+    whole_pictures = any(part.name == "random_resized_crop" for part in look.augmentation)
+    cut = look.resize.name in ("crop", "squish") and len(look.mean) == 3 and not whole_pictures
+    in_memory = look.resize.name == "none"
+    if not (in_memory or cut):
+        why = "only colour pictures under crop or squish, without random_resized_crop, can be cut there"
+        if given:
+            raise PlanError(f"resident=True: the pictures cannot lie on the device: {why}. Leave resident away.")
+        return False, Origin(field="resident", by="default", reason=why)
+    if given is not None:
+        return bool(given), Origin(field="resident", by="you", reason="you gave it")
+    kind = room.device.partition(":")[0]
+    if kind != "cuda":
+        return False, Origin(field="resident", by="default", reason=f"{kind} shares the machine's memory")
+    fraction = look.resize.options().get("fraction", 1.0)
+    short = max(int(look.size / fraction), look.size) if isinstance(fraction, int | float) else look.size
+    aspect = RESIDENT_ASPECT if look.resize.name == "crop" else 1
+    needed = room.array_bytes if in_memory else round(room.items * 3 * short * short * aspect)
+    fits = needed <= RESIDENT_SHARE * room.free
+    reason = (
+        f"{room.items:,} items take {'' if in_memory else 'about '}{needed / 1e9:.2f} GB, and a quarter of the {room.free / 1e9:.1f} GB "
+        f"that are free on {room.device} is {'enough' if fits else 'not enough'}"
+    )
+    return fits, Origin(field="resident", by="machine", reason=reason)
 
 
 def image_size(given: int | None, profile: Profile, inputs: InputFacts, device: str) -> tuple[int, Origin]:

@@ -172,7 +172,7 @@ class Phase:
 
     Off: `class_weights` (), `clip` 0, `accumulate` 0 (else the items of an update, taken in batches of
     `batch_size`), `ema` 0, `stop` None. After `skip_limit` steps in a row whose loss or gradients are no finite
-    numbers, none of which was taken, the run stops.
+    numbers, none of which was taken, the run stops. `resident`: all items lie on the device; no bit depends on it.
     """
 
     name: str
@@ -198,6 +198,7 @@ class Phase:
     last_batch: str
     size: int
     resize: Part
+    resident: bool
     augmentation: tuple[Part, ...]
     mix: Part | None
     mean: tuple[float, ...]
@@ -243,8 +244,8 @@ class Plan:
         return plan
 
     def decided(self) -> str:
-        """What is done, as JSON text: the plan without its origins and notes, which say who decided, why, and what is odd."""
-        return json.dumps(document.encode(self, without=("origins", "notes")), indent=2)
+        """What is done, as JSON text: the plan without origins and notes (who decided, why, what is odd) and where its items lie."""
+        return json.dumps(document.encode(self, without=("origins", "notes", "resident")), indent=2)
 
     def steps_before(self, phase: int) -> int:
         """The steps of the phases before number `phase`."""

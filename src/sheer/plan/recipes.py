@@ -38,6 +38,7 @@ class Given:
     augmentation: Augmentations | None = None
     mix: Mix | None = None
     resize: Resize | None = None
+    resident: bool | None = None
     label_smoothing: float | None = None
     optimizer: Choice | None = None
     loss: Choice | None = None

@@ -96,6 +96,7 @@ def _phase(phase: Phase, number: int, count: int, stages: Sequence[str]) -> str:
         ("norm policy", ", ".join(phase.norm), "norm"),
         ("size", f"{phase.size} px", "size"),
         ("resize", str(phase.resize), "resize"),
+        ("resident", "on the device" if phase.resident else "copied to the device batch by batch", "resident"),
         ("normalise", f"mean {_numbers(phase.mean)} std {_numbers(phase.std)}", "mean"),
         ("augmentation", ", ".join(map(str, phase.augmentation)) or "none", "augmentation"),
         ("mix", str(phase.mix) if phase.mix else "none", "mix"),

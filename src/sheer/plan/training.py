@@ -185,6 +185,7 @@ def given_like(phase: Phase) -> Given:
         augmentation=phase.augmentation,
         mix=phase.mix or "none",
         resize=phase.resize,
+        resident=phase.resident,
         optimizer=choice_of(phase.optimizer),
         loss=choice_of(phase.loss),
         class_weights=phase.class_weights or None,

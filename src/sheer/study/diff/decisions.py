@@ -39,7 +39,7 @@ TOUCHES = {
 
 FOLLOWS = (
     *("profile", "steps_per_epoch", "licence", "kind", "node", "features", "stride", "undecayed"),
-    *("train_items", "valid_items", "train_counts", "valid_counts"),
+    *("train_items", "valid_items", "train_counts", "valid_counts", "resident"),
 )
 """Fields that follow from other decisions, or only name what they come from."""
 

@@ -13,6 +13,7 @@ from sheer.learner import Learner
 from sheer.loop.engine import choose_numerics
 from sheer.model.build import DEFAULT_MODEL, Built, build_named, tensor_facts
 from sheer.plan.defaults import Situation, resolve
+from sheer.plan.looks import Room
 from sheer.plan.plan import DataPlan, Numerics, Origin, Part, Phase, Plan
 from sheer.plan.profiles import PROFILES, Profile, profile_named
 from sheer.plan.recipes import Given, merged, of_profile, unrolled
@@ -143,7 +144,7 @@ def _resolved(plan: Plan, built: Built, given: Given, epochs: int) -> Plan:
                 task=plan.data.task.name,
                 train_counts=plan.data.train_counts,
                 judged_by={name: "min" if name in LOWER_IS_BETTER else "max" for name in ("train_loss", "valid_loss", *plan.metrics)},
-                device=plan.numerics.device,
+                room=Room(device=plan.numerics.device, free=0, items=plan.data.train_items, array_bytes=0),
                 pictures=plan.data.pictures,
                 columns=len(plan.data.columns),
                 trains_from=0,

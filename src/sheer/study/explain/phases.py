@@ -240,6 +240,9 @@ PHASE: dict[str, PhaseWords] = {
     "last_batch": _last_batch,
     "size": _size,
     "resize": _resize,
+    "resident": lambda plan, i: (
+        "All items lie on the device throughout." if plan.phases[i].resident else "Batches go to the device one by one."
+    ),
     "augmentation": lambda plan, i: (
         f"Training pictures are changed at random by {listed(list(map(str, plan.phases[i].augmentation)), 12)}; held-out ones never are."
         if plan.phases[i].augmentation

@@ -76,6 +76,7 @@ LINES: dict[str, tuple[str, ...]] = {
     "phase.last_batch": ("chunks(values, phase.batch_size, phase.last_batch)",),
     "phase.size": ("photos = Photos(paths, decode, phase.resize, phase.size",),
     "phase.resize": ("photos = Photos(paths, decode, phase.resize, phase.size",),
+    "phase.resident": ("photos = Resident(photos, device)", "table = paths.to(device)", "photos.batches(rows, draws)"),
     "phase.augmentation": ("images = augment(images.to(DEVICE",),
     "phase.mix": ("inputs, loss = phase.mix(",),
     "phase.mean": ("mean, std = (",),
