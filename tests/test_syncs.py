@@ -167,6 +167,7 @@ def pretended(monkeypatch, data=None, **options):
     plan = learn.plan(sheer.recipes.constant(1))
     plan = replace(plan, numerics=replace(plan.numerics, device="cuda:0"))
     monkeypatch.setattr(torch.Tensor, "backward", backward)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda value: value)  # so does page-locked memory
     monkeypatch.setattr(Average, "tensors", staticmethod(lambda model: list(model.state_dict().values())))
     monkeypatch.setattr(loop, "borrowed_generators", lambda device: contextlib.nullcontext())
     monkeypatch.setattr(loop, "reseed", lambda key, device: None)

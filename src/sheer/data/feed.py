@@ -40,7 +40,7 @@ class Arrays:
     def batches(self, rows: list[np.ndarray], draws: list[np.ndarray]) -> Iterator[torch.Tensor]:
         """The items of each row; the draws are for pictures that are cut, which these are not."""
         for row in rows:
-            items = self.inputs[torch.from_numpy(row)]
+            items = self.inputs[torch.from_numpy(row).to(self.inputs.device, non_blocking=True)]
             yield items.pin_memory() if self.pinned else items
 
 
