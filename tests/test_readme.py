@@ -4,7 +4,7 @@ import re
 import shlex
 from pathlib import Path
 
-from sheer.cli.main import _parser
+from sheer.cli.main import parsed
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -21,7 +21,7 @@ def test_every_sheer_command_parses():
     assert len(lines) >= 5
     for line in lines:
         words = shlex.split(line.partition("#")[0].partition("&&")[0])
-        assert _parser().parse_args(words[1:]).command == words[1]
+        assert parsed(words[1:])[0].command == words[1]
 
 
 def test_the_file_map_names_every_module():

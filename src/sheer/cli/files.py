@@ -1,33 +1,34 @@
-"""The commands about files: which photographs cannot be used, archives of data sets, bundles, tables of predictions."""
+"""The commands about files: which photographs cannot be used, archives of data sets, what is kept of photographs on disk."""
 
 from __future__ import annotations
 
 import argparse
-import csv
-from collections.abc import Callable, Sequence
+import time
 from pathlib import Path
 from typing import Any
 
 from sheer.data.archive import LIMIT, extract
+from sheer.data.cache import Cache
 from sheer.data.preflight import check
 from sheer.errors import SheerError
-from sheer.interpret.predictions import Predictions
-from sheer.loading import load
+from sheer.plan.table import columns
 
 
-def add_file_commands(commands: Any) -> None:
-    """Add the parsers of FILE_COMMANDS to argparse's `commands`."""
-    checked = commands.add_parser("check", help="read every file of a folder or table, and list what is wrong or odd")
-    checked.add_argument("folder", help="a folder of photographs, or a CSV file that names them")
-    checked.add_argument("--csv", metavar="FILE", help="write the list as CSV too")
-    checked.add_argument("--no-cache", action="store_true", help="read every file again, and remember nothing")
-    exported = commands.add_parser("export", help="write a finished run as one file of data that predicts by itself")
-    exported.add_argument("run", help="the run folder")
-    exported.add_argument("file", help="the file to write, such as flowers.sheer")
-    unpacked = commands.add_parser("extract", help="unpack an archive of a data set by checks of its own")
-    unpacked.add_argument("archive", help="a .zip or .tar file, plain or compressed")
-    unpacked.add_argument("folder", help="the new folder")
-    unpacked.add_argument("--limit", type=int, default=LIMIT, help="the most bytes that it may unpack to (default: %(default)s)")
+def _check_options(options: argparse.ArgumentParser) -> None:
+    options.add_argument("folder", help="a folder of photographs, or a CSV file that names them")
+    options.add_argument("--csv", metavar="FILE", help="write the list as CSV too")
+    options.add_argument("--no-cache", action="store_true", help="read every file again, and remember nothing")
+
+
+def _extract_options(options: argparse.ArgumentParser) -> None:
+    options.add_argument("archive", help="a .zip or .tar file, plain or compressed")
+    options.add_argument("folder", help="the new folder")
+    options.add_argument("--limit", type=int, default=LIMIT, help="the most bytes that it may unpack to (default: %(default)s)")
+
+
+def _cache_options(options: argparse.ArgumentParser) -> None:
+    options.add_argument("--clear", action="store_true", help="remove them all")
+    options.add_argument("--folder", help="another cache folder than this user's own")
 
 
 def run_check(args: argparse.Namespace) -> int:
@@ -37,7 +38,7 @@ def run_check(args: argparse.Namespace) -> int:
     found = check(args.folder, cache=not args.no_cache)
     print(found)
     if args.csv:
-        with _new(Path(args.csv)) as file:
+        with new_file(Path(args.csv)) as file:
             file.write(found.csv())
     return 1 if found.unusable else 0
 
@@ -49,20 +50,22 @@ def run_extract(args: argparse.Namespace) -> int:
     return 0
 
 
-def run_export(args: argparse.Namespace) -> int:
-    """`sheer export RUN FILE`."""
-    file = load(args.run).export(args.file)
-    print(
-        f"{file}: {file.stat().st_size / 2**20:.1f} MiB. Predict with it: sheer predict {file} FILES, or sheer.load_bundle({str(file)!r})"
-    )
+def run_cache(args: argparse.Namespace) -> int:
+    """`sheer cache`."""
+    cache = Cache(folder=args.folder) if args.folder else Cache()
+    if args.clear:
+        print(f"{cache.folder}: {cache.clear() / 2**20:.1f} MiB removed")
+        return 0
+    entries = cache.entries()
+    rows = [
+        (e.data_set, e.transform, str(e.pictures), f"{e.bytes / 2**20:.1f}", time.strftime("%Y-%m-%d %H:%M", time.localtime(e.last_used)))
+        for e in entries
+    ]
+    if rows:
+        print(columns(("data set", "transform", "pictures", "MiB", "last used"), rows, right=(2, 3)))
+    total = sum(entry.bytes for entry in entries) / 2**20
+    print(f"{cache.folder}: {total:.1f} MiB of at most {cache.limit / 2**20:,.0f}; sheer cache --clear removes them")
     return 0
-
-
-def table_file(files: Sequence[str]) -> str:
-    """The one CSV file among the arguments of predict; SheerError for several."""
-    if len(files) != 1:
-        raise SheerError(f"The run is on a table: give one CSV file, not {len(files)}.")
-    return files[0]
 
 
 def check_new(path: Path) -> None:
@@ -73,23 +76,16 @@ def check_new(path: Path) -> None:
         raise SheerError(f"There is no folder {path.resolve().parent} to write {path.name} into. Make it, or give another name.")
 
 
-def _new(path: Path) -> Any:
+def new_file(path: Path) -> Any:
+    """The file, opened as a new one; SheerError where it cannot be."""
     try:
         return path.open("x", newline="", encoding="utf-8", errors="surrogateescape")
     except OSError as error:
         raise SheerError(f"{path} cannot be written: {error}. Give another name.") from error
 
 
-def write_csv(predictions: Predictions, path: Path) -> None:
-    """The predictions as a new CSV file: file, what is said of it, then each class's probability or each number."""
-    with _new(path) as file:
-        writer = csv.writer(file)
-        head = {"classify": ["class", "probability"], "tag": ["labels"], "regress": []}[predictions.task]
-        kind = "" if predictions.task == "regress" else "p"
-        writer.writerow(["file", *head, *(f"{kind}({name})" if kind else name for name in predictions.classes)])
-        for item, label, row in zip(predictions.items, predictions.labels, predictions.outputs.tolist(), strict=True):
-            said = {"classify": [label, repr(max(row))], "tag": [label], "regress": []}[predictions.task]
-            writer.writerow([item, *said, *map(repr, row)])
-
-
-FILE_COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {"check": run_check, "export": run_export, "extract": run_extract}
+COMMANDS = {
+    "check": (_check_options, run_check),
+    "extract": (_extract_options, run_extract),
+    "cache": (_cache_options, run_cache),
+}

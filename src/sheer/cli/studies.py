@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
 
 from sheer.cli.doctor import add_options, run_doctor
 from sheer.cli.options import add_plan_options, data_of, prepare
@@ -20,38 +19,43 @@ from sheer.study.explain.explain import explain
 from sheer.study.inspect.inspect import inspect
 
 
-def add_studies(commands: Any) -> None:
-    """Add the parsers of these commands to argparse's `commands`."""
-    inspected = commands.add_parser("inspect", help="what the network would see, against its pretraining, with alarms; trains nothing")
-    add_plan_options(inspected)
-    inspected.add_argument("--run", help="look with the model of this run folder")
-    inspected.add_argument("--items", type=int, default=128, help="training items to look at (default: %(default)s)")
-    inspected.add_argument("--json", action="store_true", help="print the report as JSON")
-    compared = commands.add_parser("compare", help="the first tensor in which two set-ups differ, and why; changes nothing")
-    compared.add_argument("a", help="a run folder, an ejected script (it is executed), or FILE.py:NAME of a sheer.Loop")
-    compared.add_argument("b", help="what is described against a")
-    compared.add_argument("--data", metavar="FOLDER", help="the photographs, for run folders and scripts")
-    compared.add_argument("--steps", type=int, default=3, help="updates (default: %(default)s)")
-    compared.add_argument("--exact", action="store_true", help="bit for bit")
-    compared.add_argument("--own-weights", action="store_true", help="compare the weights as they are, instead of giving b those of a")
-    explained = commands.add_parser("explain", help="what a finished run did, in words, each sentence with its line of the script")
-    explained.add_argument("run", help="the run folder")
-    explained.add_argument("--markdown", action="store_true", help="print Markdown")
-    differing = commands.add_parser("diff", help="every decision in which two runs or profiles differ, and what each is worth")
-    differing.add_argument("a", help="a run folder, or the name of a profile")
-    differing.add_argument("b", help="the same")
-    differing.add_argument("--markdown", action="store_true", help="print Markdown")
-    ablated = commands.add_parser("ablate", help="change one decision at a time, with several seeds, and say what each is worth")
-    ablated.add_argument("run", help="the run folder")
-    ablated.add_argument("--to", required=True, help="a profile, or another run folder")
-    ablated.add_argument("--data", required=True, metavar="FOLDER", help="the folder that the run learned from")
-    ablated.add_argument("--seeds", type=int, default=3, help="(default: %(default)s)")
-    ablated.add_argument("--decisions", help="which, with commas between, in the order in which they are added up (default: all)")
-    ablated.add_argument("--no-waterfall", action="store_true", help="single changes only: nearly half the runs")
-    ablated.add_argument("--processes", type=int, default=1, help="variants that train at a time (default: %(default)s)")
-    ablated.add_argument("--out", help="the folder of the variants' runs (default: RUN/ablation-TO)")
-    ablated.add_argument("--markdown", action="store_true", help="print Markdown")
-    add_options(commands.add_parser("doctor", help="find what is wrong with a PyTorch loop of your own"))
+def _inspect_options(options: argparse.ArgumentParser) -> None:
+    add_plan_options(options)
+    options.add_argument("--run", help="look with the model of this run folder")
+    options.add_argument("--items", type=int, default=128, help="training items to look at (default: %(default)s)")
+    options.add_argument("--json", action="store_true", help="print the report as JSON")
+
+
+def _compare_options(options: argparse.ArgumentParser) -> None:
+    options.add_argument("a", help="a run folder, an ejected script (it is executed), or FILE.py:NAME of a sheer.Loop")
+    options.add_argument("b", help="what is described against a")
+    options.add_argument("--data", metavar="FOLDER", help="the photographs, for run folders and scripts")
+    options.add_argument("--steps", type=int, default=3, help="updates (default: %(default)s)")
+    options.add_argument("--exact", action="store_true", help="bit for bit")
+    options.add_argument("--own-weights", action="store_true", help="compare the weights as they are, instead of giving b those of a")
+
+
+def _explain_options(options: argparse.ArgumentParser) -> None:
+    options.add_argument("run", help="the run folder")
+    options.add_argument("--markdown", action="store_true", help="print Markdown")
+
+
+def _diff_options(options: argparse.ArgumentParser) -> None:
+    options.add_argument("a", help="a run folder, or the name of a profile")
+    options.add_argument("b", help="the same")
+    options.add_argument("--markdown", action="store_true", help="print Markdown")
+
+
+def _ablate_options(options: argparse.ArgumentParser) -> None:
+    options.add_argument("run", help="the run folder")
+    options.add_argument("--to", required=True, help="a profile, or another run folder")
+    options.add_argument("--data", required=True, metavar="FOLDER", help="the folder that the run learned from")
+    options.add_argument("--seeds", type=int, default=3, help="(default: %(default)s)")
+    options.add_argument("--decisions", help="which, with commas between, in the order in which they are added up (default: all)")
+    options.add_argument("--no-waterfall", action="store_true", help="single changes only: nearly half the runs")
+    options.add_argument("--processes", type=int, default=1, help="variants that train at a time (default: %(default)s)")
+    options.add_argument("--out", help="the folder of the variants' runs (default: RUN/ablation-TO)")
+    options.add_argument("--markdown", action="store_true", help="print Markdown")
 
 
 def run_inspect(args: argparse.Namespace) -> int:
@@ -106,11 +110,11 @@ def run_ablate(args: argparse.Namespace) -> int:
     return 0
 
 
-STUDIES = {
-    "ablate": run_ablate,
-    "diff": run_diff,
-    "inspect": run_inspect,
-    "compare": run_compare,
-    "explain": run_explain,
-    "doctor": run_doctor,
+COMMANDS = {
+    "inspect": (_inspect_options, run_inspect),
+    "compare": (_compare_options, run_compare),
+    "explain": (_explain_options, run_explain),
+    "diff": (_diff_options, run_diff),
+    "ablate": (_ablate_options, run_ablate),
+    "doctor": (add_options, run_doctor),
 }

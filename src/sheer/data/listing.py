@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import narwhals
 import numpy as np
-import torch
 from PIL import Image
 
 from sheer.data.folders import SUFFIXES
@@ -75,6 +73,8 @@ def read_listing(source: Any, *, path: str | None, root: str | Path | None, miss
         )
     if hasattr(source, "column_names") and hasattr(source, "features"):
         return _hugging_face(source)
+    import narwhals  # only where there is a frame: it takes longer to import than the rest of this file
+
     frame = narwhals.from_native(source, eager_only=True, pass_through=True)
     if isinstance(frame, narwhals.DataFrame):
         columns = {name: frame[name].to_list() for name in frame.columns}
@@ -173,8 +173,8 @@ def _hugging_face(source: Any) -> Listing:
 def _data_set(source: Any) -> Listing:
     """Anything with items (picture, target); targets are its `targets` where it has them, else each item is made once."""
     targets = source.targets if hasattr(source, "targets") else [_target(source, number) for number in range(len(source))]
-    values = targets.tolist() if isinstance(targets, torch.Tensor | np.ndarray) else list(targets)
-    values = [value.tolist() if isinstance(value, torch.Tensor | np.ndarray | np.generic) else value for value in values]
+    values = targets.tolist() if hasattr(targets, "tolist") else list(targets)  # tensors and arrays; so are single values
+    values = [value.tolist() if hasattr(value, "tolist") else value for value in values]
     names = getattr(source, "classes", None)
     if names is not None and all(isinstance(value, int) for value in values):
         values = [str(names[value]) for value in values]
@@ -200,7 +200,7 @@ def as_picture(value: Any) -> Image.Image:
 
     Raises ValueError for anything else.
     """
-    if isinstance(value, torch.Tensor):
+    if hasattr(value, "detach"):  # a tensor; checking files needs no torch
         value = value.detach().cpu().numpy()
         value = value.transpose(1, 2, 0) if value.ndim == 3 else value
     if isinstance(value, np.ndarray):

@@ -11,7 +11,6 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
-import narwhals
 import numpy as np
 import torch
 
@@ -153,6 +152,8 @@ def _read(source: Any) -> tuple[str, dict[str, list[Any]]]:
         twice = [one for one, times in Counter(names).items() if times > 1]
         if twice:
             raise DataError(f"The data frame has the column {twice[0]!r} twice: which one is meant cannot be told. Rename one.")
+        import narwhals
+
         frame = narwhals.from_native(source, eager_only=True, pass_through=True)
         if not isinstance(frame, narwhals.DataFrame):
             raise DataError(f"{type(source).__name__} is no table: give a CSV file, or a data frame of pandas or polars.")

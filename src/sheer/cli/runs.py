@@ -1,0 +1,130 @@
+"""The commands about a finished run: what it says of further items, how good it is, and taking it away."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sheer.cli.files import check_new, new_file
+from sheer.cli.report import report
+from sheer.errors import SheerError
+from sheer.export.eject import eject
+from sheer.export.predictor import load_bundle
+from sheer.interpret.predictions import Predictions
+from sheer.loading import load
+from sheer.loop.engine import DEVICES
+from sheer.record.run import read_run
+
+
+def _predict_options(options: argparse.ArgumentParser) -> None:
+    options.add_argument("run", help="the run folder, or the bundle that sheer export wrote")
+    options.add_argument("files", nargs="+", help="photographs or folders of them; for a run on a table one CSV file")
+    options.add_argument("--json", action="store_true", help="print one JSON object a line")
+    options.add_argument("--csv", metavar="FILE", help="write a CSV file instead of printing")
+    options.add_argument("--device", choices=DEVICES)
+
+
+def _evaluate_options(options: argparse.ArgumentParser) -> None:
+    options.add_argument("run", help="the run folder")
+    options.add_argument("folder", help="class folders")
+    options.add_argument("--json", action="store_true", help="print the metrics as JSON")
+    options.add_argument("--device", choices=DEVICES)
+
+
+def _report_options(options: argparse.ArgumentParser) -> None:
+    options.add_argument("run", help="the run folder")
+    options.add_argument("--data", metavar="FOLDER", help="the folder learned from, or other class folders to judge it on")
+    options.add_argument("--device", choices=DEVICES)
+
+
+def _eject_options(options: argparse.ArgumentParser) -> None:
+    options.add_argument("run", help="the run folder")
+    options.add_argument("script", help="the file to write")
+
+
+def _export_options(options: argparse.ArgumentParser) -> None:
+    options.add_argument("run", help="the run folder")
+    options.add_argument("file", help="the file to write, such as flowers.sheer")
+
+
+def run_predict(args: argparse.Namespace) -> int:
+    """`sheer predict RUN FILES...`."""
+    if args.csv:
+        check_new(Path(args.csv))
+    if Path(args.run).expanduser().is_file():
+        bundle = load_bundle(args.run, device=args.device or "cpu")
+        predictions = bundle.predict(table_file(args.files) if bundle.plan.data.columns else args.files)
+    else:
+        learn = load(args.run, device=args.device)
+        predictions = learn.predict(table_file(args.files) if learn.plan().data.columns else args.files)
+    if args.csv:
+        write_csv(predictions, Path(args.csv))
+        print(f"{len(predictions)} predictions written to {args.csv}", file=sys.stderr)
+    if args.json:
+        for record in predictions.records():
+            print(json.dumps(record))
+    elif not args.csv:
+        print("\n".join([predictions.table(), *(f"note: {note}" for note in predictions.notes)]))
+    return 0
+
+
+def run_evaluate(args: argparse.Namespace) -> int:
+    """`sheer evaluate RUN FOLDER`."""
+    predictions = load(args.run, device=args.device).evaluate(args.folder)
+    print(json.dumps(predictions.metrics()) if args.json else predictions.report())
+    return 0
+
+
+def run_report(args: argparse.Namespace) -> int:
+    """`sheer report RUN`."""
+    print(report(args.run, args.data, args.device))
+    return 0
+
+
+def run_eject(args: argparse.Namespace) -> int:
+    """`sheer eject RUN SCRIPT`."""
+    script = eject(args.run, args.script)
+    items = f"{script.stem}_items.csv" if read_run(args.run).plan.data.columns else "FOLDER"
+    print(f"{script} written. Run it: python {script} {items} --out DIR")
+    return 0
+
+
+def run_export(args: argparse.Namespace) -> int:
+    """`sheer export RUN FILE`."""
+    file = load(args.run).export(args.file)
+    print(
+        f"{file}: {file.stat().st_size / 2**20:.1f} MiB. Predict with it: sheer predict {file} FILES, or sheer.load_bundle({str(file)!r})"
+    )
+    return 0
+
+
+def table_file(files: Sequence[str]) -> str:
+    """The one CSV file among the arguments of predict; SheerError for several."""
+    if len(files) != 1:
+        raise SheerError(f"The run is on a table: give one CSV file, not {len(files)}.")
+    return files[0]
+
+
+def write_csv(predictions: Predictions, path: Path) -> None:
+    """The predictions as a new CSV file: file, what is said of it, then each class's probability or each number."""
+    with new_file(path) as file:
+        writer = csv.writer(file)
+        head = {"classify": ["class", "probability"], "tag": ["labels"], "regress": []}[predictions.task]
+        kind = "" if predictions.task == "regress" else "p"
+        writer.writerow(["file", *head, *(f"{kind}({name})" if kind else name for name in predictions.classes)])
+        for item, label, row in zip(predictions.items, predictions.labels, predictions.outputs.tolist(), strict=True):
+            said = {"classify": [label, repr(max(row))], "tag": [label], "regress": []}[predictions.task]
+            writer.writerow([item, *said, *map(repr, row)])
+
+
+COMMANDS = {
+    "predict": (_predict_options, run_predict),
+    "evaluate": (_evaluate_options, run_evaluate),
+    "report": (_report_options, run_report),
+    "eject": (_eject_options, run_eject),
+    "export": (_export_options, run_export),
+}
