@@ -28,14 +28,13 @@ def prepare(*, quick: bool) -> tuple[Path, Learner, tuple[Draft, ...]]:
     return folder, learn, fine_tune(epochs)
 
 
-def solar_cells() -> Path:
+def solar_cells(target: Path = FOLDER / "solar-cells") -> Path:
     """2,624 photographs of solar cells as class folders `sound` and `defective` (probability of a defect of 0.5 or more)."""
     try:
         distribution = importlib.metadata.distribution("elpv-dataset")
     except importlib.metadata.PackageNotFoundError as error:
         raise DataError(MISSING.format("elpv-dataset")) from error
     print("Photographs: elpv-dataset, 2,624 solar cells by electroluminescence (Deitsch et al. 2019), CC BY-NC-SA 4.0.")
-    target = FOLDER / "solar-cells"
     source = Path(str(distribution.locate_file("elpv_dataset/data")))
     for line in (source / "labels.csv").read_text().splitlines():
         path, probability, kind = line.split()
@@ -44,7 +43,7 @@ def solar_cells() -> Path:
     return target
 
 
-def digits() -> Path:
+def digits(target: Path = FOLDER / "digits") -> Path:
     """scikit-learn's 1,797 handwritten digits as PNG files in class folders, enlarged eightfold to 64 pixels."""
     try:
         from sklearn.datasets import load_digits
@@ -54,7 +53,6 @@ def digits() -> Path:
     from PIL import Image
 
     print("Pictures: scikit-learn's digits, 1,797 handwritten digits of 8 x 8 (UCI, Alpaydin and Kaynak 1998), CC BY 4.0.")
-    target = FOLDER / "digits"
     found = load_digits()
     for number, (pixels, label) in enumerate(zip(found.images, found.target, strict=True)):
         path = target / str(label) / f"{number:04d}.png"

@@ -1,0 +1,33 @@
+"""The peers by name, and where each lies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peer:
+    """`place` is module:function in this package; `about` says whose recipe it is."""
+
+    place: str
+    about: str
+
+
+PEERS = {
+    "sheer": Peer(place="with_sheer:default", about="sheer's default recipe, `fine_tune(epochs)`"),
+    "sheer-fastai": Peer(place="with_sheer:as_fastai", about="the same with the profile `fastai-2.8`"),
+    "fastai": Peer(
+        place="with_fastai:train",
+        about="fastai: `ImageDataLoaders.from_folder`, `Resize`, `vision_learner`, `fine_tune(epochs)`, all else default",
+    ),
+    "plain": Peer(
+        place="plain:train",
+        about="a careful PyTorch loop: workers, channels_last, fused AdamW, one-cycle, norm layers frozen, head first, then everything",
+    ),
+    "tricks": Peer(
+        place="tricks:train",
+        about="an article's loop, its best row of seven: Adam, norm layers training, head first, then everything at two rates",
+    ),
+}
+REFERENCE = "fastai"
+"""Whose final accuracy and seconds the others are measured against."""
