@@ -24,10 +24,11 @@ PEERS = {
         place="plain:train",
         about="a careful PyTorch loop: workers, channels_last, fused AdamW, one-cycle, norm layers frozen, head first, then everything",
     ),
-    "tricks": Peer(
-        place="tricks:train",
-        about="an article's loop, its best row of seven: Adam, norm layers training, head first, then everything at two rates",
+    "tricks-4": Peer(
+        place="tricks:row_4",
+        about="an article's loop, the best of its seven rows: Adam, norm layers training, head first, then everything at two rates",
     ),
+    "tricks-5": Peer(place="tricks:row_5", about="the same with norm layers left as they are, its fifth row"),
 }
 REFERENCE = "fastai"
 """Whose final accuracy and seconds the others are measured against."""

@@ -57,6 +57,13 @@ class Work:
     def norm_parameters(self) -> list[nn.Parameter]:
         return [parameter for module in self.model.modules() if isinstance(module, NORMS) for parameter in module.parameters()]
 
+    def training(self, norms_train: bool) -> None:
+        """Training mode; norm layers that do not train use their running statistics."""
+        self.model.train()
+        for module in self.model.modules():
+            if isinstance(module, NORMS):
+                module.train(norms_train)
+
     def epoch(self, optimizer: torch.optim.Optimizer, after_step: Callable[[], object] = lambda: None) -> None:
         for images, target in self.train:
             scores = self.model(images.to(DEVICE, memory_format=self.layout, non_blocking=True))
@@ -91,10 +98,7 @@ def train(task: Task, curve: Curve) -> Result:
         optimizer = torch.optim.AdamW([{"params": group} for group in groups], lr=1e-3, weight_decay=0.01, fused=True)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=list(rates), total_steps=epochs * len(work.train))
         for _ in range(epochs):
-            work.model.train(len(groups) > 1)
-            for module in work.model.modules():
-                if isinstance(module, NORMS):
-                    module.eval()
+            work.training(norms_train=False)
             work.epoch(optimizer, schedule.step)
             hits = work.judge()
             curve.point(hits.float().mean().item())

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from benchmarks.peers.peers import PEERS, REFERENCE
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from sheer.errors import RunError
 from sheer.plan.table import columns
@@ -292,6 +293,7 @@ def plot(results: Sequence[dict[str, Any]]) -> Figure:
                     seconds, accuracies, "o-", color=f"C{number}", markersize=4, linewidth=1.2, alpha=0.8, label=peer if not index else None
                 )
         panel.set(xscale="log", xlabel="seconds, evaluation included", ylabel="accuracy on held-out photographs", title=title(result))
+        panel.xaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter="{x:g}", minor_formatter="")
         panel.legend(frameon=False)
         panel.grid(alpha=0.3)
     return figure

@@ -1,8 +1,9 @@
-"""The loop of an article on seven tricks of transfer learning: its fourth row, which was its best (docs/seven_tricks.md).
+"""The loop of an article on seven tricks of transfer learning: its fourth row, which was its best, and its fifth (docs/seven_tricks.md).
 
-ImageFolder, batches of 64, random resized crops and mirrored pictures, Adam without decay. First the head and the body's norm layers
-train at 1e-3; then the whole network, the body at 5e-6 and the head at 5e-4. The article trained one epoch of each and normalised by
-ImageNet's statistics; here the second part has as many epochs as the other peers', and the statistics are those of the weights.
+ImageFolder, batches of 64, random resized crops and mirrored pictures, Adam without decay. First the head trains at 1e-3, in the fourth
+row with the body's norm layers; then the whole network, the body at 5e-6 and the head at 5e-4. In the fifth row norm layers stay as they
+are, with running statistics. The article trained one epoch of each and normalised by ImageNet's statistics; here the second part has as
+many epochs as the other peers', and the statistics are those of the weights.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from benchmarks.peers.plain import Work
 from benchmarks.peers.task import Curve, Result, Task
 
 
-def train(task: Task, curve: Curve) -> Result:
+def row_4(task: Task, curve: Curve, *, norms_train: bool = True) -> Result:
     work = Work(task, batch=64, scale=(0.08, 1.0), crop=0.875, layout=torch.contiguous_format, drop_last=False)
     norms = {id(parameter) for parameter in work.norm_parameters()}
     for parameter in work.body:
-        parameter.requires_grad_(id(parameter) in norms)
+        parameter.requires_grad_(norms_train and id(parameter) in norms)
     optimizer = torch.optim.Adam([{"params": work.body}, {"params": work.head}], lr=1e-3)
     hits = torch.zeros(0)
     for epoch in range(1 + task.epochs):
@@ -24,9 +25,13 @@ def train(task: Task, curve: Curve) -> Result:
             for group, rate in zip(optimizer.param_groups, (5e-6, 5e-4), strict=True):
                 group["lr"] = rate
             for parameter in work.body:
-                parameter.requires_grad_(True)
-        work.model.train()
+                parameter.requires_grad_(norms_train or id(parameter) not in norms)
+        work.training(norms_train)
         work.epoch(optimizer)
         hits = work.judge()
         curve.point(hits.float().mean().item())
     return work.result(hits)
+
+
+def row_5(task: Task, curve: Curve) -> Result:
+    return row_4(task, curve, norms_train=False)
