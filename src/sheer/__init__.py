@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sheer.data.cache import Cache
     from sheer.data.images import images
     from sheer.data.preflight import FileCheck, check
+    from sheer.data.several import ImageInput, TableInput
     from sheer.data.sources import Data
     from sheer.data.tabular import table
     from sheer.export.eject import eject
@@ -53,6 +54,7 @@ __all__ = [
     "Differences",
     "Explanation",
     "FileCheck",
+    "ImageInput",
     "InputReport",
     "Learner",
     "Loop",
@@ -62,6 +64,7 @@ __all__ = [
     "Predictor",
     "RateSweep",
     "SheerError",
+    "TableInput",
     "ablate",
     "arrays",
     "check",
@@ -93,6 +96,7 @@ HOMES = {
     "Differences": "sheer.study.diff.diff",
     "Explanation": "sheer.study.explain.explain",
     "FileCheck": "sheer.data.preflight",
+    "ImageInput": "sheer.data.several",
     "InputReport": "sheer.study.inspect.inspect",
     "Learner": "sheer.learner",
     "Loop": "sheer.study.compare.sides",
@@ -101,6 +105,7 @@ HOMES = {
     "Predictions": "sheer.interpret.predictions",
     "Predictor": "sheer.export.predictor",
     "RateSweep": "sheer.loop.lr_find",
+    "TableInput": "sheer.data.several",
     "ablate": "sheer.study.ablate.ablate",
     "arrays": "sheer.data.arrays",
     "check": "sheer.data.preflight",

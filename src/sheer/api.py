@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from sheer.errors import DataError, ModelError, PlanError, first_line, nearest
 from sheer.learner import Learner
 from sheer.loop.engine import choose_numerics
 from sheer.loop.probe import measured
+from sheer.model.branches import build_branches, sample_items
 from sheer.model.build import DEFAULT_MODEL, Built, build_named
 from sheer.model.heads import HEADS
 from sheer.model.inputs import choose_channels, extended
@@ -40,9 +41,9 @@ from sheer.task.metrics import METRICS, Metric
 
 def learner(
     data: Data,
-    model: Choice | Source | None = None,
+    model: Choice | Source | Mapping[str, Choice] | None = None,
     *,
-    weights: str = "default",
+    weights: str | Mapping[str, str] = "default",
     profile: str = "default",
     head: str | Part | HeadMaker | None = None,
     channels: int | None = None,
@@ -73,6 +74,7 @@ def learner(
     memory_format: str | None = None,
     compile: bool | str | None = None,
     stages: str | None = None,
+    fusion: Choice | None = None,
     metrics: Sequence[str | Metric] | None = None,
     cache: bool | Cache = True,
     readers: int = READERS,
@@ -86,7 +88,8 @@ def learner(
             score a class, or a function that makes one (only then can the run be ejected). With `head` your
             module is a body: it must give a map (N, C, H, W) or a vector (N, C). For a table `tabular`, or with settings
             `("tabular", {"hidden": (200, 100), "dropout": 0.1})`. Where not given, a small network for pictures, or `tabular`.
-        weights: `default` (the library's own download), `package`, `none`, or a file.
+            Of data with several inputs one by the name of each: `{"image": "resnet18", "table": "tabular"}`.
+        weights: `default` (the library's own download), `package`, `none`, or a file; of several inputs by name, as `model`.
         profile: `default`, `fastai-2.8`, or another of PROFILES (docs/diff.md): whose constants fill what is not given.
         head: A name from HEADS, a Part with settings, or your own function of (features, classes) that returns a module for what the
             body gives; the profile's where not given.
@@ -115,6 +118,7 @@ def learner(
         memory_format: `contiguous`, `channels_last`, or `probe`: whichever is fastest here.
         compile: Whether the network goes through torch.compile in training; `probe`: if that is faster here.
         stages: `layers` makes every block a stage of its own; else the profile's rule.
+        fusion: How several inputs become one vector: `concat`, `gated_sum` or `cross_attention`; with settings as `optimizer`.
         metrics: Names from METRICS for the task, or functions of (outputs, targets), both NumPy arrays, that return a number.
         cache: Whether presized photographs are kept on disk between runs; a `sheer.Cache` says where and how many
             bytes. The pixels are the same with and without.
@@ -127,9 +131,14 @@ def learner(
         RunError: `out` holds something else than a run.
     """
     texts = {"device": device, "channel_init": channel_init, "precision": precision, "memory_format": memory_format, "stages": stages}
-    check_texts(texts | {"sampling": sampling, "weights": weights or "none given", "profile": profile})
     _check_types(data, model, metrics, cache)
-    model = (DEFAULT_TABLE_MODEL if data.plan.columns else DEFAULT_MODEL) if model is None else model
+    several = bool(data.inputs)
+    check_texts(texts | {"sampling": sampling, "profile": profile} | ({} if several else {"weights": weights or "none given"}))
+    if fusion is not None and not several:
+        raise PlanError(f"fusion={fusion!r} is for items with several inputs: sheer.DataBlock(inputs=...). Leave it away.")
+    if several and (channels is not None or channel_init is not None):
+        raise PlanError("channels and channel_init are for one input; photographs beside other inputs have three channels.")
+    model = (DEFAULT_TABLE_MODEL if data.plan.columns else DEFAULT_MODEL) if model is None and not several else model
     constants = profile_named(profile)
     seed = whole(seed, "seed", 0)
     wanted_head = _wanted_head(head)
@@ -142,9 +151,22 @@ def learner(
     numerics = choose_numerics(device, constants, pictures=pictures, precision=precision, memory_format=memory_format, compile=compile)
     planes = choose_channels(data.arrays, channels, channel_init, constants, named=isinstance(model, str))
     by_settings = isinstance(model, tuple)
-    if by_settings and not data.plan.columns:
+    if several:
+        built = build_branches(
+            model,
+            inputs=data.plan.inputs,
+            fusion=fusion,
+            weights=weights,
+            classes=len(data.classes),
+            profile=constants,
+            head=wanted_head.part if wanted_head else None,
+            make_head=wanted_head.make if wanted_head else None,
+            seed=seed,
+            stages_by=stages,
+        )
+    elif by_settings and not data.plan.columns:
         raise ModelError(f"model={model!r}: settings are for a table's network ({', '.join(MODEL_SETTINGS)}); the data is no table.")
-    if data.plan.columns and isinstance(model, str | tuple):
+    elif data.plan.columns and isinstance(model, str | tuple):
         if weights not in ("default", "none"):
             raise ModelError(f"weights={weights!r}: a table's network has no pretrained weights. Leave weights away.")
         built = build_table(
@@ -159,7 +181,7 @@ def learner(
     elif isinstance(model, str):
         built = build_named(
             model,
-            weights=weights,
+            weights=str(weights),
             classes=len(data.classes),
             profile=constants,
             head=wanted_head.part if wanted_head else None,
@@ -175,12 +197,13 @@ def learner(
         built = build_own(cast(Source, model), seed=seed, classes=len(data.classes), channels=planes, head=wanted_head, sample=sample)
     if pictures:
         built = replace(built, inputs=extended(built.inputs, planes.count, training_pixels(data)))
-    built = by_layers(built, stages) if stages is not None else built
+    built = by_layers(built, stages) if stages is not None and not several else built
     if "probe" in (precision, memory_format, compile) or precision == "bf16" or compile:
         side = size or image_size(None, constants, built.inputs, numerics.device)[0]
         count = min(batch_size or int(constants.number("batch_size")), 16)
-        sample = data.arrays[:count].float() if data.arrays is not None else torch.rand(count, planes.count, side, side)
-        numerics = measured(numerics, built.model, sample, precision=precision, memory_format=memory_format, compile=compile)
+        sampled: Any = data.arrays[:count].float() if data.arrays is not None else torch.rand(count, planes.count, side, side)
+        sampled = sample_items(data.plan.inputs, count, side) if several else sampled
+        numerics = measured(numerics, built.model, sampled, precision=precision, memory_format=memory_format, compile=compile)
     task = data.plan.task.name
     default_metrics = cast(tuple[str, ...], constants.value(f"metrics.{task}"))
     functions = _metric_functions(default_metrics if metrics is None else metrics, task)
@@ -262,7 +285,7 @@ def training_pixels(data: Data | None) -> torch.Tensor | None:
 def _check_types(data: object, model: object, metrics: object, cache: object) -> None:
     if not isinstance(data, Data):
         raise DataError(f"data={data!r}: give what sheer.images(folder), sheer.table(...) or sheer.arrays(inputs, labels) returns.")
-    if not isinstance(model, str | tuple | nn.Module | None) and not callable(model):
+    if not isinstance(model, str | tuple | nn.Module | None) and not callable(model) and not (isinstance(model, Mapping) and data.inputs):
         raise ModelError(f"model={model!r}: give a timm or torchvision name, a torch.nn.Module, or a function that returns one.")
     if metrics is not None and (isinstance(metrics, str) or not isinstance(metrics, Sequence)):
         raise PlanError(f"metrics={metrics!r}: give names and functions in a list, such as ['accuracy', 'f1'].")

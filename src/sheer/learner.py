@@ -36,7 +36,7 @@ from sheer.plan.defaults import Situation, resolve
 from sheer.plan.facts import InputFacts, TensorFact
 from sheer.plan.plan import Phase, Plan
 from sheer.plan.profiles import Profile, profile_named
-from sheer.plan.rates import Rate
+from sheer.plan.rates import Rate, first_new
 from sheer.plan.recipes import Draft, Given, checked_recipe, merged, unrolled
 from sheer.record.checkpoint import NOTHING, RunState, joined_reasons
 from sheer.record.history import History
@@ -82,7 +82,7 @@ class Learner(Showing):
         self._plan, self._tensors, self._inputs, self._label = plan, tensors, inputs, weights_label
         self._start: dict[str, torch.Tensor] | None = None
         self._given, self._made_by, self._made_head, self._out, self._quiet = given, made_by, made_head, out and out.absolute(), quiet
-        self._trains_from = len(plan.model.stages) - 1 if plan.model.head and plan.model.body is None else 0
+        self._trains_from = first_new(len(plan.model.stages), plan.model.branches) if plan.model.head and plan.model.body is None else 0
         self._state = RunState(plan=plan, first=0, phase=len(plan.phases), rows=self.history, stop=NOTHING)
         self._state.own_module = own_module(made_by) if made_by is not None else None
         self._state.own_head = own_module(made_head) if made_head is not None else None
@@ -135,6 +135,7 @@ class Learner(Showing):
             trains_from=self._trains_from,
             weights_from=self._label,
             phases_before=before,
+            branches=self._plan.model.branches,
         )
 
     def fine_tune(
@@ -168,8 +169,8 @@ class Learner(Showing):
         return self
 
     def freeze(self) -> Learner:
-        """From the next fit on, train the last stage only."""
-        return self.freeze_to(-1)
+        """From the next fit on, train the last stage only; with several inputs also the branches that start from random weights."""
+        return self.freeze_to(first_new(len(self._plan.model.stages), self._plan.model.branches) - len(self._plan.model.stages))
 
     def unfreeze(self) -> Learner:
         """From the next fit on, train everything."""

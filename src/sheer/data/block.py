@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from sheer.data.check import check_classes, copies, imbalance
 from sheer.data.folders import listing_hash
 from sheer.data.leftout import LeftOut
 from sheer.data.listing import Listing, is_empty, labels_by, read_listing
+from sheer.data.several import AnInput, several
 from sheer.data.sources import TRAIN_NAMES, VALID_NAMES, Data, assemble, class_folders, split_part
 from sheer.data.splits import SPLITS, fold_split, group_fold_split, grouped_split
 from sheer.data.targets import item_weights, items_csv, numbers, one_class, several_labels
@@ -67,6 +68,7 @@ class DataBlock:
         bad_files: What happens to files that cannot be read: `raise` stops before training, `skip` reads every file
             now and leaves those out, with the reasons in `Data.skipped` and the run's skipped.csv; nothing takes their place.
         cache: Where the verdicts of that reading are kept, so that files that have not changed are not read again.
+        inputs: Where an item has several, each under its name: `ImageInput` and `TableInput`, for CSV files and data frames.
     """
 
     label: str | Sequence[str] | Callable[[str], Any] | None = None
@@ -84,6 +86,7 @@ class DataBlock:
     profile: str = "default"
     bad_files: str | None = None
     cache: bool | Cache = True
+    inputs: Mapping[str, AnInput] | None = None
 
     def build(self, source: Any) -> Data:
         """The data that this block makes of a source: see `sheer.data.listing.read_listing`.
@@ -92,6 +95,8 @@ class DataBlock:
             DataError: the source, its targets or the split cannot be used; nothing was read but names and cells.
         """
         self.check()
+        if self.inputs is not None:
+            return several(self, source)
         if isinstance(source, str | Path) and str(source).lower().endswith(ARCHIVES) and not Path(source).expanduser().is_dir():
             raise DataError(f"{source} is an archive: unpack it with sheer.extract(archive, folder), which checks it, and give the folder.")
         folder = isinstance(source, str | Path) and not str(source).lower().endswith(".csv")

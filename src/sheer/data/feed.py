@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from sheer.data.augmentations import augmentations_of
+from sheer.data.inputs import Input, Inputs, with_gaps
 from sheer.data.photos import Photos, augment, chunks, to_network
 from sheer.data.pictures import Pictures, cut_of, room_for
 from sheer.data.sampling import balanced_sample, joined
@@ -24,9 +25,12 @@ MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Batch:
-    """Items for one step: `inputs` as the network takes them, `target` as the loss takes it, `index` positions of the items."""
+    """Items for one step: `inputs` as the network takes them, `target` as the loss takes it, `index` positions of the items.
 
-    inputs: torch.Tensor
+    `inputs` is a tensor, or `Inputs` where an item has several.
+    """
+
+    inputs: Any
     target: torch.Tensor
     index: np.ndarray
 
@@ -77,6 +81,8 @@ class Feed:
         pinned = device.type == "cuda"
         if data.arrays is not None:
             self.source = Arrays(data.arrays, pinned)
+        elif not data.paths:  # several inputs, none of them a photograph
+            self.source = Arrays(torch.zeros(0), pinned)
         else:
             self.pictures = pictures or Pictures(data.root, data.paths, None, readers, data.opened)
             self.source = self._photos(self.pictures)
@@ -90,9 +96,38 @@ class Feed:
         return photos
 
     def _batches(self, rows: list[np.ndarray], draws: list[np.ndarray], augmentations: Sequence[Any]) -> Iterator[Batch]:
-        for row, draw, images in zip(rows, draws, self._images(rows, draws), strict=True):
-            *_, (_, images) = self._steps(images, draw, augmentations)
-            yield Batch(inputs=images, target=self.target[torch.from_numpy(row).to(self.device, non_blocking=True)], index=row)
+        for row, inputs in zip(rows, self._inputs(rows, draws, augmentations), strict=True):
+            yield Batch(inputs=inputs, target=self.target[torch.from_numpy(row).to(self.device, non_blocking=True)], index=row)
+
+    def _inputs(self, rows: list[np.ndarray], draws: list[np.ndarray], augmentations: Sequence[Any]) -> Iterator[Any]:
+        """What the network takes of each row of items."""
+        if not self.data.inputs:
+            for draw, images in zip(draws, self._images(rows, draws), strict=True):
+                *_, (_, images) = self._steps(images, draw, augmentations)
+                yield images
+            return
+        streams = [
+            Arrays(one.array, self.device.type == "cuda").batches(rows, draws)
+            if one.array is not None
+            else self._pictures_of(one, rows, draws, augmentations)
+            for one in self.data.inputs
+        ]
+        for row, *parts in zip(rows, *streams, strict=True):
+            named = {one.name: part for one, part in zip(self.data.inputs, parts, strict=True)}
+            present = np.stack([one.present[row] for one in self.data.inputs], axis=1)
+            yield Inputs(named, torch.from_numpy(present)).to(self.device)
+
+    def _pictures_of(self, one: Input, rows: list[np.ndarray], draws: list[np.ndarray], augmentations: Sequence[Any]) -> Iterator[Any]:
+        """The photographs of one of several inputs, zeros where an item has none."""
+        assert one.place is not None
+        there = [one.present[row] for row in rows]
+        some = [number for number, present in enumerate(there) if present.any()]
+        images = self._images([one.place[rows[n][there[n]]] for n in some], [draws[n][there[n]] for n in some])
+        for draw, present in zip(draws, there, strict=True):
+            found = torch.zeros(0, len(self.phase.mean), self.phase.size, self.phase.size, device=self.device)
+            if present.any():
+                *_, (_, found) = self._steps(next(images), draw[present], augmentations)
+            yield with_gaps(found, present, self.memory_format)
 
     def _steps(self, images: torch.Tensor, draw: np.ndarray, augmentations: Sequence[Any]) -> Iterator[tuple[str, torch.Tensor]]:
         """A cut batch after each step on its way to the network, by the step's name."""
@@ -107,6 +142,8 @@ class Feed:
 
     def steps(self, epoch: int) -> Iterator[tuple[str, torch.Tensor]]:
         """The first training batch of an epoch after each step: of its first photograph `decode` and `resize`, then the batch."""
+        if self.data.inputs:
+            return
         rows, draws = self.drawn(epoch)
         if isinstance(self.source, Photos):
             picture = self.source.decode(self.source.paths[rows[0][0]])
@@ -125,7 +162,7 @@ class Feed:
                 for row, draw in zip(rows, draws, strict=True):
                     yield self.source.batch(map(self.source.read, row.tolist()), draw)
         except Exception:  # Pillow raises many kinds for bad bytes; if every file can still be read, it was something else
-            self.preflight(np.unique(np.concatenate(rows)), "a file was changed or lost while it was in use")
+            self._check_files(np.unique(np.concatenate(rows)).tolist(), "a file was changed or lost while it was in use")
             raise
 
     def training(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
@@ -161,15 +198,21 @@ class Feed:
         rows = chunks(items, self.phase.batch_size, "keep")
         return self._batches(rows, [np.full((len(row), 2), 0.5) for row in rows], ())
 
-    def preflight(self, items: np.ndarray | None = None, so_far: str = "nothing has been trained or written") -> None:
+    def preflight(self, items: np.ndarray | None = None) -> None:
         """Make sure that the photographs (of all items, or those given) can be read, and have been.
 
         Raises:
             DataError: naming the first files that cannot be read, why, and how many there are.
         """
+        if items is not None and self.data.inputs:
+            items = np.concatenate(
+                [one.place[items][one.present[items]] for one in self.data.inputs if one.place is not None] or [items[:0]]
+            )
+        self._check_files(list(range(len(self.data.paths))) if items is None else items.tolist(), "nothing has been trained or written")
+
+    def _check_files(self, files: list[int], so_far: str) -> None:
         if self.pictures is not None:
-            every = range(len(self.data.paths)) if items is None else items.tolist()
-            read = self.pictures.read(self.phase.resize, self.phase.size, every, so_far)
+            read = self.pictures.read(self.phase.resize, self.phase.size, files, so_far)
             self._contents = [content for content in read if content]
             self.source = self._photos(self.pictures)
 
@@ -192,4 +235,4 @@ class Feed:
 
 def data_path(data: Data, item: int) -> str:
     """The item's path below the data's root, or its number for arrays."""
-    return data.paths[item] if data.paths else f"item {item}"
+    return data.paths[item] if data.paths and not data.inputs else f"item {item}"

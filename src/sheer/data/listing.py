@@ -57,7 +57,7 @@ def read_listing(source: Any, *, path: str | None, root: str | Path | None, miss
         if where.is_dir():
             found = sorted(p.relative_to(where).as_posix() for p in where.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
             found = [name for name in found if not any(part.startswith(".") for part in name.split("/"))]
-            return _checked(
+            return checked(
                 Listing(source=f"files of {where.resolve().name}", root=str(where), files=tuple(found), columns={}), missing_allowed
             )
         if where.suffix.lower() != ".csv" or not where.is_file():
@@ -68,7 +68,7 @@ def read_listing(source: Any, *, path: str | None, root: str | Path | None, miss
         raise DataError(f"{type(source).__name__} is no source. {SOURCES}")
     if isinstance(source, Sequence) and all(isinstance(item, str | Path) for item in source):
         base = Path(root).expanduser() if root is not None else Path()
-        return _checked(
+        return checked(
             Listing(source="list of files", root=str(base), files=tuple(str(item) for item in source), columns={}), missing_allowed
         )
     if hasattr(source, "column_names") and hasattr(source, "features"):
@@ -116,7 +116,7 @@ def _table(source: str, columns: dict[str, list[Any]], path: str | None, root: P
     if empty:
         raise DataError(f"{source}: row {empty[0] + 1} names no file ({len(empty)} such rows). Fill them in, or take the rows out.")
     files = tuple(str(name) for name in names)
-    return _checked(Listing(source=source, root=str(root), files=files, columns=listing.columns), missing_allowed)
+    return checked(Listing(source=source, root=str(root), files=files, columns=listing.columns), missing_allowed)
 
 
 def typed(values: list[Any]) -> list[Any]:
@@ -130,7 +130,8 @@ def typed(values: list[Any]) -> list[Any]:
     return [kind(value) if value.strip() else None for value in values]
 
 
-def _checked(listing: Listing, missing_allowed: bool) -> Listing:
+def checked(listing: Listing, missing_allowed: bool) -> Listing:
+    """The listing, if it names photographs that are there; DataError else, unless they may be missing."""
     if not listing.files:
         raise DataError(f"{listing.source} names no photographs (read are {', '.join(SUFFIXES)}).")
     nul = [name for name in listing.files if "\0" in name]

@@ -17,6 +17,7 @@ from sheer.data.cache import Cache
 from sheer.data.check import check_classes, copies, empty_folders, imbalance, look_alikes, picture_sizes
 from sheer.data.folders import SUFFIXES, listing_hash, photo_files
 from sheer.data.formats import UNKNOWN_FORMATS
+from sheer.data.inputs import Input
 from sheer.data.leftout import LeftOut
 from sheer.data.preflight import FileProblem, problems_csv
 from sheer.data.splits import SPLITS
@@ -34,6 +35,7 @@ TRAIN_NAMES = ("train", "training")
 VALID_NAMES = ("valid", "validation", "val")
 TEST_NAMES = ("test", "testing")
 ONE_CLASS = Origin(field="task", by="data", reason="each item has one class")
+LISTED = ("train_items", "valid_items", "train_counts", "valid_counts", "inputs")
 NO_TABLE = Origin(field="columns", by="data", reason="the items are no rows of a table")
 
 
@@ -46,7 +48,7 @@ class Data:
     for photographs; `arrays` (items, ...) for data in memory, uint8 (N, C, S, S) if they are pictures;
     `opened` gives the picture of a path where it is no file; `listing` is the CSV text that lists the items
     where class folders do not; `weights` float32 (items,), what an item's loss counts in training, 1 on average;
-    `skipped` are the files that were left out, and why.
+    `skipped` are the files that were left out, and why. Where an item has several `inputs`, `paths` are the files of all of them.
     """
 
     root: str
@@ -61,6 +63,7 @@ class Data:
     listing: str = ""
     weights: np.ndarray | None = None
     skipped: tuple[FileProblem, ...] = ()
+    inputs: tuple[Input, ...] = ()
 
     def __repr__(self) -> str:
         where = self.plan.source
@@ -77,7 +80,7 @@ class Data:
         rows = self._counted()
         lines = [f"{plan.source}: task {plan.task.name}, split {plan.split}, {len(self.train)} + {len(self.valid)} items"]
         lines += [aligned(("class" if plan.task.name == "classify" else "label", "train", "valid"), rows, right=(1, 2))] if rows else []
-        lines += [schema(plan)] if plan.columns else []
+        lines += [schema(plan)] if plan.columns or plan.inputs else []
         lines += [f"note: {note}" for note in plan.notes]
         lines += [picture_sizes(self.root, self.paths)] if self.paths and self.opened is None else []
         return "\n".join(lines)
@@ -279,6 +282,7 @@ def assemble(
         if (std == 0).any():
             raise DataError(f"{classes[int(np.argmin(std))]!r} is the same for all items to train on: there is nothing to learn.")
         settings = (("mean", tuple(mean.tolist())), ("std", tuple(std.tolist())))
+    weight_by = ("you", "you gave it, scaled to a mean of 1") if weight else ("default", "items count alike")
     plan = DataPlan(
         source=source,
         pictures="files" if arrays is None else "memory" if arrays.dtype == torch.uint8 else "none",
@@ -302,13 +306,9 @@ def assemble(
             Origin(field="pictures", by="data", reason="photographs are read as they are needed; arrays of bytes are pictures"),
             Origin(field="classes", by="data", reason="the names of the class folders, sorted by code point"),
             task_origin,
-            *(Origin(field=name, by="data", reason="as listed") for name in ("train_items", "valid_items", "train_counts", "valid_counts")),
+            *(Origin(field=name, by="data", reason="as listed") for name in LISTED),
             split_origin,
-            Origin(
-                field="weight",
-                by="you" if weight else "default",
-                reason="you gave it, scaled to a mean of 1" if weight else "items count alike",
-            ),
+            Origin(field="weight", by=weight_by[0], reason=weight_by[1]),
             left.origin,
             Origin(field="skipped", by="data", reason="read beforehand" if left.policy == "skip" else "every file must be readable"),
             columns_origin,

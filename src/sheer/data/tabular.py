@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from numbers import Real
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,15 +13,13 @@ import torch
 
 from sheer.data.arrays import tensors_hash
 from sheer.data.block import DataBlock
-from sheer.data.cells import table_cell
 from sheer.data.columns import FEW, Kinds, fitted, table_inputs, unknown_cells
-from sheer.data.listing import Listing, csv_columns, is_empty, typed
+from sheer.data.frames import cells_of, read_rows, with_cells
+from sheer.data.listing import Listing, is_empty
 from sheer.data.sources import Data, assemble
 from sheer.data.targets import items_csv
 from sheer.errors import DataError, nearest
 from sheer.plan.plan import Origin, Part
-
-INPUT = "input "
 
 
 def table(
@@ -63,7 +58,7 @@ def table(
     Raises:
         DataError: naming the column that cannot be used, and the remedy.
     """
-    name, columns = _read(source)
+    name, columns = read_rows(source)
     targets = (target,) if isinstance(target, str) else tuple(target)
     kinds = Kinds(
         categorical=_names(categorical, "categorical"), continuous=_names(continuous, "continuous"), ignore=_names(ignore, "ignore")
@@ -100,7 +95,7 @@ def table(
         origin = Origin(field="task", by="data", reason=f"the target is a number of more than {FEW} different values")
     apart = {*targets, *kinds.ignore, *(one for one in (valid, group, weight) if isinstance(one, str))}
     wanted = [column for column in columns if column not in apart]
-    cells = {column: _cells(column, columns[column]) for column in wanted}
+    cells = {column: cells_of(column, columns[column]) for column in wanted}
     train = ~decided.held_out
     parts, notes = fitted(cells, train, kinds)
     matrix = torch.from_numpy(table_inputs(parts, cells))
@@ -122,7 +117,7 @@ def table(
         task=decided.task,
         task_origin=origin,
         notes=[*decided.notes, *notes, *unseen],
-        listing_text=_beside(text, {column: cells[column] for column in used}),
+        listing_text=with_cells(text, {column: cells[column] for column in used}),
         weights=decided.weights,
         weight=weight or "",
         columns=parts,
@@ -138,29 +133,6 @@ def _names(given: object, what: str) -> tuple[str, ...]:
     if isinstance(given, str) or not isinstance(given, Sequence) or not all(isinstance(name, str) for name in given):
         raise DataError(f"{what}={given!r}: give the names of columns in a list, such as ['age'].")
     return tuple(given)
-
-
-def _read(source: Any) -> tuple[str, dict[str, list[Any]]]:
-    """The source in words, and its columns; DataError where it is no table, or has no rows or a name twice."""
-    if isinstance(source, str | Path):
-        path = Path(source).expanduser()
-        if path.suffix.lower() != ".csv" or not path.is_file():
-            raise DataError(f"{str(source)!r} is no CSV file. Give one, or a data frame of pandas or polars.")
-        name, found = f"table {path.name}", {name: typed(values) for name, values in csv_columns(path).items()}
-    else:
-        names = [str(one) for one in getattr(source, "columns", ())]
-        twice = [one for one, times in Counter(names).items() if times > 1]
-        if twice:
-            raise DataError(f"The data frame has the column {twice[0]!r} twice: which one is meant cannot be told. Rename one.")
-        import narwhals
-
-        frame = narwhals.from_native(source, eager_only=True, pass_through=True)
-        if not isinstance(frame, narwhals.DataFrame):
-            raise DataError(f"{type(source).__name__} is no table: give a CSV file, or a data frame of pandas or polars.")
-        name, found = "data frame", {str(one): frame[one].to_list() for one in frame.columns}
-    if not found or not next(iter(found.values())):
-        raise DataError(f"{name} has no rows, so there is nothing to learn from.")
-    return name, found
 
 
 def _check_target(source: str, name: str, values: list[Any]) -> None:
@@ -180,49 +152,16 @@ def _is_number(values: list[Any]) -> bool:
     return numbers and (len(set(filled)) > FEW or any(value != int(value) for value in filled))
 
 
-def _cells(column: str, values: Sequence[Any]) -> list[str]:
-    """The column's values as `table_cell` writes them.
-
-    Raises:
-        DataError: they are neither text, numbers nor truth values, or are text and numbers mixed.
-    """
-    kinds = dict[str, Any]()
-    for value in values:
-        if not is_empty(value):
-            kinds["text" if isinstance(value, str) else "number" if isinstance(value, Real) else type(value).__name__] = value
-    odd = sorted(set(kinds) - {"text", "number"})
-    if odd:
-        raise DataError(
-            f"Column {column!r} holds values of type {odd[0]} ({str(kinds[odd[0]])[:40]!r}). Make text or numbers of them (a date as year, "
-            f"month and day), or leave it out: ignore=[{column!r}]."
-        )
-    if len(kinds) == 2:
-        raise DataError(
-            f"Column {column!r} mixes numbers ({kinds['number']!r}) and text ({kinds['text']!r}). Make one of them, or leave it out: "
-            f"ignore=[{column!r}]."
-        )
-    return ["" if is_empty(value) else table_cell(value if isinstance(value, str) else str(value)) for value in values]
-
-
 def further_rows(parts: Sequence[Part], source: Any) -> tuple[torch.Tensor, tuple[str, ...]]:
     """A CSV file or data frame as the network takes it, by the columns of a plan; and notes on what they did not know.
 
     Raises:
         DataError: a column is missing, or holds what it cannot.
     """
-    name, columns = _read(source)
+    name, columns = read_rows(source)
     wanted = list(dict.fromkeys(str(part.options()["column"]) for part in parts))
     for one in wanted:
         if one not in columns:
             raise DataError(f"{name} lacks the column {one!r}, which the model takes. {nearest(one, columns)}")
-    cells = {one: _cells(one, columns[one]) for one in wanted}
+    cells = {one: cells_of(one, columns[one]) for one in wanted}
     return torch.from_numpy(table_inputs(parts, cells)), tuple(unknown_cells(parts, cells)[0])
-
-
-def _beside(items: str, cells: Mapping[str, Sequence[str]]) -> str:
-    """items.csv with a column `input NAME` for each column of the table that goes in."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    for number, row in enumerate(csv.reader(io.StringIO(items))):
-        writer.writerow([*row, *(INPUT + name if number == 0 else values[number - 1] for name, values in cells.items())])
-    return out.getvalue()

@@ -13,6 +13,7 @@ from sheer.data.pictures import cut_of
 from sheer.loop.engine import DTYPES
 from sheer.loop.train import average_of, keep_of, loss_of, optimizer_of, schedule_of, step_of, stop_of
 from sheer.model import backbones, heads
+from sheer.model.fusion import FUSIONS
 from sheer.model.rebuild import OWN
 from sheer.model.table import body_arguments
 from sheer.plan.augmentations import Function
@@ -52,7 +53,9 @@ def render_constants(plan: Plan, items: str, start: str, functions: Mapping[str,
         rows |= {"BODY_SHA256": repr(model.weights_sha256)}
     if model.body is not None:
         rows |= {"BODY": repr(body_arguments(model.body, plan.data.columns))}
-    if model.head is not None and kind not in OWN and not start and model.body is None:
+    if model.branches:
+        rows |= _branch_rows(plan, start)
+    elif model.head is not None and kind not in OWN and not start and model.body is None:
         rows |= {"BODY_WEIGHTS": repr(backbones.WEIGHTS[model.weights.name](**model.weights.options()))}
     rows |= {
         "STAGES": repr(tuple(stage.prefixes for stage in model.stages)),
@@ -96,6 +99,33 @@ def render_constants(plan: Plan, items: str, start: str, functions: Mapping[str,
     return "\n".join(f"{name} = {value}" for name, value in rows.items()) + f"\nPHASES = (\n{phases}\n)"
 
 
+def _branch_rows(plan: Plan, start: str) -> dict[str, str]:
+    """The constants of several inputs: their branches, what fuses them, and what each input reads."""
+    inputs, branches = dict[str, str](), dict[str, str]()
+    for one, branch in zip(plan.data.inputs, plan.model.branches, strict=True):
+        model, (library, _, name) = branch.model, branch.model.name.partition(":")
+        values: dict[str, object] = {"library": library, "features": model.features}
+        if model.body is not None:
+            values |= {"body": body_arguments(model.body, one.columns)}
+        else:
+            values |= {"name": name, "kind": model.kind, "node": model.node}
+            values |= {} if start else {"weights": backbones.WEIGHTS[model.weights.name](**model.weights.options())}
+        branches[branch.name] = _namespace(values)
+        made = [COLUMN_KINDS[part.name](**part.options()) for part in one.columns]  # type: ignore[arg-type]
+        inputs[one.name] = _namespace({"kind": one.kind, "reads": one.reads} | ({"columns": tuple(made)} if made else {}))
+    assert plan.model.fusion is not None
+    fusion = FUSIONS[plan.model.fusion.name](**plan.model.fusion.options())  # type: ignore[arg-type]
+    return {"BRANCHES": _dictionary(branches), "FUSION": repr(fusion), "INPUTS": _dictionary(inputs)}
+
+
+def _namespace(values: Mapping[str, object]) -> str:
+    return f"SimpleNamespace({', '.join(f'{name}={value!r}' for name, value in values.items())})"
+
+
+def _dictionary(texts: Mapping[str, str]) -> str:
+    return "{\n" + "".join(f"    {name!r}: {text},\n" for name, text in texts.items()) + "}"
+
+
 def _phase_at(plan: Plan, step: int) -> Phase:
     """The phase of a step, counted from 0 over the whole plan."""
     ends = itertools.accumulate(phase.epochs * phase.steps_per_epoch for phase in plan.phases)
@@ -123,8 +153,11 @@ def needed_marks(plan: Plan, events: Sequence[Event] = ()) -> frozenset[str]:
         "weight": bool(plan.data.weight),
         "splits": any(event.size for event in events),
         "skip": bool(plan.data.skipped),
-        "photos": not plan.data.columns,
-        "resident": any(phase.resident for phase in phases) and not plan.data.columns,
+        "resident": any(phase.resident for phase in phases) and plan.data.pictures != "none",
+        "photos": plan.data.pictures != "none" if plan.data.inputs else not plan.data.columns,
+        "table": any(one.kind == "table" for one in plan.data.inputs),
+        "timm": any(branch.model.name.startswith("timm:") for branch in plan.model.branches),
+        "torchvision": any(branch.model.name.startswith("torchvision:") for branch in plan.model.branches),
         "mix": any(phase.mix for phase in phases),
         "accumulate": any(phase.accumulate for phase in phases),
         "sampling": any(phase.sampling != "shuffle" for phase in phases),

@@ -15,6 +15,7 @@ from sheer.data.splits import stratified_split
 from sheer.loop.optimizers import AdamW
 from sheer.loop.step import Update, train_step
 from sheer.model.backbones import NoWeights
+from sheer.model.fusion import Concat
 from sheer.model.heads import ConcatPool
 from sheer.plan.schedules import OneCycle
 from sheer.task.losses import CrossEntropy
@@ -36,6 +37,9 @@ BODY_WEIGHTS = NoWeights()
 HEAD = ConcatPool()
 STAGES = (("body",), ("head",))
 UNDECAYED: tuple[str, ...] = ()
+BRANCHES: dict[str, SimpleNamespace] = {}
+FUSION = Concat()
+INPUTS: dict[str, SimpleNamespace] = {}
 COLUMNS = (Indicator(column="age"),)
 CLASSES = ("ants", "bees")
 TASK = Classify()

@@ -11,14 +11,14 @@ from pathlib import Path
 from types import ModuleType
 
 from sheer import streams
-from sheer.data import augment, boxes, cells, colour, folders, geometry, mix, own, photos, pixels, policies, sampling, splits
+from sheer.data import augment, boxes, cells, colour, folders, geometry, inputs, mix, own, photos, pixels, policies, sampling, splits
 from sheer.errors import EjectError
-from sheer.export import main_template, table_template
+from sheer.export import fusion_template, main_template, table_template
 from sheer.export.constants import needed_marks, render_constants
 from sheer.export.source import Definition, definitions, import_block, names_read, own_definitions, reached
 from sheer.interpret import attribution
 from sheer.loop import optimizers, precision, step, updates
-from sheer.model import backbones, channels, hashing, heads, stages, tabular
+from sheer.model import backbones, channels, fusion, hashing, heads, stages, tabular
 from sheer.model.rebuild import OWN
 from sheer.plan import schedules
 from sheer.plan.checks import check_objects, path_of
@@ -42,11 +42,13 @@ LEAVES: tuple[ModuleType, ...] = (
     mix,
     photos,
     cells,
+    inputs,
     backbones,
     channels,
     hashing,
     heads,
     tabular,
+    fusion,
     stages,
     schedules,
     losses,
@@ -123,13 +125,16 @@ def script_text(plan: Plan, objects: Mapping[str, Callable[..., object]], beside
     after = inspect.getsource(main_template)
     after = after.replace("model = make_timm_model()", f"model = make_{_kind(plan)}()")
     after = after.replace("        start_timm_model(model)", f"        {'start_of_run' if start else STARTS[_kind(plan)]}(model)")
-    after = after.replace(" = find_photos(root)", " = find_listed(root)") if items and not plan.data.columns else after
-    events = record.events if record else ()
-    after = only(after, needed_marks(plan, events))
+    files = items and not plan.data.columns and not plan.data.inputs
+    after = after.replace(" = find_photos(root)", " = find_listed(root)") if files else after
+    needed = needed_marks(plan, record.events if record else ())
+    after = only(after, needed)
     if plan.data.columns:
         after = for_table(after, "paths.to(device)" if any(phase.resident for phase in plan.phases) else "paths")
-    constants = render_constants(plan, items, start, objects, events)
-    parts = definitions(inspect.getsource(table_template) if plan.data.columns else "") + definitions(after)
+    after = for_inputs(after, needed) if plan.data.inputs else after
+    constants = render_constants(plan, items, start, objects, record.events if record else ())
+    own_template = table_template if plan.data.columns else fusion_template if plan.data.inputs else None
+    parts = definitions(only(inspect.getsource(own_template), needed) if own_template else "") + definitions(after)
     wanted = names_read(ast.parse(constants)) | {"main"}
     leaves = [item for leaf in LEAVES for item in definitions(inspect.getsource(leaf))]
     used = reached([*leaves, *yours, *parts], wanted)
@@ -142,7 +147,8 @@ def script_text(plan: Plan, objects: Mapping[str, Callable[..., object]], beside
     body = [(d.text if d.name in theirs else _short_docstrings(d.text)).rstrip() for d in used if d.name not in in_template]
     main_part = [d.text.rstrip() for d in used if d.name in in_template]
     versions = (record.sheer, record.torch) if record else (version_of("sheer"), version_of("torch"))
-    things, given = ("rows", items) if plan.data.columns else ("photographs", "FOLDER")
+    photos = plan.data.pictures != "none"
+    things, given = ("items" if plan.data.inputs else "photographs", "FOLDER") if photos else ("rows", items)
     head = (
         f'"""Fine-tunes {plan.model.name} on {plan.data.train_items} {things}: plan {plan.short_hash()}.\n\n'
         f"Written by sheer {versions[0]} from a run with torch {versions[1]}, {plan.numerics.threads} threads, "
@@ -213,7 +219,31 @@ def for_table(text: str, rows: str) -> str:
     return re.sub(r"\bphotos\b", "table", text)
 
 
+RESIDENT_PHOTOS = "photos.photos = Resident(photos.photos, device) if phase.resident else photos.photos\n"
+
+
+def for_inputs(text: str, needed: frozenset[str]) -> str:
+    """The template's source for several inputs in the place of photographs alone."""
+    for before, after in (
+        (" = find_photos(root)", " = find_inputs(root)"),
+        (
+            'photos = Photos(paths, decode, phase.resize, phase.size, readers=2, pinned=device.type == "cuda")',
+            "photos = with_photos(paths, phase)",
+        ),
+        ("photos = Resident(photos, device) if phase.resident else photos\n", RESIDENT_PHOTOS),
+        ("    photos: Any = None\n", "    photos: Any = None\n" if "photos" in needed else "    photos = paths\n"),
+        ("photos: Photos,", "photos: Any,"),
+        ("scores_of(model, network_batches(photos,", "scores_of(model, input_batches(photos,"),
+        ("in enumerate(network_batches(photos,", "in enumerate(input_batches(photos,"),
+        ("        predict(model, args.predict)", "        predict_inputs(model, args.predict)"),
+        ("photographs or folders to classify", "CSV files with the columns of the inputs"),
+    ):
+        text = text.replace(before, after)
+    return text
+
+
 STARTS = {
+    "fused_model": "start_fused_model",
     "tabular_model": "start_tabular_model",
     "timm_model": "start_timm_model",
     "torchvision_model": "start_torchvision_model",
@@ -227,6 +257,8 @@ def _kind(plan: Plan) -> str:
     library, _, _name = plan.model.name.partition(":")
     if library in OWN:
         return "own_model" if plan.model.head is None else "own_body"
+    if plan.model.branches:
+        return "fused_model"
     return "tabular_model" if plan.model.body is not None else f"{library}_model"
 
 

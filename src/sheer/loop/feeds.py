@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,6 +16,7 @@ from sheer.data.sources import Data
 from sheer.errors import PlanError, first_line
 from sheer.loop.engine import free_bytes
 from sheer.loop.train import optimizer_of, task_of
+from sheer.model.branches import sample_items
 from sheer.model.build import check_inputs
 from sheer.model.stages import set_modes
 from sheer.model.surgery import probe_images
@@ -72,10 +74,14 @@ def check_phase(phase: Phase, plan: Plan, model: nn.Module, data: Data | None, f
         raise PlanError(f"{plan.data.train_items} items make no batch of {phase.batch_size}: give a smaller batch size.")
     augmentations_of(phase, functions, channels=plan.model.channels or 3)
     mix_of(phase)
+    if phase.mix and plan.data.inputs:
+        raise PlanError(f"mix={phase.mix} is for pictures alone; items with several inputs cannot be averaged. Leave mix away.")
     if phase.mix and plan.data.columns:
         raise PlanError(f"mix={phase.mix} is for pictures: the codes of a table's categories cannot be averaged. Leave mix away.")
     check_optimizer(phase)
-    sample = probe_images(max(phase.size, 1), plan.model.channels or 3)
+    sample: Any = probe_images(max(phase.size, 1), plan.model.channels or 3)
+    if plan.data.inputs:
+        sample = sample_items(plan.data.inputs, 2, phase.size)
     if data is not None and data.arrays is not None:
         arrays = data.arrays
         sample = arrays[:2] if arrays.dtype != torch.uint8 else probe_images(arrays.shape[-1], arrays.shape[1])
@@ -86,7 +92,7 @@ def check_phase(phase: Phase, plan: Plan, model: nn.Module, data: Data | None, f
         _check_batch_of_one(phase, plan, model, sample)
 
 
-def _check_batch_of_one(phase: Phase, plan: Plan, model: nn.Module, sample: torch.Tensor) -> None:
+def _check_batch_of_one(phase: Phase, plan: Plan, model: nn.Module, sample: Any) -> None:
     """PlanError where the network cannot train on one item: BatchNorm after pooling has no statistics then."""
     copied = copy.deepcopy(model)
     set_modes(copied, [stage.prefixes for stage in plan.model.stages], phase.trains_from, phase.norm)

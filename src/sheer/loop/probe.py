@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,15 +18,15 @@ from sheer.streams import borrowed_generators
 STEPS = 3
 
 
-def step_seconds(model: nn.Module, sample: torch.Tensor, numerics: Numerics) -> float:
+def step_seconds(model: nn.Module, sample: Any, numerics: Numerics) -> float:
     """The shortest of three timed forward and backward passes of a copy of the model, after one that is not timed.
 
-    `sample` (N, ...) are the inputs of a step, float32.
+    `sample` (N, ...) are the inputs of a step, float32, or `Inputs`.
     """
     device = torch.device(numerics.device)
     layout = torch.channels_last if numerics.memory_format == "channels_last" else torch.contiguous_format
     trial = copy.deepcopy(model).to(device, memory_format=layout).train()  # type: ignore[call-overload]
-    inputs = sample.to(device, memory_format=layout) if sample.ndim == 4 else sample.to(device)
+    inputs = sample.to(device, memory_format=layout) if isinstance(sample, torch.Tensor) and sample.ndim == 4 else sample.to(device)
     best = float("inf")
     with switched(numerics), borrowed_generators(device), prepared(trial, numerics, compiled=numerics.compile):
         for number in range(STEPS + 1):
@@ -40,7 +41,7 @@ def step_seconds(model: nn.Module, sample: torch.Tensor, numerics: Numerics) -> 
 def measured(
     numerics: Numerics,
     model: nn.Module,
-    sample: torch.Tensor,
+    sample: Any,
     *,
     precision: str | None,
     memory_format: str | None,

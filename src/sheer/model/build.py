@@ -196,6 +196,7 @@ def measured_origins() -> tuple[Origin, ...]:
         Origin(field="features", by="measured", reason="by running the cut network once"),
         Origin(field="stride", by="measured", reason="side of the picture over side of the last map"),
         Origin(field="undecayed", by="weights", reason="what the network's own code lists"),
+        Origin(field="fusion", by="data", reason="each item has one input"),
     )
 
 
@@ -218,14 +219,16 @@ def default_head(profile: Profile) -> Part:
 
 
 @torch.no_grad()
-def check_inputs(model: nn.Module, plan: ModelPlan, sample: torch.Tensor, classes: int) -> None:
-    """Run two items (2, ...) through the model in eval mode, and compare the scores with the classes.
+def check_inputs(model: nn.Module, plan: ModelPlan, sample: Any, classes: int) -> None:
+    """Run two items (2, ...), a tensor or `Inputs`, through the model in eval mode, and compare the scores with the classes.
 
     Raises:
         ModelError: the network cannot take them, or gives another number of scores than there are classes.
     """
-    size = sample.shape[-1]
-    if sample.ndim == 4 and size < plan.stride:
+    parts = [sample] if isinstance(sample, torch.Tensor) else list(sample.parts.values())
+    pictures = [part for part in parts if part.ndim == 4]
+    size = pictures[0].shape[-1] if pictures else 0
+    if pictures and size < plan.stride:
         raise ModelError(
             f"size={size} is below the stride of {plan.name}, {plan.stride}: its last map would see less than one cell. "
             f"Give at least {plan.stride}; small pictures may be enlarged."
@@ -234,7 +237,7 @@ def check_inputs(model: nn.Module, plan: ModelPlan, sample: torch.Tensor, classe
     try:
         scores = model.eval()(sample.to(next(model.parameters()).device))
     except Exception as error:  # a user's own forward may raise anything
-        what = f"pictures of {size} px" if sample.ndim == 4 else f"inputs of shape {tuple(sample.shape)}"
+        what = f"pictures of {size} px" if pictures else f"inputs of shape {tuple(parts[0].shape)}"
         raise ModelError(f"{plan.name} cannot take {what}: {first_line(error)}") from error
     finally:
         model.train(root)

@@ -11,6 +11,7 @@ from torch import nn
 
 from sheer.errors import ModelError
 from sheer.model import backbones
+from sheer.model.branches import fused_body
 from sheer.model.build import CPU, Built, HeadMaker, new_head, tensor_facts
 from sheer.model.hashing import weights_sha256
 from sheer.model.inputs import widened
@@ -50,8 +51,10 @@ def rebuild(
     with borrowed_generators(CPU), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         reseed(stream_key(plan.seed, "init-body"), CPU)
-        if plan.model.body is not None:
-            body: nn.Module = TabularBody(**body_arguments(plan.model.body, plan.data.columns))
+        if plan.model.branches:
+            body: nn.Module = _fused_body(plan, initial)
+        elif plan.model.body is not None:
+            body = TabularBody(**body_arguments(plan.model.body, plan.data.columns))
         elif made_by is not None:
             body = made_by if isinstance(made_by, nn.Module) else made_by()
         else:
@@ -65,7 +68,16 @@ def rebuild(
             model = nn.Sequential(OrderedDict(body=body, head=top))
     if plan.model.weights_sha256 not in ("", start):
         raise ModelError(f"{plan.model.name} does not start from the weights of the plan: their SHA-256 is {start[:8]}..., another.")
-    known = made_by is None and plan.model.body is None and (plan.model.weights.name != "none" or library_name == "timm")
+    named = plan.model
+    if plan.model.branches:
+        named = next((branch.model for branch in plan.model.branches if branch.model.body is None), plan.model)
+        library_name, _, name = named.name.partition(":")
+    known = (
+        made_by is None
+        and named.body is None
+        and library_name in ("timm", "torchvision")
+        and (named.weights.name != "none" or library_name == "timm")
+    )
     label = {"package": f"package {plan.model.weights.options().get('distribution')}"}.get(plan.model.weights.name, plan.model.weights.name)
     label = "initialised" if plan.model.body is not None and label == "none" else label
     return Built(
@@ -77,6 +89,21 @@ def rebuild(
         made_by=None if isinstance(made_by, nn.Module) else made_by,
         made_head=made_head,
     )
+
+
+def _fused_body(plan: Plan, initial: bool) -> nn.Module:
+    """The bodies of the plan's branches, each as it would be alone, below the fusion from its random stream."""
+    columns, bodies = {one.name: one.columns for one in plan.data.inputs}, dict[str, nn.Module]()
+    assert plan.model.fusion is not None
+    for branch in plan.model.branches:
+        library_name, _, name = branch.model.name.partition(":")
+        reseed(stream_key(plan.seed, "init-body"), CPU)
+        if branch.model.body is not None:
+            bodies[branch.name] = TabularBody(**body_arguments(branch.model.body, columns[branch.name]))
+        else:
+            check_known(library_name, name)
+            bodies[branch.name] = _named_body(branch.model, library_name, name, initial)
+    return fused_body(bodies, [branch.model.features for branch in plan.model.branches], plan.model.fusion, plan.seed)
 
 
 def _named_body(plan: ModelPlan, library_name: str, name: str, initial: bool) -> nn.Module:

@@ -10,9 +10,9 @@ from sheer.plan.augmentations import mix_part
 from sheer.plan.checks import real, whole
 from sheer.plan.facts import InputFacts, TensorFact, joint_hash
 from sheer.plan.looks import Room, look_of, resident_of
-from sheer.plan.plan import Group, Origin, Phase, Stage
+from sheer.plan.plan import Branch, Group, Origin, Phase, Stage
 from sheer.plan.profiles import Profile
-from sheer.plan.rates import spread
+from sheer.plan.rates import Decayed, Rate, depths, first_new, is_new, spread
 from sheer.plan.recipes import Draft
 from sheer.plan.schedules import schedule_named
 from sheer.plan.training import training_values
@@ -25,7 +25,7 @@ KINDS = ("decay", "no decay", "fixed")
 class Situation:
     """What a draft is resolved against; `pictures` are in "files", in "memory" (squares of one size), or there are "none".
 
-    `columns` is how many columns of a table the model takes, 0 for no table.
+    `columns` is how many columns of a table the model takes, 0 for no table; `branches` are those of a model for several inputs.
     """
 
     profile: Profile
@@ -42,12 +42,21 @@ class Situation:
     trains_from: int
     weights_from: str
     phases_before: tuple[Phase, ...]
+    branches: tuple[Branch, ...] = ()
 
 
 def norm_policies(
-    given: str | tuple[str, ...] | None, profile: Profile, stages: int, trains_from: int, trained_key: str = "norm_trained"
+    given: str | tuple[str, ...] | None,
+    profile: Profile,
+    stages: int,
+    trains_from: int,
+    trained_key: str = "norm_trained",
+    new: int | None = None,
 ) -> tuple[tuple[str, ...], Origin]:
-    """One norm policy a stage: given or the profile's for the body, frozen or not, `train` for the last stage of several."""
+    """One norm policy a stage: given or the profile's for the body, frozen or not, `train` for the last stage of several.
+
+    Stages from `new` on (the last one) start from random weights.
+    """
     if isinstance(given, str) and given not in NORM_POLICIES:
         raise PlanError(f"norm={given!r} is no norm policy. {nearest(given, NORM_POLICIES)}")
     if given is not None and not isinstance(given, str | tuple):
@@ -60,7 +69,10 @@ def norm_policies(
     else:
         trained = given or str(profile.value(trained_key))
         last = given if given is not None and stages == 1 else "train"
-        policies = tuple(last if index == stages - 1 else str(frozen) if index < trains_from else trained for index in range(stages))
+        policies = tuple(
+            last if index >= (stages - 1 if new is None else new) else str(frozen) if index < trains_from else trained
+            for index in range(stages)
+        )
     for policy in policies:
         if policy not in NORM_POLICIES:
             raise PlanError(f"norm={policy!r} is no norm policy. {nearest(str(policy), NORM_POLICIES)}")
@@ -83,9 +95,9 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
             f"pass profile={profile.name!r} to the recipe."
         )
     trains_from, trains_origin = _trains_from(draft, situation)
-    rates = spread(draft.rate, count, profile.number("rest_divisor"))
+    rates = _rates(draft.rate, count, situation.branches, profile.number("rest_divisor"))
     keys = ("tabular.norm", "tabular.batch_size") if situation.columns else ("norm_trained", "batch_size")
-    norm, norm_origin = norm_policies(given.norm, profile, count, trains_from, keys[0])
+    norm, norm_origin = norm_policies(given.norm, profile, count, trains_from, keys[0], first_new(count, situation.branches))
     batch_size, batch_origin = _batch_size(given.batch_size, profile, situation.train_items, keys[1])
     look = look_of(given, profile, situation.inputs, situation.room.device, situation.pictures)
     if draft.share != 1:
@@ -153,12 +165,22 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
     return replace(phase, groups=groups_of(phase, situation))
 
 
+def _rates(rate: Rate, stages: int, branches: Sequence[Branch], rest_divisor: float) -> tuple[float, ...]:
+    """One rate a stage: spread over the depths of the branches, but for a list, which has one a stage."""
+    if not branches or not isinstance(rate, slice | Decayed):
+        return spread(rate, stages, rest_divisor)
+    at = depths(stages, branches)
+    by_depth = spread(rate, max(at) + 1, rest_divisor)
+    return tuple(by_depth[depth] for depth in at)
+
+
 def _trains_from(draft: Draft, situation: Situation) -> tuple[int, Origin]:
     count = len(situation.stages)
     if draft.trains_from is None:
         reason = "as the learner stands: " + ("everything trains" if situation.trains_from == 0 else "the body is frozen")
         return situation.trains_from, Origin(field="trains_from", by="you", reason=reason)
-    index = draft.trains_from + count if draft.trains_from < 0 else draft.trains_from
+    alone = first_new(count, situation.branches) if draft.trains_from == -1 else draft.trains_from + count
+    index = alone if draft.trains_from < 0 else draft.trains_from
     if not 0 <= index < count:
         raise PlanError(f"freeze_to({draft.trains_from}): the model has {count} stages, so give {-count} to {count - 1}.")
     return index, next(origin for origin in draft.origins if origin.field == "trains_from")
@@ -249,4 +271,14 @@ def _last_change(stage: int, tensors: Sequence[TensorFact], before: tuple[Phase,
 
 
 def _first_source(stage: str, situation: Situation) -> str:
+    if situation.weights_from == "branches" and stage != "head":
+        (branch,) = (one for one in situation.branches if stage in {own.name for own in one.model.stages})
+        weights = branch.model.weights
+        return (
+            "initialised"
+            if is_new(branch)
+            else f"package {weights.options()['distribution']}"
+            if weights.name == "package"
+            else weights.name
+        )
     return "initialised" if stage == "head" else situation.weights_from

@@ -43,6 +43,11 @@ SCHEDULE_SETTINGS: Table = {
 MODEL_SETTINGS: Table = {
     "tabular": {"hidden": "tabular.hidden", "dropout": "tabular.dropout", "embedding_dropout": "tabular.embedding_dropout"}
 }
+FUSION_SETTINGS: Table = {
+    "concat": {},
+    "gated_sum": {"width": "fusion.width"},
+    "cross_attention": {"width": "fusion.width", "heads": "fusion.heads"},
+}
 HEAD_SETTINGS = {"concat_pool": ("hidden", "dropout"), "linear": ("dropout",), "plain": ("pool", "hidden", "dropout", "init")}
 
 """For each name, its settings and the profile's key that fills each where nobody gave it."""

@@ -76,6 +76,7 @@ class ModelPlan:
     `channels` are those of the pictures (0 for inputs that are none), `channel_init` the rule of CHANNEL_INITS
     that gave the first convolution its weights for them, or "kept"; `undecayed` are tensors that the
     network itself exempts from weight decay; `body` has the settings of a body that sheer itself makes, from MODEL_SETTINGS.
+    Of several inputs each has a branch, and `fusion`, from FUSION_SETTINGS, makes one vector of them.
     """
 
     name: str
@@ -93,7 +94,32 @@ class ModelPlan:
     stages: tuple[Stage, ...]
     undecayed: tuple[str, ...]
     body: Part | None
+    fusion: Part | None = None
+    branches: tuple[Branch, ...] = ()
     origins: tuple[Origin, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Branch:
+    """The network of one of several inputs: its body, as `model` without a head; stages have the branch's name before theirs."""
+
+    name: str
+    model: ModelPlan
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputPlan:
+    """One of several inputs of an item: `kind` is "image", "table" or "text", `reads` names columns of the source.
+
+    `columns` are what a table's columns become, as in `DataPlan`; `missing_train` and `missing_valid` count items that lack it.
+    """
+
+    name: str
+    kind: str
+    reads: tuple[str, ...]
+    columns: tuple[Part, ...]
+    missing_train: int
+    missing_valid: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,8 +130,8 @@ class DataPlan:
     Counts are items of each class or label, () for numbers; `listing_sha256` covers relative names and
     sizes in bytes; `bad_files` says what happens to files that cannot be read ("raise" or "skip"), `skipped` names those that
     were left out; `weight` is the column of what each item's loss counts, or ""; `columns` are what a table's
-    columns become, from COLUMN_KINDS with what was fitted on the items to train on, () for no table; `notes` are
-    sentences about what is odd.
+    columns become, from COLUMN_KINDS with what was fitted on the items to train on, () for no table; `inputs` are those of items that have
+    several, () else; `notes` are sentences about what is odd.
     """
 
     source: str
@@ -121,6 +147,7 @@ class DataPlan:
     bad_files: str
     skipped: tuple[str, ...]
     columns: tuple[Part, ...]
+    inputs: tuple[InputPlan, ...] = ()
     listing_sha256: str
     targets_sha256: str
     held_out_sha256: str
@@ -288,5 +315,5 @@ def origin_of(holder: ModelPlan | DataPlan | Numerics | Phase | Plan, field: str
 
 def decisions(holder: ModelPlan | DataPlan | Numerics | Phase | Plan) -> tuple[str, ...]:
     """The names of the fields that are decisions: all but those that hold other plan objects."""
-    inside = ("origins", "groups", "model", "data", "numerics", "phases", "surgery", "notes")
+    inside = ("origins", "groups", "model", "data", "numerics", "phases", "surgery", "notes", "branches")
     return tuple(field.name for field in fields(holder) if field.name not in inside)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sheer.errors import PlanError
+from sheer.plan.plan import Branch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +61,28 @@ def spread(rate: Rate, stages: int, rest_divisor: float = 10.0) -> tuple[float, 
             f"rate={rate!r} has {len(rates)} values, but the model has {stages} stages: give one value a stage, a slice, or one number."
         )
     return rates
+
+
+def is_new(branch: Branch) -> bool:
+    """Whether the branch starts from random weights."""
+    return branch.model.weights.name == "none"
+
+
+def depths(stages: int, branches: Sequence[Branch]) -> tuple[int, ...]:
+    """How far each stage is from the input, counted back from the head: stages of the same depth of several branches share one rate.
+
+    The last pretrained stage of each branch comes right before the head; what starts from random weights is as deep as the head.
+    """
+    if not branches:
+        return tuple(range(stages))
+    known = [len(branch.model.stages) for branch in branches if not is_new(branch)]
+    top = max(known, default=0)
+    return (*(top - count + place for count in known for place in range(count)), *[top] * (stages - sum(known)))
+
+
+def first_new(stages: int, branches: Sequence[Branch]) -> int:
+    """The first stage that starts from random weights: the head, or that of the first new branch."""
+    return sum(len(branch.model.stages) for branch in branches if not is_new(branch)) if branches else stages - 1
 
 
 def check_rates(rates: Sequence[object], given: object) -> None:

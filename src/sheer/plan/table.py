@@ -150,6 +150,11 @@ def _model(plan: Plan) -> str:
         ("stages", " | ".join(stage.name for stage in model.stages), "stages"),
     ]
     rows += [("body", str(model.body), "body")] if model.body else []
+    rows += [("fusion", str(model.fusion), "fusion")] if model.fusion else []
+    for branch in model.branches:
+        one = branch.model
+        source = f"{one.weights} sha256 {one.weights_sha256[:8]}, {one.licence}, {one.features} ({one.kind})"
+        rows.append((f"branch {branch.name}", f"{one.name}, {one.body or source}", "branches"))
     text = "Model\n" + _decisions(model, rows)
     if model.surgery:
         cut = model.surgery
@@ -191,13 +196,20 @@ def _data(plan: Plan) -> str:
     notes = "".join("\n" + textwrap.fill(f"  note: {note}", WIDTH, subsequent_indent="    ") for note in data.notes)
     if data.columns:
         rows.append(("columns", f"{len(data.columns)}, as below", "columns"))
+    if data.inputs:
+        rows.append(("inputs", ", ".join(one.name for one in data.inputs), "inputs"))
+    if data.columns or data.inputs:
         notes = f"\n{schema(data)}{notes}"
     return f"Data\n{_decisions(data, rows)}\n{table}{notes}"
 
 
 def schema(data: DataPlan) -> str:
-    """What each column of a table becomes, in the order in which the network gets them."""
-    return columns(("column", "kind", "what was fitted on the items to train on"), [column_row(part) for part in data.columns])
+    """What each column of a table becomes, in the order in which the network gets them; before it each of several inputs."""
+    rows = [(one.name, one.kind, _names(one.reads), str(one.missing_train), str(one.missing_valid)) for one in data.inputs]
+    text = columns(("input", "kind", "columns read", "missing in train", "valid"), rows, right=(3, 4))
+    parts = [*data.columns, *(part for one in data.inputs for part in one.columns)]
+    fitted = columns(("column", "kind", "what was fitted on the items to train on"), [column_row(part) for part in parts])
+    return "\n".join(([text] if rows else []) + ([fitted] if parts else []))
 
 
 def column_row(part: Part) -> tuple[str, str, str]:

@@ -15,8 +15,8 @@ from sheer.data.again import data_as_before
 from sheer.data.arrays import tensors_hash
 from sheer.data.cells import COLUMN_KINDS, inputs_of
 from sheer.data.folders import listing_hash
+from sheer.data.frames import INPUT
 from sheer.data.sources import Data
-from sheer.data.tabular import INPUT
 from sheer.errors import RunError
 from sheer.plan.plan import Plan
 from sheer.task.tasks import TASKS

@@ -150,6 +150,7 @@ def _resolved(plan: Plan, built: Built, given: Given, epochs: int) -> Plan:
                 trains_from=0,
                 weights_from=plan.model.weights.name,
                 phases_before=tuple(phases),
+                branches=plan.model.branches,
             )
             phases.append(resolve(replace(one, given=merged(one.given, given)), situation))
     return replace(plan, phases=tuple(phases))

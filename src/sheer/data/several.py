@@ -1,0 +1,228 @@
+"""Several inputs of one item (a photograph, columns of a table) out of the columns of a table, fitted on the rows to train on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from sheer.data.columns import Kinds, fitted, table_inputs, unknown_cells
+from sheer.data.folders import listing_hash
+from sheer.data.frames import cells_of, read_rows, with_cells
+from sheer.data.inputs import Input, inputs_sha256, places_of
+from sheer.data.listing import Listing, checked, is_empty
+from sheer.data.sources import Data, assemble
+from sheer.data.targets import items_csv
+from sheer.errors import DataError, nearest
+from sheer.plan.plan import InputPlan, Origin, Part
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageInput:
+    """A photograph an item: `column` has its file's name, below the block's `root`; an empty cell means that the item has none."""
+
+    column: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableInput:
+    """Numbers and categories of an item; a row whose cells are all empty means that the item has none.
+
+    `columns` are those that go in, by default all that no other input and no argument of the block names; `categorical`,
+    `continuous` and `ignore` as for `sheer.table`.
+    """
+
+    columns: Sequence[str] | None = None
+    categorical: Sequence[str] = ()
+    continuous: Sequence[str] = ()
+    ignore: Sequence[str] = ()
+
+
+AnInput = ImageInput | TableInput
+KINDS: dict[type[AnInput], str] = {ImageInput: "image", TableInput: "table"}
+
+
+def several(block: Any, source: Any) -> Data:
+    """The data that a block with `inputs` makes of a CSV file or a data frame.
+
+    Raises:
+        DataError: naming the input and the column that cannot be used, and the remedy.
+    """
+    wanted = _checked_inputs(block)
+    name, columns = read_rows(source)
+    labels = (block.label,) if isinstance(block.label, str) else tuple(block.label)
+    apart = {*labels, *(one for one in (block.valid, block.group, block.weight) if isinstance(one, str))}
+    reads = _read_by(wanted, name, columns, apart)
+    count = len(next(iter(columns.values())))
+    listing = Listing(source=name, root="", files=tuple(f"row {number}" for number in range(1, count + 1)), columns=columns)
+    decided = block.decided(listing, False, np.arange(count), count)
+    train = ~decided.held_out
+    notes, plans, cells = list(decided.notes), list[InputPlan](), dict[str, list[str]]()
+    for key, one in wanted.items():
+        own = {column: _texts(one, column, columns[column]) for column in reads[key]}
+        parts: tuple[Part, ...] = ()
+        there = _present(list(own.values()))
+        if not (there & train).any():
+            raise DataError(f"Input {key!r}: no row to train on has it ({', '.join(own)} are empty), so its branch has nothing to train.")
+        if isinstance(one, TableInput):
+            kinds = Kinds(categorical=tuple(one.categorical), continuous=tuple(one.continuous), ignore=tuple(one.ignore))
+            parts, said = fitted(own, there & train, kinds)
+            own = {column: own[column] for column in dict.fromkeys(str(part.options()["column"]) for part in parts)}
+            there = _present(list(own.values()))
+            held = np.flatnonzero(decided.held_out & there).tolist()
+            unseen, _ = unknown_cells(parts, {column: [values[row] for row in held] for column, values in own.items()})
+            notes += [f"input {key!r}: {text}" for text in (*said, *unseen)]
+        lacks = int((train & ~there).sum()), int((decided.held_out & ~there).sum())
+        if any(lacks):
+            learned = "a learned vector stands for it" if lacks[0] else "no row to train on does, so zeros stand for it"
+            notes.append(f"input {key!r} is missing in {lacks[0]} rows to train on and {lacks[1]} held out: {learned}")
+        plans.append(
+            InputPlan(name=key, kind=KINDS[type(one)], reads=tuple(own), columns=parts, missing_train=lacks[0], missing_valid=lacks[1])
+        )
+        cells |= own
+    root = str(Path(block.root).expanduser()) if block.root is not None else _folder_of(source)
+    paths, inputs = inputs_of_cells(plans, cells, root, name)
+    text = items_csv(listing.files, decided.held_out, decided.targets, decided.task, decided.classes, decided.weights)
+    made = assemble(
+        root=str(Path(root).absolute()) if paths else "",
+        paths=paths,
+        arrays=None,
+        targets=decided.targets,
+        classes=decided.classes,
+        held_out=decided.held_out,
+        part=decided.part,
+        split_origin=decided.split_origin,
+        source=name,
+        listing=several_sha256(root, paths, inputs),
+        task=decided.task,
+        task_origin=decided.task_origin,
+        notes=notes,
+        listing_text=with_cells(text, cells),
+        weights=decided.weights,
+        weight=block.weight or "",
+    )
+    origins = tuple(origin for origin in made.plan.origins if origin.field != "inputs")
+    origin = Origin(field="inputs", by="you", reason="you named them; what each becomes was fitted on the rows to train on")
+    pictures = "files" if any(plan.kind == "image" for plan in plans) else "none"
+    return replace(made, inputs=inputs, plan=replace(made.plan, pictures=pictures, inputs=tuple(plans), origins=(*origins, origin)))
+
+
+def _checked_inputs(block: Any) -> dict[str, AnInput]:
+    inputs = block.inputs
+    if not isinstance(inputs, Mapping) or not inputs:
+        raise DataError(f"inputs={inputs!r}: give a dictionary of names and inputs, such as {{'image': sheer.ImageInput(column='file')}}.")
+    for key, one in inputs.items():
+        if type(one) not in KINDS:
+            raise DataError(f"inputs[{key!r}]={one!r} is no input: give {', '.join(f'sheer.{kind.__name__}(...)' for kind in KINDS)}.")
+        if not isinstance(key, str) or not key.isidentifier() or hasattr(nn.ModuleDict(), key):
+            raise DataError(
+                f"inputs[{key!r}]: give another name, one word of letters and digits such as 'image': it names a branch of the model."
+            )
+    if block.path is not None:
+        raise DataError(f"path={block.path!r} is for one input; ImageInput(column=...) names the column of file names.")
+    if block.bad_files == "skip":
+        raise DataError("bad_files='skip' leaves whole rows out; with several inputs empty the cell of a file that cannot be read.")
+    if block.label is None or callable(block.label):
+        raise DataError("inputs= needs label=: the name of the column to predict, or several names.")
+    return dict(inputs)
+
+
+def _read_by(wanted: Mapping[str, AnInput], source: str, columns: Mapping[str, Any], apart: set[str]) -> dict[str, tuple[str, ...]]:
+    """The columns that each input reads; DataError where one is not there, or would be read twice."""
+    reads = dict[str, tuple[str, ...]]()
+    for key, one in wanted.items():
+        named = (one.column,) if isinstance(one, ImageInput) else tuple(one.columns or ())
+        more = () if isinstance(one, ImageInput) else (*one.categorical, *one.continuous, *one.ignore)
+        for column in (*named, *more):
+            if column not in columns:
+                raise DataError(f"Input {key!r} reads the column {column!r}: {source} has no such column. {nearest(str(column), columns)}")
+        reads[key] = named
+    taken = [column for named in reads.values() for column in named]
+    twice = sorted({column for column in taken if taken.count(column) > 1 or column in apart})
+    if twice:
+        what = "is the label, or decides split or weights" if twice[0] in apart else "is read by two inputs"
+        raise DataError(f"Column {twice[0]!r} {what}: give it to one input only.")
+    for key, one in wanted.items():
+        if isinstance(one, TableInput):
+            left = reads[key] or tuple(column for column in columns if column not in apart and column not in taken)
+            reads[key] = tuple(column for column in left if column not in one.ignore)
+            strange = [column for column in (*one.categorical, *one.continuous) if column not in reads[key]]
+            if strange or not reads[key]:
+                what = f"{strange[0]!r} is not among its columns" if strange else "no column is left for it"
+                raise DataError(f"Input {key!r}: {what}. Its columns are {', '.join(reads[key]) or 'none'}.")
+            taken += list(reads[key]) if one.columns is None else []
+    return reads
+
+
+def _folder_of(source: Any) -> str:
+    return str(Path(source).expanduser().parent) if isinstance(source, str | Path) else "."
+
+
+def _texts(one: AnInput | None, column: str, values: Sequence[Any]) -> list[str]:
+    return cells_of(column, values) if isinstance(one, TableInput) else ["" if is_empty(value) else str(value) for value in values]
+
+
+def _present(cells: Sequence[Sequence[str]]) -> np.ndarray:
+    """bool (items,): whether any of the cells of an item holds something."""
+    return np.array([any(row) for row in zip(*cells, strict=True)])
+
+
+def inputs_of_cells(
+    plans: Sequence[InputPlan], cells: Mapping[str, Sequence[str]], root: str, source: str
+) -> tuple[tuple[str, ...], tuple[Input, ...]]:
+    """The files that the cells name, below `root`, and the inputs of each item.
+
+    Raises:
+        DataError: a file is not there, or a cell holds what its column cannot.
+    """
+    paths, inputs = list[str](), list[Input]()
+    for plan in plans:
+        own = [cells[column] for column in plan.reads]
+        if plan.kind == "image":
+            places = places_of(own[0], len(paths))
+            paths += [cell for cell in own[0] if cell]
+            inputs.append(Input(name=plan.name, place=places, present=places >= 0))
+        else:
+            array = torch.from_numpy(table_inputs(plan.columns, {column: cells[column] for column in plan.reads}))
+            inputs.append(Input(name=plan.name, array=array, present=_present(own)))
+    if paths:
+        checked(Listing(source=source, root=root, files=tuple(paths), columns={}), False)
+    return tuple(paths), tuple(inputs)
+
+
+def several_sha256(root: str, paths: Sequence[str], inputs: Sequence[Input]) -> str:
+    """The hash of what is learned from: names and sizes of the files, numbers, and which items have what."""
+    arrays = [array for one in inputs for array in (one.present, *([one.array.numpy()] if one.array is not None else []))]
+    return inputs_sha256(listing_hash(root, list(paths)) if paths else "", arrays)
+
+
+def further_items(plans: Sequence[InputPlan], source: Any) -> tuple[str, tuple[str, ...], tuple[Input, ...], tuple[str, ...]]:
+    """A CSV file or data frame as the branches take it: the folder of its files, those files, the inputs, notes.
+
+    Files are relative to the CSV file's folder, or for a frame to the current one.
+
+    Raises:
+        DataError: a column or a file is missing, or a cell holds what its column cannot.
+    """
+    name, columns = read_rows(source)
+    cells, notes = dict[str, list[str]](), list[str]()
+    for plan in plans:
+        for column in plan.reads:
+            if column not in columns:
+                raise DataError(f"{name} lacks the column {column!r}, which the input {plan.name!r} reads. {nearest(column, columns)}")
+            cells[column] = _texts(TableInput() if plan.kind == "table" else None, column, columns[column])
+        if plan.kind == "table":
+            notes += unknown_cells(plan.columns, {column: cells[column] for column in plan.reads})[0]
+    root = _folder_of(source)
+    paths, inputs = inputs_of_cells(plans, cells, root, name)
+    for plan, one in zip(plans, inputs, strict=True):
+        lacks = int((~one.present).sum())
+        if lacks:
+            learned = "the learned vector stands for it" if plan.missing_train else "no row to train on lacked it: zeros stand for it"
+            notes.append(f"input {plan.name!r} is missing in {lacks} of {len(one.present)} rows: {learned}")
+    return root, paths, inputs, tuple(notes)

@@ -1,0 +1,159 @@
+"""What an ejected script for several inputs has in the place of what the main template does with photographs alone."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from sheer.data.cells import inputs_of, table_cell
+from sheer.data.folders import listing_hash
+from sheer.data.inputs import Inputs, inputs_sha256, places_of, with_gaps
+from sheer.data.photos import Photos
+from sheer.data.pixels import decode
+from sheer.export.constants_template import (
+    BRANCHES,
+    CLASSES,
+    DEVICE,
+    FUSION,
+    INPUTS,
+    ITEMS,
+    LISTING_SHA256,
+    MEMORY_FORMAT,
+    PHASES,
+    SEED,
+    TASK,
+)
+from sheer.export.main_template import network_batches, scores, start_head, with_head
+from sheer.model.backbones import TorchvisionBody, load_body, timm_body, timm_whole, torchvision_whole
+from sheer.model.fusion import Fused
+from sheer.model.tabular import TabularBody
+from sheer.streams import reseed, stream_key
+
+WIDTHS = tuple(branch.features for branch in BRANCHES.values())
+
+
+def make_branch(branch: SimpleNamespace) -> nn.Module:
+    """The body of a branch, with weights yet to come."""
+    if branch.library == "timm":  # only timm
+        return timm_body(branch.name, branch.kind)  # only timm
+    if branch.library == "torchvision":  # only torchvision
+        return TorchvisionBody(torchvision_whole(branch.name), branch.node)  # only torchvision
+    return TabularBody(**branch.body)
+
+
+def start_branch(branch: SimpleNamespace) -> nn.Module:
+    """The body of a branch with the weights that its training starts from, from its random stream."""
+    reseed(stream_key(SEED, "init-body"), torch.device("cpu"))
+    if branch.library == "timm":  # only timm
+        whole = branch.weights.load(timm_whole(branch.name), branch.name)  # only timm
+        return load_body(make_branch(branch), whole)  # only timm
+    if branch.library == "torchvision":  # only torchvision
+        whole = branch.weights.load(torchvision_whole(branch.name), branch.name)  # only torchvision
+        return load_body(make_branch(branch), whole, "net.")  # only torchvision
+    return make_branch(branch)
+
+
+def make_fused_model() -> nn.Module:
+    """The branches, what fuses them, and the head, with weights yet to come."""
+    bodies = {name: make_branch(branch) for name, branch in BRANCHES.items()}
+    return with_head(Fused(bodies, WIDTHS, FUSION.build(WIDTHS)))
+
+
+def start_fused_model(model: Any) -> None:
+    """Each branch's own weights, then a new fusion and a new head, each from its own random stream."""
+    for name, branch in BRANCHES.items():
+        model.body.branches[name] = start_branch(branch)
+    reseed(stream_key(SEED, "init-fusion"), torch.device("cpu"))
+    model.body.fusion = FUSION.build(WIDTHS)
+    start_head(model)
+
+
+def find_inputs(root: str) -> tuple[SimpleNamespace, np.ndarray, np.ndarray]:
+    """The inputs, the targets, and which items are held out, as the CSV file says that lies beside this script (or is given)."""
+    beside = os.path.join(os.path.dirname(os.path.abspath(__file__)), ITEMS)
+    with open(root if os.path.isfile(root) else beside, newline="", encoding="utf-8", errors="surrogateescape") as file:
+        rows = list(csv.DictReader(file))
+    found = inputs_in(rows, "input ", root)
+    arrays = [part for name in INPUTS for part in (found.present[name], *found.arrays[name])]
+    if inputs_sha256(listing_hash(root, found.names) if found.names else "", arrays) != LISTING_SHA256:
+        sys.exit(f"{root} does not hold the {len(rows)} items of the run: files or cells differ.")
+    return found, TASK.parse(rows, CLASSES), np.array([row["part"] == "valid" for row in rows])
+
+
+def inputs_in(rows: list[dict[str, str]], prefix: str, root: str) -> SimpleNamespace:
+    """What the rows of a CSV file, whose columns are called `prefix` and the name, hold for each input."""
+    found = SimpleNamespace(names=[], places={}, arrays={}, present={})
+    for name, one in INPUTS.items():
+        cells = [
+            [row[prefix + column] if one.kind == "image" else table_cell(row[prefix + column]) for column in one.reads] for row in rows
+        ]
+        found.present[name] = np.array([any(cell.strip() for cell in row) for row in cells])
+        found.arrays[name] = []
+        if one.kind == "image":  # only photos
+            files = [row[0] if row[0].strip() else "" for row in cells]  # only photos
+            found.places[name] = places_of(files, len(found.names))  # only photos
+            found.names += [file for file in files if file]  # only photos
+        if one.kind == "table":  # only table
+            found.arrays[name] = [inputs_of(one.columns, rows, prefix)]  # only table
+    found.paths = [os.path.join(root, name) for name in found.names]
+    return found
+
+
+def with_photos(found: SimpleNamespace, phase: SimpleNamespace) -> SimpleNamespace:
+    """The inputs with their photographs as the phase reads them."""
+    photos = Photos(found.paths, decode, phase.resize, phase.size, readers=2, pinned=torch.device(DEVICE).type == "cuda")
+    return SimpleNamespace(**(vars(found) | {"photos": photos, "size": phase.size, "resize": phase.resize}))
+
+
+def photo_batches(found: Any, name: str, phase: SimpleNamespace, rows: Any, draws: Any, augmentations: Any) -> Iterator[torch.Tensor]:
+    """The photographs of one input for each row of items, zeros where an item has none."""
+    place = found.places[name]
+    there = [place[row] >= 0 for row in rows]
+    some = [number for number, present in enumerate(there) if present.any()]
+    files, cuts = [place[rows[n][there[n]]] for n in some], [draws[n][there[n]] for n in some]
+    images = network_batches(found.photos, phase, files, cuts, augmentations)
+    for present in there:
+        empty = torch.zeros(0, len(phase.mean), phase.size, phase.size, device=DEVICE)
+        yield with_gaps(next(images) if present.any() else empty, present, MEMORY_FORMAT)
+
+
+def array_batches(array: np.ndarray, rows: Any) -> Iterator[torch.Tensor]:
+    """The rows of numbers of each batch."""
+    for row in rows:
+        yield torch.from_numpy(array[row]).to(DEVICE, non_blocking=True)
+
+
+def input_batches(found: Any, phase: SimpleNamespace, rows: Any, draws: Any, augmentations: Any) -> Iterator[Inputs]:
+    """The inputs of each row of items, as the network takes them."""
+    streams: list[Iterator[torch.Tensor]] = []
+    for name in INPUTS:
+        for array in found.arrays[name]:  # only table
+            streams.append(array_batches(array, rows))  # only table
+        if name in found.places:  # only photos
+            streams.append(photo_batches(found, name, phase, rows, draws, augmentations))  # only photos
+    for row, *parts in zip(rows, *streams, strict=True):
+        present = np.stack([found.present[name][row] for name in INPUTS], axis=1)
+        yield Inputs(dict(zip(INPUTS, parts, strict=True)), torch.from_numpy(present).to(DEVICE))
+
+
+def predict_inputs(model: nn.Module, files: list[str]) -> None:
+    """Print what is said of each row of each CSV file; photographs lie below the file's folder."""
+    for name in files:
+        with open(name, newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+        missing = [column for one in INPUTS.values() for column in one.reads if not rows or column not in rows[0]]
+        if missing:
+            sys.exit(f"{name} has no rows, or lacks the column {missing[0]!r}.")
+        found = inputs_in(rows, "", os.path.dirname(name))
+        found = with_photos(found, PHASES[-1])  # only photos
+        outputs = TASK.outputs(scores(model, found, PHASES[-1], np.arange(len(rows))))  # type: ignore[arg-type]
+        for number, row in enumerate(outputs, 1):
+            print(f"{name} row {number}  {TASK.describe(row, CLASSES)}")

@@ -1,0 +1,189 @@
+"""The network for several inputs: a branch each, by name, what fuses them, and the stages of all in one list."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import cast
+
+import torch
+from torch import nn
+
+from sheer.data.inputs import Inputs
+from sheer.errors import ModelError, nearest
+from sheer.model.build import CPU, DEFAULT_MODEL, Built, HeadMaker, build_named, default_head, measured_origins, new_head, tensor_facts
+from sheer.model.fusion import FUSIONS, Fused
+from sheer.model.hashing import weights_sha256
+from sheer.model.inputs import RGB
+from sheer.model.layers import by_layers
+from sheer.model.pretrained import IMAGENET
+from sheer.model.surgery import probe_images
+from sheer.model.table import DEFAULT_TABLE_MODEL, build_table
+from sheer.plan.parts import FUSION_SETTINGS, chosen
+from sheer.plan.plan import Branch, InputPlan, ModelPlan, Origin, Part, Stage
+from sheer.plan.profiles import Choice, Profile
+from sheer.plan.rates import is_new
+from sheer.streams import borrowed_generators, reseed, stream_key
+
+DEFAULTS = {"image": DEFAULT_MODEL, "table": DEFAULT_TABLE_MODEL}
+
+
+def build_branches(
+    models: object,
+    *,
+    inputs: Sequence[InputPlan],
+    fusion: Choice | None,
+    weights: object,
+    classes: int,
+    profile: Profile,
+    head: Part | None,
+    make_head: HeadMaker | None,
+    seed: int,
+    stages_by: str | None,
+) -> Built:
+    """The network of a branch an input, on the CPU; `models` and `weights` are by input, where they are not left to the default;
+    one name for `weights` is for all branches that can have pretrained ones.
+
+    Raises:
+        ModelError: a name is none of the inputs', a branch cannot be made, or photographs would need two normalisations.
+        PlanError: a setting is not known.
+    """
+    for_all = {one.name: weights for one in inputs if one.kind != "table"} if isinstance(weights, str) else weights
+    by_name, sources = _by_input(models, inputs, "model"), _by_input(for_all, inputs, "weights")
+    made: list[tuple[InputPlan, Built]] = []
+    for one in inputs:
+        choice = cast(Choice, by_name.get(one.name, DEFAULTS[one.kind]))
+        source = str(sources.get(one.name, "default"))
+        if not isinstance(choice, str) and one.kind != "table":
+            raise ModelError(f"model={{{one.name!r}: {choice!r}}}: a branch for pictures is named, by a name of timm or torchvision.")
+        if one.kind == "table":
+            if source not in ("default", "none"):
+                raise ModelError(f"weights={source!r} for {one.name!r}: a table's network has no pretrained weights. Leave it away.")
+            built = build_table(choice, columns=one.columns, classes=classes, profile=profile, head=None, make_head=None, seed=seed)
+        else:
+            built = build_named(
+                str(choice), weights=source, classes=classes, profile=profile, head=None, seed=seed, head_by="default", channels=RGB
+            )
+            built = built if stages_by is None else by_layers(built, stages_by)
+        made.append((one, built))
+    pictures = [built for one, built in made if one.kind == "image"]
+    if len({(built.inputs.mean, built.inputs.std) for built in pictures}) > 1:
+        raise ModelError(
+            f"The weights of {' and '.join(built.plan.name for built in pictures)} want other normalisations of photographs; all branches "
+            "of a phase see them alike. Name one network for both, or two with the same statistics."
+        )
+    branches = tuple(Branch(name=one.name, model=_prefixed(built.plan, one.name, one.name not in by_name)) for one, built in made)
+    part = chosen(str(profile.value("fusion")) if fusion is None else fusion, FUSION_SETTINGS, profile, "fusion")
+    widths = [branch.model.features for branch in branches]
+    body = fused_body({one.name: built.model.get_submodule("body") for one, built in made}, widths, part, seed)
+    with borrowed_generators(CPU):
+        reseed(stream_key(seed, "init-head"), CPU)
+        head_part = head or default_head(profile)
+        features = FUSIONS[part.name](**part.options()).features(widths)  # type: ignore[arg-type]
+        model = nn.Sequential(OrderedDict(body=body, head=new_head(head_part, make_head, features, classes, "vector")))
+    ordered = sorted(branches, key=is_new)
+    stages = (
+        *(stage for branch in ordered for stage in branch.model.stages),
+        Stage(name="head", prefixes=("head", "body.fusion", "body.missing")),
+    )
+    plan = ModelPlan(
+        name="sheer:" + "+".join(branch.name for branch in branches),
+        weights=Part(name="branches"),
+        weights_sha256=weights_sha256(body),
+        licence=", ".join(dict.fromkeys(branch.model.licence for branch in branches)),
+        kind="vector",
+        node="",
+        features=features,
+        stride=max(branch.model.stride for branch in branches),
+        channels=3 if pictures else 0,
+        channel_init="kept",
+        surgery=None,
+        head=head_part,
+        stages=stages,
+        undecayed=tuple(name for branch in branches for name in branch.model.undecayed),
+        body=None,
+        fusion=part,
+        branches=branches,
+        origins=(
+            Origin(field="name", by="data", reason="a branch for each input"),
+            Origin(field="weights", by="data", reason="each branch has its own"),
+            *(origin for origin in measured_origins() if origin.field != "fusion"),
+            *RGB.origins,
+            Origin(field="head", by="you" if head else "default", reason="you gave it" if head else profile.reason("head.name")),
+            Origin(
+                field="stages", by="default", reason="those of each branch in the order of the inputs, new ones last; then fusion and head"
+            ),
+            Origin(field="body", by="data", reason="each branch has its own"),
+            Origin(
+                field="branches", by="you" if by_name else "default", reason="as named by input" if by_name else "the default for each kind"
+            ),
+            Origin(
+                field="fusion",
+                by="default" if fusion is None else "you",
+                reason=profile.reason("fusion") if fusion is None else "you gave it",
+            ),
+        ),
+    )
+    return Built(
+        model=model,
+        plan=plan,
+        tensors=tensor_facts(model, stages, plan.undecayed),
+        inputs=pictures[0].inputs if pictures else IMAGENET,
+        weights_label="branches",
+        made_by=None,
+        made_head=make_head,
+    )
+
+
+def _by_input(given: object, inputs: Sequence[InputPlan], what: str) -> dict[str, object]:
+    """What was given for each input by its name; nothing where it was left to the defaults."""
+    if given is None:
+        return {}
+    names = [one.name for one in inputs]
+    if not isinstance(given, Mapping):
+        raise ModelError(f"{what}={given!r}: the data has the inputs {', '.join(names)}; give one an input: {{{names[0]!r}: ...}}.")
+    unknown = [name for name in given if name not in names]
+    if unknown:
+        raise ModelError(f"{what}: {unknown[0]!r} is no input of the data. {nearest(str(unknown[0]), names)}")
+    return dict(given)
+
+
+def _prefixed(plan: ModelPlan, name: str, by_default: bool) -> ModelPlan:
+    """The plan of a branch: the body's stages and tensors under the branch's name, no head."""
+
+    def renamed(prefix: str) -> str:
+        return f"body.branches.{name}{prefix.removeprefix('body')}"
+
+    stages = tuple(
+        Stage(name=f"{name} {stage.name}", prefixes=tuple(map(renamed, stage.prefixes))) for stage in plan.stages if stage.name != "head"
+    )
+    own = Origin(field="name", by="default" if by_default else "you", reason="for inputs of this kind" if by_default else "you named it")
+    origins = tuple(own if origin.field == "name" else origin for origin in plan.origins)
+    return replace(plan, head=None, stages=stages, undecayed=tuple(map(renamed, plan.undecayed)), origins=origins)
+
+
+def fused_body(bodies: Mapping[str, nn.Module], widths: Sequence[int], fusion: Part, seed: int) -> nn.Module:
+    """The bodies below a new fusion from its random stream.
+
+    Raises:
+        ModelError: its settings make no module.
+    """
+    with borrowed_generators(CPU):
+        reseed(stream_key(seed, "init-fusion"), CPU)
+        try:
+            fused = FUSIONS[fusion.name](**fusion.options()).build(widths)  # type: ignore[arg-type]
+        except (AssertionError, TypeError, ValueError, RuntimeError) as error:
+            raise ModelError(f"fusion={fusion} cannot be made: {error}.") from error
+    return Fused(bodies, widths, fused)
+
+
+def sample_items(inputs: Sequence[InputPlan], count: int, size: int) -> Inputs:
+    """Made-up inputs of `count` items, all there: waves as pictures of `size` px, first codes and mean values for a table."""
+    parts = dict[str, torch.Tensor]()
+    for one in inputs:
+        if one.kind == "image":
+            parts[one.name] = probe_images(max(size, 1)).repeat(-(-count // 2), 1, 1, 1)[:count]
+        else:
+            parts[one.name] = torch.zeros(count, len(one.columns))
+    return Inputs(parts, torch.ones(count, len(inputs), dtype=torch.bool))
