@@ -16,7 +16,7 @@ LINES: dict[str, tuple[str, ...]] = {
     "seed": ("SEED = ",),
     "metrics": ("metric(outputs, true) for metric in MEASURES",),
     "model.name": ("NAME = ", "MAKE = "),
-    "model.weights": ("start_of_run(model)", "load_body(model.body", "MAKE = "),
+    "model.weights": ("start_of_run(model)", "load_body(model.body", "start_branch(branch)", "MAKE = "),
     "model.weights_sha256": ("if weights_sha256(model.body) != BODY_SHA256", "if weights_sha256(model) != INITIAL_SHA256"),
     "model.licence": (),
     "model.kind": ("KIND = ",),
@@ -29,9 +29,11 @@ LINES: dict[str, tuple[str, ...]] = {
     "model.head": ("HEAD = ",),
     "model.stages": ("STAGES = ",),
     "model.body": ("BODY = ",),
+    "model.fusion": ("FUSION = ",),
+    "model.branches": ("BRANCHES = ",),
     "model.undecayed": ("UNDECAYED = ",),
     "data.source": ('parser.add_argument("folder"',),
-    "data.pictures": ("photos = Photos(paths, decode, phase.resize",),
+    "data.pictures": ("photos = Photos(paths, decode, phase.resize", "photos = with_photos("),
     "data.task": ("TASK = ",),
     "data.classes": ("CLASSES = ",),
     "data.train_items": ("train_items, valid_items = ",),
@@ -43,6 +45,7 @@ LINES: dict[str, tuple[str, ...]] = {
     "data.bad_files": (),
     "data.skipped": ("row[0] not in SKIPPED",),
     "data.columns": ("COLUMNS = ",),
+    "data.inputs": ("INPUTS = ",),
     "data.listing_sha256": ("!= LISTING_SHA256",),
     "data.targets_sha256": (),
     "data.held_out_sha256": (),
@@ -74,8 +77,8 @@ LINES: dict[str, tuple[str, ...]] = {
     "phase.keep": ("phase.keep.restore(model)",),
     "phase.batch_size": ("chunks(values, phase.batch_size, phase.last_batch)",),
     "phase.last_batch": ("chunks(values, phase.batch_size, phase.last_batch)",),
-    "phase.size": ("photos = Photos(paths, decode, phase.resize, phase.size",),
-    "phase.resize": ("photos = Photos(paths, decode, phase.resize, phase.size",),
+    "phase.size": ("photos = Photos(paths, decode, phase.resize, phase.size", "photos = Photos(found.paths"),
+    "phase.resize": ("photos = Photos(paths, decode, phase.resize, phase.size", "photos = Photos(found.paths"),
     "phase.resident": ("photos = Resident(photos, device)", "table = paths.to(device)", "photos.batches(rows, draws)"),
     "phase.augmentation": ("images = augment(images.to(DEVICE",),
     "phase.mix": ("inputs, loss = phase.mix(",),
@@ -92,7 +95,7 @@ LINES: dict[str, tuple[str, ...]] = {
 
 def script_of(plan: Plan, objects: Mapping[str, Callable[..., object]]) -> tuple[list[str], str]:
     """The lines of the script that `eject` would write, or none and why there is none."""
-    listed = plan.data.columns or (plan.data.pictures == "files" and not plan.data.source.startswith("folder "))
+    listed = plan.data.columns or plan.data.inputs or (plan.data.pictures == "files" and not plan.data.source.startswith("folder "))
     beside = {"items.csv": "train_items.csv"} if listed else {}
     beside |= {"start.safetensors": "train_start.safetensors"} if plan.model.weights.name == "run" else {}
     try:

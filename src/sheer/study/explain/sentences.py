@@ -153,6 +153,20 @@ MODEL: dict[str, Words] = {
         if plan.model.body
         else "The network's body is as its library, or you, made it."
     ),
+    "fusion": lambda plan: (
+        f"What the branches give is made one vector by {plan.model.fusion}; the head and what starts from random weights train from the start."
+        if plan.model.fusion
+        else "Each item has one input, so nothing is fused."
+    ),
+    "branches": lambda plan: (
+        "Each input has a branch: "
+        + listed(
+            [f"{one.name} by {one.model.name}, {one.model.weights.name} weights, {one.model.features} wide" for one in plan.model.branches]
+        )
+        + "."
+        if plan.model.branches
+        else "The body is one network, without branches."
+    ),
     "stride": lambda plan: (
         f"One cell of the last map stands for {plan.model.stride} x {plan.model.stride} px of the picture."
         if plan.model.kind == "map"
@@ -238,6 +252,13 @@ DATA: dict[str, Words] = {
         f"{listed([' '.join((part.name, str(part.options()['column']))) for part in plan.data.columns], 8)}."
         if plan.data.columns
         else "The items are no rows of a table."
+    ),
+    "inputs": lambda plan: (
+        "Each item has several inputs: "
+        + listed([f"{one.name} (missing in {one.missing_train} to learn from, {one.missing_valid} held out)" for one in plan.data.inputs])
+        + "; where one is missing, its branch gives a vector that is learned, zeros at first."
+        if plan.data.inputs
+        else "Each item has one input."
     ),
     "listing_sha256": lambda plan: (
         f"Names and sizes of the items have the SHA-256 {plan.data.listing_sha256[:16]}...; another folder is refused."
