@@ -29,7 +29,7 @@ def read_rows(source: Any) -> tuple[str, dict[str, list[Any]]]:
         twice = [one for one, times in Counter(names).items() if times > 1]
         if twice:
             raise DataError(f"The data frame has the column {twice[0]!r} twice: which one is meant cannot be told. Rename one.")
-        import narwhals
+        import narwhals  # only where there is a frame: it takes long to import
 
         frame = narwhals.from_native(source, eager_only=True, pass_through=True)
         if not isinstance(frame, narwhals.DataFrame):

@@ -154,7 +154,7 @@ MODEL: dict[str, Words] = {
         else "The network's body is as its library, or you, made it."
     ),
     "fusion": lambda plan: (
-        f"What the branches give is made one vector by {plan.model.fusion}; the head and what starts from random weights train from the start."
+        f"What the branches give is made one vector by {plan.model.fusion}; the head is on it."
         if plan.model.fusion
         else "Each item has one input, so nothing is fused."
     ),
