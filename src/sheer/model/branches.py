@@ -108,7 +108,7 @@ def build_branches(
         origins=(
             Origin(field="name", by="data", reason="a branch for each input"),
             Origin(field="weights", by="data", reason="each branch has its own"),
-            *(origin for origin in measured_origins() if origin.field != "fusion"),
+            *(origin for origin in measured_origins() if origin.field not in ("fusion", "branches")),
             *RGB.origins,
             Origin(field="head", by="you" if head else "default", reason="you gave it" if head else profile.reason("head.name")),
             Origin(

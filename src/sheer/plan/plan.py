@@ -315,5 +315,5 @@ def origin_of(holder: ModelPlan | DataPlan | Numerics | Phase | Plan, field: str
 
 def decisions(holder: ModelPlan | DataPlan | Numerics | Phase | Plan) -> tuple[str, ...]:
     """The names of the fields that are decisions: all but those that hold other plan objects."""
-    inside = ("origins", "groups", "model", "data", "numerics", "phases", "surgery", "notes", "branches")
+    inside = ("origins", "groups", "model", "data", "numerics", "phases", "surgery", "notes")
     return tuple(field.name for field in fields(holder) if field.name not in inside)
