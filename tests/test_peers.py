@@ -18,13 +18,24 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.peers import report, sets  # noqa: E402
 from benchmarks.peers.__main__ import main  # noqa: E402
 
-PEERS = ["sheer", "plain", *(["fastai"] if importlib.util.find_spec("fastai") else [])]
+SCRIPT = """import argparse
+from timm import utils
+
+parser = argparse.ArgumentParser(allow_abbrev=False)
+for name in "data-dir model pretrained-path num-classes img-size output device".split():
+    parser.add_argument("--" + name, required=True)
+args, _ = parser.parse_known_args()
+for epoch in range(2):
+    utils.update_summary(epoch, {"loss": 1.0}, {"loss": 1.0, "top1": 50.0 + epoch}, filename=args.output, lr=1.0)
+"""
+INSTALLED = [name for name in ("fastai", "keras") if importlib.util.find_spec(name)]
+PEERS = ["sheer", "plain", "tricks-5", *INSTALLED]
 
 
-def command(*words: object) -> subprocess.CompletedProcess:
+def command(*words: object, **environment: str) -> subprocess.CompletedProcess:
     path = os.pathsep.join([str(Path(sheer.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     line = [sys.executable, "-m", "benchmarks.peers", *map(str, words)]
-    return subprocess.run(line, cwd=ROOT, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True)
+    return subprocess.run(line, cwd=ROOT, env=os.environ | {"PYTHONPATH": path} | environment, capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +95,20 @@ def test_the_page_is_written_from_files(measured, tmp_path):
 def run_of(peer: str, seed: int, *curve: tuple[float, float], hits: str = "") -> dict:
     cost = {"import_seconds": 1.0, "peak_memory": 1, "worker_memory": 1, "turn": 0}
     return {"peer": peer, "seed": seed, "curve": curve, "hits": hits, **cost}
+
+
+def test_a_train_script_of_timms_is_run_where_it_is(photos, tmp_path):
+    (tmp_path / "train.py").write_text(SCRIPT)
+    options = ("--data", photos, "--model", "test_resnet", "--weights", "none", "--size", 32, "--seeds", 1, "--peers", "timm")
+    done = command(*options, "--json", tmp_path / "out.json", TIMM_TRAIN=str(tmp_path / "train.py"))
+    assert done.returncode == 0, done.stderr
+    (run,) = json.loads((tmp_path / "out.json").read_text())["runs"]
+    assert [accuracy for _, accuracy in run["curve"]] == [0.5, 0.51]
+    done = command(*options, "--json", tmp_path / "without.json", TIMM_TRAIN="")
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "without.json").read_text())
+    assert result["runs"] == []
+    assert "give the path of a copy" in result["skipped"]["timm"]
 
 
 def test_ratios_and_differences_are_paired_by_seed():

@@ -47,7 +47,7 @@ def measured(peer: str, task: Task, launched: float) -> dict[str, object]:
         "peak_memory": own_memory(),
         "worker_memory": _bytes(resource.RUSAGE_CHILDREN),
         "split_sha256": split_hash(task.folder, result.learned, result.hits),
-        "hits": "".join("01"[result.hits[path]] for path in sorted(result.hits)),
+        "hits": "".join("01"[result.hits[path]] for path in sorted(result.hits) if result.hits[path] is not None),
     }
 
 

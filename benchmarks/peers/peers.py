@@ -29,6 +29,11 @@ PEERS = {
         about="an article's loop, the best of its seven rows: Adam, norm layers training, head first, then everything at two rates",
     ),
     "tricks-5": Peer(place="tricks:row_5", about="the same with norm layers left as they are, its fifth row"),
+    "keras": Peer(
+        place="with_keras:train",
+        about="Keras 3 on torch, as its transfer-learning guide: norm layers in inference mode, Adam, head first, then all at 1e-5",
+    ),
+    "timm": Peer(place="with_timm:train", about="timm's train.py (a copy's path as TIMM_TRAIN), AdamW at 5e-4 with one epoch of warm-up"),
 }
 REFERENCE = "fastai"
 """Whose final accuracy and seconds the others are measured against."""

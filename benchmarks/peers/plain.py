@@ -8,7 +8,7 @@ from collections.abc import Callable
 import timm
 import torch
 from benchmarks.peers.task import Curve, Result, Task
-from timm.data import resolve_model_data_config
+from timm.data import resolve_data_config
 from torch import nn
 from torch.utils.data import DataLoader
 from torchvision import transforms
@@ -23,35 +23,49 @@ def every_file(path: str) -> bool:
     return True
 
 
-class Work:
-    """Network, photographs and judging, which both loops share; `crop` is the share of the side that evaluation looks at."""
+def facts_of(task: Task) -> dict:
+    """Mean, std and interpolation that the weights want."""
+    return resolve_data_config({}, pretrained_cfg=timm.get_pretrained_cfg(task.model).to_dict())
 
-    def __init__(
-        self, task: Task, *, batch: int, scale: tuple[float, float], crop: float, layout: torch.memory_format, drop_last: bool
-    ) -> None:
+
+def loaders(task: Task, cut: list, seen: list, *, batch: int, drop_last: bool) -> list[DataLoader]:
+    """Loaders of the photographs to learn from, cut by the steps `cut`, and of those held out, by the steps `seen`; both normalised."""
+    facts = facts_of(task)
+    ready = [transforms.ToTensor(), transforms.Normalize(facts["mean"], facts["std"])]
+    folders = [os.path.join(task.folder, part) for part in ("train", "valid")]
+    steps = [transforms.Compose([*some, *ready]) for some in (cut, seen)]
+    sets = [ImageFolder(folder, some, is_valid_file=every_file) for folder, some in zip(folders, steps, strict=True)]
+    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    shared = {"batch_size": batch, "num_workers": workers, "persistent_workers": True, "pin_memory": DEVICE.type == "cuda"}
+    drop_last = drop_last and len(sets[0]) >= batch
+    return [DataLoader(sets[0], shuffle=True, drop_last=drop_last, **shared), DataLoader(sets[1], **shared)]
+
+
+def result_of(train: DataLoader, valid: DataLoader, hits: torch.Tensor) -> Result:
+    """What the loaders' data sets were, with whether each held-out photograph was right, in the data set's order."""
+    learned, held_out = ([path for path, _ in part.dataset.samples] for part in (train, valid))
+    return Result(learned=learned, hits=dict(zip(held_out, hits.tolist(), strict=True)))
+
+
+def network(task: Task, classes: int) -> nn.Module:
+    """timm's network from the shared weights, with a new last layer, or with none where there are no classes."""
+    return timm.create_model(task.model, pretrained=True, pretrained_cfg_overlay={"file": task.weights}, num_classes=classes)
+
+
+class Work:
+    """Network, photographs and judging, which both loops share; `scale` is of the random crops' share of the area."""
+
+    def __init__(self, task: Task, *, batch: int, scale: tuple[float, float], layout: torch.memory_format, drop_last: bool) -> None:
         torch.manual_seed(task.seed)
-        folders = [os.path.join(task.folder, part) for part in ("train", "valid")]
-        classes = sum(entry.is_dir() for entry in os.scandir(folders[0]))
+        how = transforms.InterpolationMode(facts_of(task)["interpolation"])
+        cut = [transforms.RandomResizedCrop(task.size, scale=scale, interpolation=how), transforms.RandomHorizontalFlip()]
+        seen = [transforms.Resize(round(task.size / 0.875), how), transforms.CenterCrop(task.size)]
+        self.train, self.valid = loaders(task, cut, seen, batch=batch, drop_last=drop_last)
         self.layout = layout
-        overlay = {"file": task.weights}
-        model = timm.create_model(task.model, pretrained=True, pretrained_cfg_overlay=overlay, num_classes=classes)
-        self.model = model.to(DEVICE, memory_format=layout)
-        self.head = list(model.get_classifier().parameters())
+        self.model = network(task, len(self.train.dataset.classes)).to(DEVICE, memory_format=layout)
+        self.head = list(self.model.get_classifier().parameters())
         ids = {id(parameter) for parameter in self.head}
-        self.body = [parameter for parameter in model.parameters() if id(parameter) not in ids]
-        facts = resolve_model_data_config(model)
-        how = transforms.InterpolationMode(facts["interpolation"])
-        ready = [transforms.ToTensor(), transforms.Normalize(facts["mean"], facts["std"])]
-        cut = [transforms.RandomResizedCrop(task.size, scale=scale, interpolation=how), transforms.RandomHorizontalFlip(), *ready]
-        seen = [transforms.Resize(round(task.size / crop), how), transforms.CenterCrop(task.size), *ready]
-        sets = [
-            ImageFolder(folder, transforms.Compose(steps), is_valid_file=every_file)
-            for folder, steps in zip(folders, (cut, seen), strict=True)
-        ]
-        workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        shared = {"batch_size": batch, "num_workers": workers, "persistent_workers": True, "pin_memory": DEVICE.type == "cuda"}
-        drop_last = drop_last and len(sets[0]) >= batch
-        self.train, self.valid = DataLoader(sets[0], shuffle=True, drop_last=drop_last, **shared), DataLoader(sets[1], **shared)
+        self.body = [parameter for parameter in self.model.parameters() if id(parameter) not in ids]
         self.loss = nn.CrossEntropyLoss()
 
     def norm_parameters(self) -> list[nn.Parameter]:
@@ -80,13 +94,9 @@ class Work:
             found = [self.model(images.to(DEVICE, memory_format=self.layout)).argmax(1).cpu() == target for images, target in self.valid]
         return torch.cat(found)
 
-    def result(self, hits: torch.Tensor) -> Result:
-        learned, held_out = ([path for path, _ in part.dataset.samples] for part in (self.train, self.valid))
-        return Result(learned=learned, hits=dict(zip(held_out, hits.tolist(), strict=True)))
-
 
 def train(task: Task, curve: Curve) -> Result:
-    work = Work(task, batch=32, scale=(0.35, 1.0), crop=0.875, layout=torch.channels_last, drop_last=True)
+    work = Work(task, batch=32, scale=(0.35, 1.0), layout=torch.channels_last, drop_last=True)
     norms = {id(parameter) for parameter in work.norm_parameters()}
     body = [parameter for parameter in work.body if id(parameter) not in norms]
     for parameter in work.body:
@@ -102,4 +112,4 @@ def train(task: Task, curve: Curve) -> Result:
             work.epoch(optimizer, schedule.step)
             hits = work.judge()
             curve.point(hits.float().mean().item())
-    return work.result(hits)
+    return result_of(work.train, work.valid, hits)

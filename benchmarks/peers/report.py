@@ -214,7 +214,7 @@ def about(result: dict[str, Any]) -> str:
     gpu = "" if where["gpu"] == "none" else f", {where['gpu']}"
     return (
         f"{data['train_items']:,} photographs to learn from, {data['valid_items']:,} others ({data['split']}), {data['classes']} classes; "
-        f"weights: {result['weights']}; 1 + {result['epochs']} epochs, seeds 0 to {result['seeds'] - 1}. "
+        f"weights: {result['weights']}; 1 + {result['epochs']} epochs, {result['seeds']} seeds. "
         f"{where['cores']} cores of {where['cpu']}{gpu}, {where['threads']} threads, Python {where['python']}, {versions}."
     )
 

@@ -30,10 +30,13 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """The files that were learned from, and each held-out file with whether it was right at the end; absolute or relative to the folder."""
+    """The files that were learned from, and each held-out file with whether it was right at the end (None: the peer does not say).
+
+    Paths are absolute, or relative to the task's folder.
+    """
 
     learned: Iterable[str]
-    hits: Mapping[str, bool]
+    hits: Mapping[str, bool | None]
 
 
 @dataclass

@@ -9,12 +9,12 @@ many epochs as the other peers', and the statistics are those of the weights.
 from __future__ import annotations
 
 import torch
-from benchmarks.peers.plain import Work
+from benchmarks.peers.plain import Work, result_of
 from benchmarks.peers.task import Curve, Result, Task
 
 
 def row_4(task: Task, curve: Curve, *, norms_train: bool = True) -> Result:
-    work = Work(task, batch=64, scale=(0.08, 1.0), crop=0.875, layout=torch.contiguous_format, drop_last=False)
+    work = Work(task, batch=64, scale=(0.08, 1.0), layout=torch.contiguous_format, drop_last=False)
     norms = {id(parameter) for parameter in work.norm_parameters()}
     for parameter in work.body:
         parameter.requires_grad_(norms_train and id(parameter) in norms)
@@ -30,7 +30,7 @@ def row_4(task: Task, curve: Curve, *, norms_train: bool = True) -> Result:
         work.epoch(optimizer)
         hits = work.judge()
         curve.point(hits.float().mean().item())
-    return work.result(hits)
+    return result_of(work.train, work.valid, hits)
 
 
 def row_5(task: Task, curve: Curve) -> Result:

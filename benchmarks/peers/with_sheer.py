@@ -5,7 +5,7 @@ from __future__ import annotations
 import timm  # noqa: F401  (else imported when the model is made: imports are counted apart, for every peer)
 from benchmarks.peers.task import Curve, Result, Task
 
-import sheer
+from sheer import images, learner
 
 
 class Watch:
@@ -23,8 +23,8 @@ class Watch:
 
 
 def default(task: Task, curve: Curve, profile: str = "default") -> Result:
-    data = sheer.images(task.folder, profile=profile)
-    learn = sheer.learner(
+    data = images(task.folder, profile=profile)
+    learn = learner(
         data, f"timm:{task.model}", weights=task.weights, profile=profile, size=task.size, seed=task.seed, quiet=True
     ).fine_tune(task.epochs, callbacks=[Watch(curve)])
     found = learn.validate()
