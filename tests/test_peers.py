@@ -132,6 +132,7 @@ def test_ratios_and_differences_are_paired_by_seed():
     assert ours["difference_at_end"]["p_items"] == pytest.approx(0.1817, abs=1e-3)
     assert plain["seconds_to_fastai_accuracy"] == {"median": None, "per_seed": [None]}
     assert plain["difference_at_fastai_seconds"]["seeds_left_out"] == 1
+    assert found["seconds_ratio_imports_included"] == pytest.approx(21 / 101)
     assert found["summary"]["fastai"]["seconds_ratio_to_fastai_accuracy"]["per_seed"] == [1, 1, 1]
 
 

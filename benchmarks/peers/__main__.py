@@ -161,10 +161,8 @@ def main(words: Sequence[str] | None = None) -> int:
     if args.plot:
         report.plot(results).savefig(args.plot, dpi=90)
     if args.write:
-        names = [Path(file).name for file in args.report]
-        Path(args.write).write_text(
-            report.page(results, shlex.join(["python", "-m", "benchmarks.peers", "--report", *names, "--write", args.write]))
-        )
+        words = ["--report", *(Path(file).name for file in args.report), "--write", os.path.relpath(args.write, ROOT)]
+        Path(args.write).write_text(report.page(results, shlex.join(["python", "-m", "benchmarks.peers", *words])))
     return int(any("failed" in one for result in results for one in result["runs"]))
 
 

@@ -41,6 +41,8 @@ def measured(peer: str, task: Task, launched: float) -> dict[str, object]:
     except Exception as error:  # whatever a peer dies of is its result; the others go on
         traceback.print_exc()
         return {"failed": f"{type(error).__name__}: {error}".splitlines()[0]}
+    if not curve.points:
+        return {"failed": "it gave no accuracy after any epoch"}
     return {
         "curve": curve.points,
         "import_seconds": imported,

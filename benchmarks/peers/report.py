@@ -22,6 +22,15 @@ HEADER = (
     *("peer", "accuracy", "seconds", f"seconds to {REFERENCE}'s accuracy", f"over {REFERENCE}'s seconds"),
     *(f"accuracy at {REFERENCE}'s seconds", "difference", "p items at the end", "imports", "GiB"),
 )
+ABOUT = (
+    "Every peer fine-tunes the same network from the same file of weights, learns from the same photographs and is judged on the same "
+    "held-out ones, one process at a time. Seconds start when its imports are done and include listing, decoding, building the network, "
+    "training and the evaluation after every epoch; files were read once before the first peer, and no decoded picture is kept from run "
+    "to run. Values are medians over seeds with the lowest and highest; a difference is the peer's accuracy when "
+    f"{REFERENCE} has ended minus {REFERENCE}'s final one, paired by seed: its mean with a 95 % interval (Student's t). `p items` is a "
+    "paired t test over the held-out photographs at each one's end. Imports are seconds from the start of the process; GiB is the most "
+    "memory of the peer's own process, its loader's workers apart."
+)
 Run = dict[str, Any]
 
 
@@ -68,6 +77,27 @@ def finished(result: dict[str, Any], peer: str) -> dict[tuple[int, int], Run]:
     return {(run["seed"], run["turn"]): run for run in result["runs"] if run["peer"] == peer and run.get("curve")}
 
 
+def to_its_accuracy(run: Run, other: Run) -> float:
+    """The peer's seconds to the accuracy at which fastai ended."""
+    return reached(run, ends(other)[1])
+
+
+def at_its_end(run: Run, other: Run) -> float:
+    """The peer's accuracy when fastai has ended."""
+    return accuracy_at(run, ends(other)[0])
+
+
+BESIDE: dict[str, Callable[[Run, Run], float]] = {
+    "seconds_to_fastai_accuracy": to_its_accuracy,
+    "seconds_ratio_to_fastai_accuracy": lambda run, other: to_its_accuracy(run, other) / ends(other)[0],
+    "seconds_ratio_imports_included": lambda run, other: (
+        (run["import_seconds"] + to_its_accuracy(run, other)) / (other["import_seconds"] + ends(other)[0])
+    ),
+    "accuracy_at_fastai_seconds": at_its_end,
+}
+"""What is measured of a peer's run and fastai's of the same seed and turn."""
+
+
 def beside(result: dict[str, Any], peer: str, measure: Callable[[Run, Run], float]) -> list[float]:
     """For each seed that both finished, the median over turns of a measure of (the peer's run, fastai's run)."""
     ours, theirs = finished(result, peer), finished(result, REFERENCE)
@@ -79,30 +109,30 @@ def beside(result: dict[str, Any], peer: str, measure: Callable[[Run, Run], floa
 def summary(result: dict[str, Any]) -> dict[str, Any]:
     """The summary of each peer, and at the top sheer's ratio of seconds to fastai's accuracy; null is never, or not measured."""
     found = {peer: of_peer(result, peer) for peer in result["peers"] if finished(result, peer)}
-    ours = found.get("sheer", {}).get("seconds_ratio_to_fastai_accuracy", {})
-    ratio = {"seconds_ratio_to_fastai_accuracy": ours.get("median"), "seconds_ratio_to_fastai_accuracy_per_seed": ours.get("per_seed", [])}
-    return {"summary": found, **ratio}
+    nothing = {"median": None, "per_seed": []}
+    ratio, whole = (
+        found.get("sheer", {}).get(key, nothing) for key in ("seconds_ratio_to_fastai_accuracy", "seconds_ratio_imports_included")
+    )
+    return {
+        "summary": found,
+        "seconds_ratio_to_fastai_accuracy": ratio["median"],
+        "seconds_ratio_to_fastai_accuracy_per_seed": ratio["per_seed"],
+        "seconds_ratio_imports_included": whole["median"],
+    }
 
 
 def of_peer(result: dict[str, Any], peer: str) -> dict[str, Any]:
     """What a peer's runs say, alone and beside fastai's."""
     runs = list(finished(result, peer).values())
-    at_time = beside(result, peer, lambda run, other: accuracy_at(run, ends(other)[0]))
-    gaps = beside(result, peer, lambda run, other: accuracy_at(run, ends(other)[0]) - ends(other)[1])
-    at_end = beside(result, peer, lambda run, other: ends(run)[1] - ends(other)[1])
+    known = {name: per_seed(beside(result, peer, measure)) for name, measure in BESIDE.items()}
     return {
         "accuracy": spread(ends(run)[1] for run in runs),
         "seconds": spread(ends(run)[0] for run in runs),
-        "import_seconds": spread(run["import_seconds"] for run in runs),
-        "peak_memory": spread(run["peak_memory"] for run in runs),
-        "worker_memory": spread(run["worker_memory"] for run in runs),
-        "seconds_to_fastai_accuracy": per_seed(beside(result, peer, lambda run, other: reached(run, ends(other)[1]))),
-        "seconds_ratio_to_fastai_accuracy": per_seed(
-            beside(result, peer, lambda run, other: reached(run, ends(other)[1]) / ends(other)[0])
-        ),
-        "accuracy_at_fastai_seconds": per_seed(at_time),
-        "difference_at_fastai_seconds": paired(gaps),
-        "difference_at_end": paired(at_end) | {"p_items": item_p(result, peer)},
+        **{name: spread(run[name] for run in runs) for name in ("import_seconds", "peak_memory", "worker_memory")},
+        **known,
+        "difference_at_fastai_seconds": paired(beside(result, peer, lambda run, other: at_its_end(run, other) - ends(other)[1])),
+        "difference_at_end": paired(beside(result, peer, lambda run, other: ends(run)[1] - ends(other)[1]))
+        | {"p_items": item_p(result, peer)},
     }
 
 
@@ -196,11 +226,12 @@ def notes(result: dict[str, Any]) -> list[str]:
     ratios = result["seconds_ratio_to_fastai_accuracy_per_seed"]
     if ratios:
         each = ", ".join("never" if ratio is None else f"{ratio:.3f}" for ratio in ratios)
-        whole = result["seconds_ratio_to_fastai_accuracy"]
+        whole, with_imports = result["seconds_ratio_to_fastai_accuracy"], result["seconds_ratio_imports_included"]
         said.append(
             f"sheer's seconds to {REFERENCE}'s final accuracy over {REFERENCE}'s seconds: "
             + ("never reached in half of the seeds or more" if whole is None else f"{whole:.3f}")
-            + f" (seed by seed: {each})."
+            + f" (seed by seed: {each})"
+            + (f"; imports included {with_imports:.3f}." if with_imports is not None else ".")
         )
     else:
         said.append(f"Nothing is compared with {REFERENCE}: it or sheer did not run.")
@@ -263,13 +294,7 @@ def page(results: Sequence[dict[str, Any]], command: str) -> str:
         "",
         f"Written by `{command}` from what the commands below measured.",
         "",
-        "Every peer fine-tunes the same network from the same file of weights, learns from the same photographs and is judged on the same",
-        "held-out ones, one process at a time. Seconds start when its imports are done and include listing, decoding, building the",
-        "network, training and the evaluation after every epoch; no decoded picture is kept from an earlier run. Values are medians over",
-        f"seeds with the lowest and highest; a difference is the peer's accuracy when {REFERENCE} has ended minus {REFERENCE}'s final one,",
-        "paired by seed, its mean with a 95 % interval (Student's t); `p items` is a paired t test over the held-out photographs at each",
-        "one's end. Imports are seconds from the start of the process; GiB is the most memory of the peer's own process, its loader's",
-        "workers apart.",
+        ABOUT,
         "",
         *(f"- `{name}`: {peer.about}." for name, peer in PEERS.items() if any(name in result["summary"] for result in results)),
     ]
