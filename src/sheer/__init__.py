@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from sheer.study.ablate.ablate import ablate
     from sheer.study.ablate.ablation import Ablation
     from sheer.study.ablate.measure import Measurement, measure_norm_policy, measure_resolution
+    from sheer.study.branches import BranchReport, branches
     from sheer.study.compare.compare import compare
     from sheer.study.compare.comparison import Comparison
     from sheer.study.compare.sides import Loop
@@ -46,6 +47,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Ablation",
+    "BranchReport",
     "Cache",
     "Checkpoints",
     "Comparison",
@@ -67,6 +69,7 @@ __all__ = [
     "TableInput",
     "ablate",
     "arrays",
+    "branches",
     "check",
     "compare",
     "diff",
@@ -88,6 +91,7 @@ __all__ = [
 
 HOMES = {
     "Ablation": "sheer.study.ablate.ablation",
+    "BranchReport": "sheer.study.branches",
     "Cache": "sheer.data.cache",
     "Checkpoints": "sheer.record.keeping",
     "Comparison": "sheer.study.compare.comparison",
@@ -108,6 +112,7 @@ HOMES = {
     "TableInput": "sheer.data.several",
     "ablate": "sheer.study.ablate.ablate",
     "arrays": "sheer.data.arrays",
+    "branches": "sheer.study.branches",
     "check": "sheer.data.preflight",
     "compare": "sheer.study.compare.compare",
     "diff": "sheer.study.diff.diff",

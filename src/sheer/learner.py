@@ -344,7 +344,7 @@ class Learner(Showing):
         Raises:
             DataError: a file is missing, or is no photograph; a column is missing, or holds what it cannot.
         """
-        if self._plan.data.columns:
+        if self._plan.data.columns or self._plan.data.inputs:
             return self._view().predict_table(files, tta)
         return self._view().predict(photo_paths(files), None, Averaging(passes=tta) if tta else None)
 

@@ -217,7 +217,8 @@ def further_items(plans: Sequence[InputPlan], source: Any) -> tuple[str, tuple[s
                 raise DataError(f"{name} lacks the column {column!r}, which the input {plan.name!r} reads. {nearest(column, columns)}")
             cells[column] = _texts(TableInput() if plan.kind == "table" else None, column, columns[column])
         if plan.kind == "table":
-            notes += unknown_cells(plan.columns, {column: cells[column] for column in plan.reads})[0]
+            rows = np.flatnonzero(_present([cells[column] for column in plan.reads])).tolist()
+            notes += unknown_cells(plan.columns, {column: [cells[column][row] for row in rows] for column in plan.reads})[0]
     root = _folder_of(source)
     paths, inputs = inputs_of_cells(plans, cells, root, name)
     for plan, one in zip(plans, inputs, strict=True):

@@ -12,6 +12,7 @@ from torch import nn
 from sheer.errors import BundleError
 from sheer.export.bundle import read_bundle, write_bundle
 from sheer.export.predictor import Predictor, opened
+from sheer.model.branches import sample_items
 from sheer.model.surgery import probe_images
 from sheer.plan.plan import Plan
 from sheer.record.own import HeadMaker, Source
@@ -39,7 +40,7 @@ def export_bundle(
         raise BundleError(f"{target} exists. Nothing was overwritten: give another name, or remove it.")
     if not plan.phases:
         raise BundleError("The plan has no phases: nothing was trained, so there is nothing to export.")
-    if sample is None and plan.data.pictures == "none":
+    if sample is None and plan.data.pictures == "none" and not plan.data.inputs:
         raise BundleError("The model takes numbers, and their shape is not known: load the run with its data, then export it.")
     predictor = Predictor(copy.deepcopy(model).cpu(), plan, "cpu")
     if plan.model.name.startswith("module:"):  # it was passed as it is: its code is here, its tensors come from the file
@@ -62,8 +63,13 @@ def export_bundle(
 def make_probe(predictor: Predictor, sample: torch.Tensor | None) -> dict[str, torch.Tensor]:
     """Two made-up items with what the predictor makes of them; `sample` are inputs (2, ...) where they are no photographs.
 
+    For several inputs: `input NAME`, `present`, `scores`.
     For photographs: `pictures` uint8 (2, H, W, 3) of waves, not square, `inputs` and `scores`.
     """
+    if predictor.plan.data.inputs:
+        items = sample_items(predictor.plan.data.inputs, 2, predictor.plan.phases[-1].size)
+        parts = {f"input {name}": part.contiguous() for name, part in items.parts.items()}
+        return {**parts, "present": items.present, "scores": predictor.scores(items)}
     if sample is not None:
         inputs = predictor.normalised(sample)
         return {"inputs": inputs.contiguous(), "scores": predictor.scores(inputs)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -12,9 +13,11 @@ from PIL import Image
 from torch import nn
 
 from sheer.data.formats import unread_format
+from sheer.data.inputs import Inputs, with_gaps
 from sheer.data.listing import as_picture, photo_paths
 from sheer.data.photos import to_network
 from sheer.data.pixels import RESIZES, Crop, Pad, Squish, decode
+from sheer.data.several import further_items
 from sheer.data.tabular import further_rows
 from sheer.errors import BundleError, DataError, ModelError, first_line
 from sheer.export.bundle import Interface, Parts, interface_of, read_bundle
@@ -64,14 +67,17 @@ class Predictor:
 
         A picture is a file's path, a Pillow picture, an array (H, W) or (H, W, 3), or a tensor (3, H, W), bytes or 0 .. 1;
         all are resized and normalised as in training. Models of other inputs than photographs take one batch instead:
-        uint8 (N, channels, size, size), or float32 (N, ...) as the network was trained on. A model of a table takes a CSV file or
-        a data frame with the columns that it was trained on.
+        uint8 (N, channels, size, size), or float32 (N, ...) as the network was trained on. A model of a table, or of several
+        inputs, takes a CSV file or a data frame with the columns that it was trained on.
 
         Raises:
             DataError: a file is missing or is no photograph, an array is no picture, or a column is missing or holds what it cannot.
             ModelError: the model's outputs are no finite numbers.
         """
         notes: tuple[str, ...] = ()
+        if self.plan.data.inputs:
+            scores, notes = self._of_items(pictures)
+            return self._said(tuple(f"item {number}" for number in range(len(scores))), scores, notes)
         if self.plan.data.columns and not isinstance(pictures, np.ndarray | torch.Tensor):
             pictures, notes = further_rows(self.plan.data.columns, pictures)
         batch = isinstance(pictures, np.ndarray | torch.Tensor) and (pictures.ndim == 4 or self._in.pictures == "none")
@@ -83,13 +89,16 @@ class Predictor:
             items = [str(one) if isinstance(one, str) else f"item {number}" for number, one in enumerate(listed)]
             starts = range(0, len(listed), BATCH)
             scores = torch.cat([self.scores(self.inputs(listed[start : start + BATCH])) for start in starts])
+        return self._said(tuple(items), scores, notes)
+
+    def _said(self, items: tuple[str, ...], scores: torch.Tensor, notes: tuple[str, ...]) -> Predictions:
         outputs = self._task.outputs(scores)
         if not np.isfinite(outputs).all():
             raise ModelError(
                 f"The model gives outputs that are no finite numbers for {int((~np.isfinite(outputs)).any(axis=1).sum())} items."
             )
         return Predictions(
-            items=tuple(items),
+            items=items,
             classes=self.classes,
             task=self._in.task.name,
             metric_functions={},
@@ -98,6 +107,22 @@ class Predictor:
             prior=prior_outputs(self.plan.data),
             notes=notes,
         )
+
+    def _of_items(self, source: Any) -> tuple[torch.Tensor, tuple[str, ...]]:
+        """The scores of the rows of a CSV file or data frame, and notes on what was not known of them."""
+        root, paths, inputs, notes = further_items(self.plan.data.inputs, source)
+        scores = []
+        for rows in np.array_split(np.arange(len(inputs[0].present)), -(-len(inputs[0].present) // BATCH)):
+            parts = dict[str, torch.Tensor]()
+            for one in inputs:
+                if one.array is not None:
+                    parts[one.name] = one.array[torch.from_numpy(rows)]
+                elif one.place is not None:
+                    files = [os.path.join(root, paths[place]) for place in one.place[rows] if place >= 0]
+                    empty = torch.zeros(0, len(self._in.mean), self._in.size, self._in.size)
+                    parts[one.name] = with_gaps(self.inputs(files) if files else empty, one.present[rows], self._layout)
+            scores.append(self.scores(Inputs(parts, torch.from_numpy(np.stack([one.present[rows] for one in inputs], axis=1)))))
+        return torch.cat(scores), notes
 
     def _of_batch(self, batch: torch.Tensor) -> torch.Tensor:
         if self._in.pictures != "none" and batch.dtype != torch.uint8:
@@ -137,8 +162,8 @@ class Predictor:
         """Bytes (N, C, size, size) as the network gets them; other numbers are what it gets."""
         return to_network(batch, self._mean, self._std, self._layout) if batch.dtype == torch.uint8 else batch
 
-    def scores(self, inputs: torch.Tensor) -> torch.Tensor:
-        """The raw scores, float32 (N, classes) on the CPU, of inputs as the network gets them."""
+    def scores(self, inputs: Any) -> torch.Tensor:
+        """The raw scores, float32 (N, classes) on the CPU, of inputs as the network gets them, a tensor or `Inputs`."""
         lower = self._in.precision != "float32"
         with torch.inference_mode(), torch.autocast(self._device.type, dtype=DTYPES.get(self._in.precision), enabled=lower):
             return cast(torch.Tensor, self._model(inputs.to(self._device))).float().cpu()
@@ -207,10 +232,12 @@ def replay(predictor: Predictor, probe: Mapping[str, torch.Tensor], interface: I
         BundleError: further than the tolerance, or the stored pictures do not give the stored inputs.
     """
     if "pictures" in probe:
-        inputs = predictor.inputs([picture.numpy() for picture in probe["pictures"]])
+        seen = predictor.inputs([picture.numpy() for picture in probe["pictures"]])
         allowed = LEVELS / 255 / min(interface.std)
-        _check_near("inputs", inputs, probe["inputs"], allowed, "Pillow resizes otherwise than the one it was written with")
-    scores = predictor.scores(probe["inputs"])
+        _check_near("inputs", seen, probe["inputs"], allowed, "Pillow resizes otherwise than the one it was written with")
+    if "present" in probe:
+        inputs: Any = Inputs({name.removeprefix("input "): probe[name] for name in probe if name.startswith("input ")}, probe["present"])
+    scores = predictor.scores(inputs if "present" in probe else probe["inputs"])
     scale = max(1.0, float(probe["scores"].abs().max()))
     tolerance = TOLERANCE[interface.precision]
     return _check_near("scores", scores, probe["scores"], tolerance * scale, "the weights or this machine's arithmetic are others") / scale

@@ -17,6 +17,7 @@ from sheer.data.feed import Batch, Feed, data_path
 from sheer.data.folders import photo_files
 from sheer.data.photos import Photos
 from sheer.data.pictures import Album
+from sheer.data.several import further_items
 from sheer.data.sources import Data
 from sheer.data.tabular import further_rows
 from sheer.errors import DataError, ModelError, PlanError
@@ -155,6 +156,13 @@ class View:
         """
         if tta:
             raise PlanError(f"tta={tta!r} is for pictures, which can be augmented; rows of a table cannot. Leave it away.")
+        if self.plan.data.inputs:
+            root, paths, items, said = further_items(self.plan.data.inputs, source)
+            numbers = np.arange(len(items[0].present))
+            feed = self.feed(replace(self._unlabelled(paths, None, len(numbers)), root=root, inputs=items))
+            if isinstance(feed.source, Photos):
+                feed.source.keep_bytes = 0
+            return replace(self._table(feed, numbers, None, numbers, None), notes=said)
         inputs, notes = further_rows(self.plan.data.columns, source)
         rows = np.arange(len(inputs))
         found = self._table(self.feed(self._unlabelled((), inputs, len(inputs))), rows, None, rows, None)
@@ -166,7 +174,7 @@ class View:
         Raises:
             DataError: a class folder is not one of the model's classes, or there are no photographs.
         """
-        if self.plan.data.columns:
+        if self.plan.data.columns or self.plan.data.inputs:
             raise DataError("A folder has no table: predict its rows and compare, or sheer.load(run, data=sheer.table(...)).validate().")
         if self.plan.data.task.name != "classify":
             raise DataError(
@@ -185,8 +193,8 @@ class View:
         return self.predict([str(root / path) for path, _ in found], target)
 
     def _files(self, paths: Sequence[str]) -> Data:
-        if self.plan.data.columns:
-            raise DataError("The model was trained on a table: give it a CSV file or a data frame.")
+        if self.plan.data.columns or self.plan.data.inputs:
+            raise DataError("The model was trained on the columns of a table: give it a CSV file or a data frame.")
         if self.plan.model.channels not in (1, 3):
             raise DataError(
                 f"The model takes inputs with {self.plan.model.channels} channels; photographs have three, or one (grey). "
@@ -266,7 +274,9 @@ class View:
         items = np.arange(len(data.targets))
         feed = self._read(data, items)
         features = self._features(feed, items)
-        if data.arrays is not None:
+        if data.inputs:
+            contents = [f"item {item}" for item in items.tolist()]
+        elif data.arrays is not None:
             contents = [hashlib.sha256(array.contiguous().numpy().tobytes()).hexdigest() for array in data.arrays]
         else:
             photos = cast(Photos, feed.source)
@@ -287,6 +297,10 @@ class View:
             raise DataError(f"There is no item {item}: the data has items 0 to {len(data.targets) - 1}.")
         if class_ is not None and class_ not in classes:
             raise DataError(f"class_={class_!r} is not a class of the model: {', '.join(classes[:12])}.")
+        if data.inputs:
+            raise DataError(
+                "Grad-CAM is for models of one picture; this one has several inputs. sheer.branches(learn) says what each is worth."
+            )
         feed = self._read(data, np.array([item]))
         with self.ready():
             inputs = next(iter(feed.plain(np.array([item])))).inputs

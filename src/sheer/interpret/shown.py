@@ -10,6 +10,7 @@ import torch
 
 from sheer.data.augmentations import mix_of
 from sheer.data.feed import Batch, Feed, data_path
+from sheer.data.inputs import Inputs
 from sheer.errors import DataError
 from sheer.interpret.mistakes import Mistake
 from sheer.interpret.predictions import Predictions
@@ -58,7 +59,12 @@ def pictures_of(feed: Feed, batches: Iterable[Batch], count: int) -> tuple[np.nd
     items: list[np.ndarray] = []
     found = 0
     for batch in batches:
-        images.append(batch.inputs[: count - found].float())
+        inputs = batch.inputs
+        if isinstance(inputs, Inputs):
+            inputs = next((part for part in inputs.parts.values() if part.ndim == 4), None)
+            if inputs is None:
+                raise DataError("The items have no picture among their inputs, so there is nothing to show.")
+        images.append(inputs[: count - found].float())
         items.append(batch.index[: count - found])
         found += len(items[-1])
         if found >= count:

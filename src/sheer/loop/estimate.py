@@ -7,11 +7,13 @@ import resource
 import sys
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
 from sheer.loop.engine import switched
+from sheer.model.branches import sample_items
 from sheer.model.stages import set_modes, set_trainable
 from sheer.plan.plan import Phase, Plan
 from sheer.streams import borrowed_generators
@@ -58,7 +60,8 @@ def _one_item(
     stages = [stage.prefixes for stage in plan.model.stages]
     count = max(2, min(phase.batch_size, 16))
     shape = (len(plan.data.columns),) if plan.data.columns else (plan.model.channels, phase.size, phase.size)
-    inputs = torch.rand(count, *shape, device=device).to(memory_format=picture_format)
+    inputs: Any = torch.rand(count, *shape, device=device)
+    inputs = sample_items(plan.data.inputs, count, phase.size).to(device) if plan.data.inputs else inputs.to(memory_format=picture_format)
     target = torch.zeros(count, dtype=torch.int64, device=device)
     set_trainable(model, stages, phase.trains_from, phase.norm)
     set_modes(model, stages, phase.trains_from, phase.norm)

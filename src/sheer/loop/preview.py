@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from sheer.data.feed import Feed, data_path
+from sheer.data.feed import Arrays, Feed, data_path
+from sheer.data.inputs import Inputs
 from sheer.data.photos import Photos
 from sheer.errors import DataError, SheerError, first_line
 from sheer.loop.step import Loss, scores_of
@@ -58,18 +59,21 @@ def preview(model: nn.Module, plan: Plan, feed: Feed, loss: Loss, item: int) -> 
         return value
 
     source, name = feed.source, data_path(feed.data, item)
-    if isinstance(source, Photos):
+    if isinstance(source, Photos) and not feed.data.inputs:
         picture = step("decode", name, lambda: source.decode(source.paths[item]), lambda p: f"{name}: {p.width} x {p.height}, {p.mode}")
         pixels = step(f"presize {feed.phase.resize.name}", name, lambda: source.resize.presize(picture, source.size), describe)
         step("cut at the centre", name, lambda: source.resize.cut(pixels, source.size, (0.5, 0.5)), describe)
-    else:
+    elif isinstance(source, Arrays) and not feed.data.inputs:
         step("item", name, lambda: source.inputs[item], describe)
     names = ", ".join(feed.data.classes[:8])
     step("target", name, lambda: feed.target[item], lambda t: f"{feed.data.targets[item]} of {names}: the loss sees {t.tolist()}")
     first = "the first training batch"
     batch = step("batch", first, lambda: next(iter(feed.training(0))), lambda b: f"items {b.index[:6].tolist()}...")
-    step("inputs", first, lambda: batch.inputs, describe)
-    scores = step("model", f"inputs {tuple(batch.inputs.shape)}", lambda: scores_of(model, [batch.inputs]), describe)
+    parts = batch.inputs.parts if isinstance(batch.inputs, Inputs) else {"inputs": batch.inputs}
+    for key in parts:
+        step(key, first, lambda key=key: parts[key], describe)  # type: ignore[misc]
+    shapes = ", ".join(f"{key} {tuple(part.shape)}" for key, part in parts.items())
+    scores = step("model", shapes, lambda: scores_of(model, [batch.inputs]), describe)
     wanted = batch.target.cpu()
     step(f"loss {plan.phases[-1].loss.name}", f"scores {tuple(scores.shape)}", lambda: loss(scores, wanted), describe)
     return Preview(steps=tuple(steps))

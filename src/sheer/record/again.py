@@ -16,8 +16,10 @@ from sheer.data.arrays import tensors_hash
 from sheer.data.cells import COLUMN_KINDS, inputs_of
 from sheer.data.folders import listing_hash
 from sheer.data.frames import INPUT
+from sheer.data.inputs import Input
+from sheer.data.several import inputs_of_cells, several_sha256
 from sheer.data.sources import Data
-from sheer.errors import RunError
+from sheer.errors import DataError, RunError
 from sheer.plan.plan import Plan
 from sheer.task.tasks import TASKS
 
@@ -30,6 +32,8 @@ def data_again(run: Path, plan: Plan, moved: str | Path | None = None) -> Data:
     """
     if plan.data.columns:
         return _table_again(run / "items.csv", plan)
+    if plan.data.inputs and plan.data.pictures == "none":
+        return _several_again("", run / "items.csv", plan)
     try:
         kept = str(json.loads((run / "data.json").read_text())["root"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -41,7 +45,13 @@ def data_again(run: Path, plan: Plan, moved: str | Path | None = None) -> Data:
     if not root.is_dir():
         raise RunError(f"The data of {run} is no longer in {root}. Give its new folder: sheer resume {run} --data FOLDER.")
     items = run / "items.csv"
-    data = _listed(root, items, plan) if items.is_file() else data_as_before(str(root), plan)
+    data = (
+        _several_again(str(root), items, plan)
+        if plan.data.inputs
+        else _listed(root, items, plan)
+        if items.is_file()
+        else data_as_before(str(root), plan)
+    )
     if data is None:
         raise RunError(
             f"{root} does not hold the {plan.data.train_items + plan.data.valid_items} items that {run} was trained on: names, sizes, "
@@ -59,6 +69,24 @@ def _listed(root: Path, items: Path, plan: Plan) -> Data | None:
     if not all((root / path).is_file() for path in paths):
         return None
     return _proved(plan, items, text, rows, str(root), paths, None, listing_hash(str(root), list(paths)))
+
+
+def _several_again(root: str, items: Path, plan: Plan) -> Data:
+    """The inputs that a run's items.csv holds, their files below `root`; RunError where they are not those of the plan."""
+    text, rows = _rows(items)
+    try:
+        cells = {column: [row[INPUT + column] for row in rows] for one in plan.data.inputs for column in one.reads}
+        paths, inputs = inputs_of_cells(plan.data.inputs, cells, root, str(items))
+    except KeyError as error:
+        raise RunError(f"{items} is damaged: it has no column {error}.") from error
+    except DataError as error:
+        raise RunError(f"The data of {items} is others now: {error}") from error
+    data = _proved(plan, items, text, rows, root, paths, None, several_sha256(root, paths, inputs), inputs)
+    if data is None:
+        raise RunError(
+            f"{items} does not list what the run was trained on, or files have other sizes now. Give the data: resume(run, data=...)."
+        )
+    return data
 
 
 def _table_again(items: Path, plan: Plan) -> Data:
@@ -93,6 +121,7 @@ def _proved(
     paths: tuple[str, ...],
     arrays: torch.Tensor | None,
     listing: str,
+    inputs: tuple[Input, ...] = (),
 ) -> Data | None:
     """The data of these rows, where its hashes are those of the plan; else None."""
     try:
@@ -120,4 +149,5 @@ def _proved(
         plan=plan.data,
         listing=text,
         weights=weights,
+        inputs=inputs,
     )

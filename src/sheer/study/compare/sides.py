@@ -176,7 +176,7 @@ class LearnerSide(Side):
                     if mix is not None:
                         key = stream_key(plan.seed, "mix", self.first_step + number)
                         inputs, step_loss = mix(inputs, batch.target, step_loss, key)
-                    if isinstance(self.feed.source, Photos):
+                    if isinstance(self.feed.source, Photos) and not self.data.inputs:
                         self.photo = self.photo or self.feed.source.paths[batch.index[0]]
                     self.items.append(tuple(data_path(self.data, item) for item in batch.index.tolist()))
                     step(model, step_loss, optimizer, inputs, batch.target)
@@ -204,9 +204,9 @@ class ScriptSide(Side):
         module.PHASES = (self.phase,)  # type: ignore[attr-defined]  # what follows the first phase is not wanted
         self.own_step = self.phase.step
         self.step = step or self.own_step
-        makers = ("make_own_body", "make_timm_model", "make_torchvision_model", "make_own_model")
+        makers = ("make_fused_model", "make_own_body", "make_timm_model", "make_torchvision_model", "make_own_model")
         model = next(getattr(module, name) for name in makers if hasattr(module, name))()
-        starts = ("start_of_run", "start_timm_model", "start_torchvision_model", "start_own_model", "start_head")
+        starts = ("start_of_run", "start_fused_model", "start_timm_model", "start_torchvision_model", "start_own_model", "start_head")
         if start:
             _stopped(path, lambda: next(getattr(module, name) for name in starts if hasattr(module, name))(model))
         about = _about(self.phase, self.phase.augmentations, self.phase)

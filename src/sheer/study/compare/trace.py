@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from sheer.data.inputs import Inputs
 from sheer.errors import first_line
 from sheer.loop.step import Loss
 from sheer.model.stages import is_norm
@@ -42,7 +43,7 @@ class StepTrace:
     the step does not return is None. `failed` is the error that ended the step, if any.
     """
 
-    given: torch.Tensor
+    given: Any
     target: torch.Tensor
     modules: dict[str, Setting]
     trains: dict[str, bool]
@@ -76,6 +77,13 @@ def tensor_of(output: Any) -> torch.Tensor | None:
     return next((value for value in inside if isinstance(value, torch.Tensor)), None) if isinstance(inside, list | tuple) else None
 
 
+def copied(inputs: Any) -> Any:
+    """A copy of a tensor, or of each tensor of `Inputs`."""
+    if isinstance(inputs, Inputs):
+        return Inputs({name: copied(part) for name, part in inputs.parts.items()}, copied(inputs.present))
+    return inputs.detach().clone()
+
+
 class Recorder:
     """Wraps a training step so that each call leaves a `StepTrace`; after `wanted` of them it raises EnoughError.
 
@@ -90,16 +98,15 @@ class Recorder:
     def wrap(self, step: Step) -> Step:
         """The step, recorded."""
 
-        def recorded(
-            model: nn.Module, loss: Loss, optimizer: torch.optim.Optimizer, inputs: torch.Tensor, target: torch.Tensor
-        ) -> torch.Tensor:
+        def recorded(model: nn.Module, loss: Loss, optimizer: torch.optim.Optimizer, inputs: Any, target: torch.Tensor) -> torch.Tensor:
             number = len(self.steps)
             same = self.given[number] if self.given else None
             if same is not None and same.inputs is not None:
-                inputs = same.inputs.clone() if len(same.inputs) == len(same.given) else same.given.clone()
+                whole = isinstance(inputs, torch.Tensor) and len(same.inputs) == len(same.given)
+                inputs = copied(same.inputs if whole else same.given)
                 target = same.target.clone()
             seen = StepTrace(
-                given=inputs.detach().clone(),
+                given=copied(inputs),
                 target=target.detach().clone(),
                 modules=dict(_settings(model)),
                 trains={name: p.requires_grad for name, p in model.named_parameters()},
@@ -167,6 +174,8 @@ def _watch_whole(model: nn.Module, seen: StepTrace, same: StepTrace | None) -> I
                 seen.inputs = same.inputs
                 return (same.inputs.clone(), *inputs[1:])
             seen.inputs = inputs[0].detach().clone()
+        elif seen.inputs is None and inputs and isinstance(inputs[0], Inputs):
+            seen.inputs = torch.cat([*(part.flatten(1) for part in inputs[0].parts.values()), inputs[0].present.float()], dim=1)
         return None
 
     def leave(module: nn.Module, inputs: Any, output: Any) -> None:

@@ -55,12 +55,18 @@ def _name(plan: Plan) -> str:
     library, _, name = plan.model.name.partition(":")
     if library in ("timm", "torchvision"):
         return f"The network is {library}'s {name}."
+    if plan.model.branches:
+        return f"The network has a branch for each input: {name}."
     return f"The network is your own {library} {name}."
 
 
 def _weights(plan: Plan) -> str:
     weights = plan.model.weights
-    what = {"none": "none: it starts from random numbers", "run": "those of another run, taken further"}
+    what = {
+        "none": "none: it starts from random numbers",
+        "run": "those of another run, taken further",
+        "branches": "those of its branches",
+    }
     return f"Its pretrained weights are {what.get(weights.name, f'from {weights}')}" + (f" ({weights})." if weights.name == "run" else ".")
 
 

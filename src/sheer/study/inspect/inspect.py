@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 from sheer.data.feed import Feed
-from sheer.errors import PlanError
+from sheer.errors import DataError, PlanError
 from sheer.interpret.showing import Next
 from sheer.learner import Learner
 from sheer.loop.step import scores_of
@@ -152,6 +152,10 @@ def inspect(learn: Learner, upcoming: Next = None, *, items: int = 128) -> Input
         raise PlanError(f"items={items!r}: give how many training items to look at, a whole number of at least 2.")
     plan, number = learn._next(upcoming) if upcoming is not None or not learn.plan().phases else (learn.plan(), -1)
     phase, data = plan.phases[number], learn._known_data()
+    if data.inputs:
+        raise DataError(
+            "inspect looks at one input against its pretraining; these items have several. print(learn.data.summary()) shows them."
+        )
     feed = learn._feed_of(phase)
     count = min(items, len(data.train))
     chosen = data.train[permutation(stream_key(plan.seed, "inspect"), len(data.train))[: count - count % phase.batch_size or count]]
