@@ -1,4 +1,4 @@
-"""Several inputs from end to end: image and table branches, fusions, missing inputs, stages, the run folder, the script, what a branch is worth."""
+"""Several inputs from end to end: branches, fusions, missing inputs, stages, the run folder, the script, what a branch is worth."""
 
 import csv
 import subprocess
@@ -115,7 +115,7 @@ def test_what_was_given_is_checked(folder, given, message):
 
 def test_a_branch_with_nothing_to_train_is_refused(folder):
     frame = pd.read_csv(folder / "items.csv").assign(photo=None)
-    with pytest.raises(DataError, match="Input 'image': no row to train on has it .photo are empty., so its branch has nothing to train"):
+    with pytest.raises(DataError, match=r"Input 'image': no row to train on has it .photo are empty., so its branch has nothing to train"):
         block(root=folder).build(frame)
     with pytest.raises(DataError, match=r"there is no file .*00x\.jpg"):
         block(root=folder).build(pd.read_csv(folder / "items.csv").assign(photo="00x.jpg"))
