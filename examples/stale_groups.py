@@ -154,7 +154,7 @@ def with_fastai(seed: int, *, first: str) -> Seen:
 
 
 def with_sheer(seed: int, *, again: bool) -> Seen:
-    """sheer's learner, swapped after its first fit; `again`: as the error says, another learner for another model."""
+    """sheer's learner, swapped after its first fit; `again`: as the error says, `with_model`."""
     torch.manual_seed(seed)
     inputs, target = rows_of(seed)
     data = sheer.arrays(inputs[:-HELD_OUT], target[:-HELD_OUT], valid=0.1)  # its own split lies within the rows to train on
@@ -167,7 +167,7 @@ def with_sheer(seed: int, *, again: bool) -> Seen:
     except sheer.SheerError as error:
         said = f"{type(error).__name__}: {str(error).split('. ')[0]}"
     if again:
-        learn = sheer.learner(data, network(), batch_size=BATCH, quiet=True)
+        learn = learn.with_model(network())
         before = copied(learn.model)
         learn.fit(EPOCHS, RATE)
         said = "nothing: there is nothing to say"
@@ -179,7 +179,7 @@ WAYS: dict[str, Callable[[int], Seen]] = {
     "stored groups, swapped": lambda seed: plain(seed, swap=True),
     "stored groups, swapped, groups made anew": lambda seed: plain(seed, swap=True, mend=True),
     "sheer, swapped": lambda seed: with_sheer(seed, again=False),
-    "sheer, another learner": lambda seed: with_sheer(seed, again=True),
+    "sheer, with_model": lambda seed: with_sheer(seed, again=True),
 }
 FASTAI: dict[str, Callable[[int], Seen]] = {
     "fastai, swapped before its first fit": lambda seed: with_fastai(seed, first=""),

@@ -37,3 +37,32 @@ class Wide(nn.Module):
 
     def forward(self, images):
         return self.out(images.mean((2, 3)))
+
+
+def small_net():
+    layers = [nn.Conv2d(3, 4, 3, stride=2), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return nn.Sequential(*layers, nn.Dropout(0.1), nn.Linear(4, 2))
+
+
+def linear():
+    return nn.Linear(3, 2)
+
+
+MARGIN = 1.0
+
+
+def hinge(output, target):
+    """One loss an item: how far the true score is from being MARGIN above each other one."""
+    true = output.gather(1, target[:, None])
+    return (MARGIN - true + output).clamp(min=0).sum(1) - MARGIN
+
+
+class HingeLoss(nn.Module):
+    """The same as a module, with a buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("margin", torch.tensor(MARGIN))
+
+    def forward(self, output, target):
+        return hinge(output, target) * self.margin

@@ -227,7 +227,7 @@ def small_network():
 def test_q07_a_replaced_model_learns_nothing_elsewhere_and_is_an_error_here():
     learn = sheer.learner(of_numbers(), small_network(), quiet=True, batch_size=16).fit(1)
     learn.model = small_network()
-    with pytest.raises(sheer.SheerError, match=r"4 tensors differ \(0.weight, 0.bias, 2.weight, 2.bias\).*make another learner"):
+    with pytest.raises(sheer.SheerError, match=r"4 tensors differ \(0.weight, 0.bias, 2.weight, 2.bias\).*with_model\(your_module\)"):
         learn.fit(1)
     kept, swapped = small_network(), small_network()
     loader = DataLoader(torch.utils.data.TensorDataset(torch.randn(16, 6), torch.arange(16) % 2), 8, shuffle=True)

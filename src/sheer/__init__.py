@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sheer.interpret.predictions import Predictions
     from sheer.learner import Learner
     from sheer.loading import load, resume
+    from sheer.loop.item_losses import ItemLosses, Learning
     from sheer.loop.lr_find import RateSweep
     from sheer.plan import recipes
     from sheer.plan.plan import Plan
@@ -58,7 +59,9 @@ __all__ = [
     "FileCheck",
     "ImageInput",
     "InputReport",
+    "ItemLosses",
     "Learner",
+    "Learning",
     "Loop",
     "Measurement",
     "Plan",
@@ -102,7 +105,9 @@ HOMES = {
     "FileCheck": "sheer.data.preflight",
     "ImageInput": "sheer.data.several",
     "InputReport": "sheer.study.inspect.inspect",
+    "ItemLosses": "sheer.loop.item_losses",
     "Learner": "sheer.learner",
+    "Learning": "sheer.loop.item_losses",
     "Loop": "sheer.study.compare.sides",
     "Measurement": "sheer.study.ablate.measure",
     "Plan": "sheer.plan.plan",

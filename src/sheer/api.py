@@ -14,22 +14,16 @@ from torch import nn
 from sheer.data.cache import Cache
 from sheer.data.pictures import READERS
 from sheer.data.sources import Data
-from sheer.errors import DataError, ModelError, PlanError, first_line, nearest
+from sheer.errors import DataError, ModelError, PlanError, nearest
 from sheer.learner import Learner
 from sheer.loop.engine import choose_numerics
 from sheer.loop.probe import measured
-from sheer.model.branches import build_branches, sample_items
-from sheer.model.build import DEFAULT_MODEL, Built, build_named
-from sheer.model.heads import HEADS
-from sheer.model.inputs import choose_channels, extended
-from sheer.model.layers import by_layers
-from sheer.model.own import WantedHead, build_own
-from sheer.model.surgery import sample_inputs
-from sheer.model.table import DEFAULT_TABLE_MODEL, build_table
-from sheer.plan.augmentations import Augmentations, Mix, Resize
+from sheer.model.branches import sample_items
+from sheer.model.build import Built
+from sheer.model.made import made_model
+from sheer.plan.augmentations import Augmentations, Function, Mix, Resize
 from sheer.plan.checks import check_texts, path_of, whole
 from sheer.plan.looks import image_size
-from sheer.plan.parts import MODEL_SETTINGS
 from sheer.plan.plan import Origin, Part, Plan
 from sheer.plan.profiles import Choice, profile_named
 from sheer.plan.recipes import Given, Keep, Stop
@@ -62,8 +56,9 @@ def learner(
     resident: bool | None = None,
     label_smoothing: float | None = None,
     optimizer: Choice | None = None,
-    loss: Choice | None = None,
+    loss: Choice | Function | None = None,
     class_weights: str | Sequence[float] | np.ndarray | torch.Tensor | None = None,
+    loss_mean: str | None = None,
     sampling: str | None = None,
     clip: float | None = None,
     accumulate: int | None = None,
@@ -104,8 +99,12 @@ def learner(
             phase; each has a default in the profile.
         resident: Whether all items lie on the device; where not given, on a CUDA device if they fit into a quarter of what is free.
         optimizer: `adamw`, `adam`, `sgd`, `rmsprop` or `timm:NAME`, or one of these with settings: `("sgd", {"nesterov": True})`.
-        loss: `cross_entropy` or `focal` for one class an item; `squared_error` or `huber` for numbers; with settings as above.
+        loss: `cross_entropy` or `focal` for one class an item; `squared_error` or `huber` for numbers; with settings as above. Or
+            your own function of (output, target), the raw scores (N, ...) and what the loss of a name would get, that returns one loss an
+            item (N,); or a class of such objects, made without arguments.
         class_weights: What an item's loss is multiplied by: `balanced`, or one number a class.
+        loss_mean: Where classes or items have weights, what the sum of a batch's weighted losses is divided by: the sum of their
+            `weights`, as in torch's weighted cross-entropy, or the number of `items`.
         sampling: `shuffle`, or `balanced`: items drawn with replacement, each class as likely as the next.
         clip: The largest norm of all gradients together; 0 is off.
         accumulate: The items that an update takes, a multiple of `batch_size` that goes through the network at a time.
@@ -138,10 +137,8 @@ def learner(
         raise PlanError(f"fusion={fusion!r} is for items with several inputs: sheer.DataBlock(inputs=...). Leave it away.")
     if several and (channels is not None or channel_init is not None):
         raise PlanError("channels and channel_init are for one input; photographs beside other inputs have three channels.")
-    model = (DEFAULT_TABLE_MODEL if data.plan.columns else DEFAULT_MODEL) if model is None and not several else model
     constants = profile_named(profile)
     seed = whole(seed, "seed", 0)
-    wanted_head = _wanted_head(head)
     folder = path_of(out, "out") if out is not None else None
     size = None if size is None else whole(size, "size", 1)
     batch_size = None if batch_size is None else whole(batch_size, "batch_size", 2)
@@ -149,59 +146,23 @@ def learner(
         check_run_folder(folder)
     pictures = data.plan.pictures != "none"
     numerics = choose_numerics(device, constants, pictures=pictures, precision=precision, memory_format=memory_format, compile=compile)
-    planes = choose_channels(data.arrays, channels, channel_init, constants, named=isinstance(model, str))
-    by_settings = isinstance(model, tuple)
-    if several:
-        built = build_branches(
-            model,
-            inputs=data.plan.inputs,
-            fusion=fusion,
-            weights=weights,
-            classes=len(data.classes),
-            profile=constants,
-            head=wanted_head.part if wanted_head else None,
-            make_head=wanted_head.make if wanted_head else None,
-            seed=seed,
-            stages_by=stages,
-        )
-    elif by_settings and not data.plan.columns:
-        raise ModelError(f"model={model!r}: settings are for a table's network ({', '.join(MODEL_SETTINGS)}); the data is no table.")
-    elif data.plan.columns and isinstance(model, str | tuple):
-        if weights not in ("default", "none"):
-            raise ModelError(f"weights={weights!r}: a table's network has no pretrained weights. Leave weights away.")
-        built = build_table(
-            model,
-            columns=data.plan.columns,
-            classes=len(data.classes),
-            profile=constants,
-            head=wanted_head.part if wanted_head else None,
-            make_head=wanted_head.make if wanted_head else None,
-            seed=seed,
-        )
-    elif isinstance(model, str):
-        built = build_named(
-            model,
-            weights=str(weights),
-            classes=len(data.classes),
-            profile=constants,
-            head=wanted_head.part if wanted_head else None,
-            seed=seed,
-            head_by="you" if head else "default",
-            channels=planes,
-            make_head=wanted_head.make if wanted_head else None,
-        )
-    elif weights != "default":
-        raise ModelError(f"weights={weights!r} is for models by name; your own module keeps the weights it has.")
-    else:
-        sample = sample_inputs(data.arrays, size or 160, planes.count)
-        built = build_own(cast(Source, model), seed=seed, classes=len(data.classes), channels=planes, head=wanted_head, sample=sample)
-    if pictures:
-        built = replace(built, inputs=extended(built.inputs, planes.count, training_pixels(data)))
-    built = by_layers(built, stages) if stages is not None and not several else built
+    built = made_model(
+        model,
+        data,
+        weights=weights,
+        profile=constants,
+        head=head,
+        channels=channels,
+        channel_init=channel_init,
+        seed=seed,
+        size=size,
+        fusion=fusion,
+        stages=stages,
+    )
     if "probe" in (precision, memory_format, compile) or precision == "bf16" or compile:
         side = size or image_size(None, constants, built.inputs, numerics.device)[0]
         count = min(batch_size or int(constants.number("batch_size")), 16)
-        sampled: Any = data.arrays[:count].float() if data.arrays is not None else torch.rand(count, planes.count, side, side)
+        sampled: Any = data.arrays[:count].float() if data.arrays is not None else torch.rand(count, built.plan.channels, side, side)
         sampled = sample_items(data.plan.inputs, count, side) if several else sampled
         numerics = measured(numerics, built.model, sampled, precision=precision, memory_format=memory_format, compile=compile)
     task = data.plan.task.name
@@ -220,6 +181,7 @@ def learner(
         optimizer=optimizer,
         loss=loss,
         class_weights=class_weights.tolist() if isinstance(class_weights, np.ndarray | torch.Tensor) else class_weights,
+        loss_mean=loss_mean,
         sampling=sampling,
         clip=clip,
         accumulate=accumulate,
@@ -250,36 +212,6 @@ def learner(
         ),
     )
     return assembled(built, plan, data, given, folder, (), quiet, functions, cache, whole(readers, "readers", 0), checkpoints)
-
-
-def _wanted_head(head: str | Part | HeadMaker | None) -> WantedHead | None:
-    """The head that was given, by name or as a function.
-
-    Raises:
-        PlanError: a name that is not known, or an object that is no function of (features, classes).
-    """
-    if head is None:
-        return None
-    if isinstance(head, str | Part):
-        part = Part(name=head) if isinstance(head, str) else head
-        if part.name not in HEADS:
-            raise PlanError(f"head={part.name!r} is no head. {nearest(part.name, HEADS)}")
-        try:
-            HEADS[part.name](**part.options())  # type: ignore[arg-type]
-        except TypeError as error:
-            raise PlanError(f"head={part}: {first_line(error)}.") from error
-        return WantedHead(part=part, make=None)
-    name = getattr(head, "__name__", "")
-    if not callable(head) or not name:
-        raise PlanError(f"head={head!r}: give a name from HEADS, or a function of (features, classes) that returns a torch.nn.Module.")
-    return WantedHead(part=Part(name=f"function:{name}"), make=head)
-
-
-def training_pixels(data: Data | None) -> torch.Tensor | None:
-    """The training items of pictures in memory, uint8 (N, C, S, S); None for anything else."""
-    if data is None or data.arrays is None or data.arrays.dtype != torch.uint8:
-        return None
-    return data.arrays[torch.from_numpy(data.train)]
 
 
 def _check_types(data: object, model: object, metrics: object, cache: object) -> None:

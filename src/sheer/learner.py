@@ -29,13 +29,14 @@ from sheer.loop.interrupts import Interrupts
 from sheer.loop.preview import Preview, preview
 from sheer.loop.train import loss_of, train
 from sheer.model.hashing import hashes_by_name
+from sheer.model.made import made_model
 from sheer.plan import recipes
 from sheer.plan.augmentations import Function, functions_of
 from sheer.plan.checks import path_of, whole
 from sheer.plan.defaults import Situation, resolve
 from sheer.plan.facts import InputFacts, TensorFact
-from sheer.plan.plan import Phase, Plan
-from sheer.plan.profiles import Profile, profile_named
+from sheer.plan.plan import Part, Phase, Plan
+from sheer.plan.profiles import Choice, Profile, profile_named
 from sheer.plan.rates import Rate, first_new
 from sheer.plan.recipes import Draft, Given, checked_recipe, merged, unrolled
 from sheer.record.checkpoint import NOTHING, RunState, joined_reasons
@@ -50,8 +51,8 @@ class Learner(Showing):
     """A model, data, and the plan of everything that was done to the model. Make one with `sheer.learner`.
 
     Attributes:
-        model: The module, on the plan's device after the first fit. Assigning another one is allowed;
-            the next fit then stops with an OwnershipError, since the plan is not that model's history.
+        model: The module, on the plan's device after the first fit. Assigning another one is allowed; the next fit
+            then stops with an OwnershipError, since the plan is not that model's history: `with_model` gives a learner for it.
         data: What is learned from; None for a loaded run without its data.
         history: One `Row` an epoch, over all fits.
     """
@@ -98,6 +99,62 @@ class Learner(Showing):
         """The class names, in the order of the model's scores."""
         return self._plan.data.classes
 
+    def with_model(
+        self,
+        model: Choice | Source | Mapping[str, Choice],
+        *,
+        head: str | Part | HeadMaker | None = None,
+        weights: str | Mapping[str, str] = "default",
+        fusion: Choice | None = None,
+    ) -> Learner:
+        """Another learner for another model: on the same data and split, with the same metrics, profile, seed and decisions that you gave.
+
+        Groups, optimiser, stages and plan are the new model's, and nothing of this learner's history is: it is as if it had been made by
+        `sheer.learner` with this model. Nothing is written until `save` or `write_to`; this learner stays as it is.
+
+        Args:
+            model, head, weights, fusion: As for `sheer.learner`.
+
+        Raises:
+            ModelError, WeightsError: the model or its weights cannot be had.
+            PlanError: a name is not known.
+            DataError: this learner was loaded without its data.
+        """
+        data, profile = self._known_data(), profile_named(self._plan.profile)
+        built = made_model(
+            model,
+            data,
+            weights=weights,
+            profile=profile,
+            head=head,
+            channels=self._plan.model.channels if data.arrays is None and self._plan.model.channels == 1 else None,
+            channel_init=None,
+            seed=self._plan.seed,
+            size=self._given.size,
+            fusion=fusion,
+        )
+        other = Learner(
+            model=built.model,
+            plan=replace(self._plan, model=built.plan, phases=()),
+            tensors=built.tensors,
+            inputs=built.inputs,
+            weights_label=built.weights_label,
+            data=data,
+            given=self._given,
+            made_by=built.made_by,
+            made_head=built.made_head,
+            out=None,
+            rows=(),
+            quiet=self._quiet,
+            metrics=self._metrics,
+            cache=self._album.cache,
+            readers=self._album.readers,
+            checkpoints=self._checkpoints,
+        )
+        other._album = self._album
+        other._functions = dict(self._functions)
+        return other
+
     def plan(self, recipe: Sequence[Draft | Phase] = ()) -> Plan:
         """The complete plan: what was done, and what `recipe` would add; phases of a plan are taken as they are. Nothing is run.
 
@@ -116,7 +173,7 @@ class Learner(Showing):
 
     def _resolved(self, draft: Draft, situation: Situation) -> Phase:
         given = merged(draft.given, self._given)
-        self._functions |= functions_of(given.augmentation)
+        self._functions |= functions_of(given.augmentation, given.loss)
         return resolve(replace(draft, given=given), situation)
 
     def _situation(self, profile: Profile, before: tuple[Phase, ...]) -> Situation:
@@ -331,7 +388,7 @@ class Learner(Showing):
         plan = self._plan if self._plan.phases else self.plan(recipes.constant(1, profile=self._plan.profile))
         view = self._view()
         with view.ready():
-            return preview(self.model, plan, view.feed(data), loss_of(plan.phases[-1]), item)
+            return preview(self.model, plan, view.feed(data), loss_of(plan.phases[-1], self._functions), item)
 
     def predict(self, files: Any, *, tta: int = 0) -> Predictions:
         """Predictions for photographs: a file, a folder (with all folders in it), or several of them.

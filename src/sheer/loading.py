@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from safetensors.torch import load_file
 
-from sheer.api import assembled, training_pixels
+from sheer.api import assembled
 from sheer.data.cache import Cache
 from sheer.data.pictures import READERS
 from sheer.data.sources import Data
@@ -22,6 +22,7 @@ from sheer.model.build import Built, tensor_facts
 from sheer.model.growing import grow_head
 from sheer.model.hashing import weights_sha256
 from sheer.model.inputs import extended
+from sheer.model.made import training_pixels
 from sheer.model.rebuild import rebuild
 from sheer.plan.checks import check_objects, whole
 from sheer.plan.document import differences

@@ -12,6 +12,7 @@ import torch
 
 from sheer.data.check import check_classes
 from sheer.data.sources import Data, assemble, held_out_by, split_part
+from sheer.data.weighing import weighed
 from sheer.errors import DataError, first_line
 
 
@@ -25,12 +26,15 @@ def arrays(
     labels: Sequence[int] | np.ndarray | torch.Tensor,
     *,
     classes: Sequence[str] | None = None,
+    weight: Sequence[float] | np.ndarray | torch.Tensor | None = None,
     valid: float | None = None,
     split: str | None = None,
     seed: int = 0,
     profile: str = "default",
 ) -> Data:
     """Items in memory: `inputs` (items, ...), uint8 (items, channels, S, S) if they are pictures, and class numbers (items,).
+
+    `weight` (items,): what each item's loss counts, numbers of at least 0, scaled to a mean of 1 over the items to train on.
 
     Float inputs enter the network as they are (NumPy's float64 as float32, which networks are made of); pictures
     are augmented and normalised like photographs.
@@ -63,7 +67,7 @@ def arrays(
     check_classes(Path("arrays"), counts, where_is_split=False)
     part, origin = split_part(valid, split, seed, profile)
     labels64 = numbers.astype(np.int64)
-    return assemble(
+    data = assemble(
         root="",
         paths=(),
         arrays=inputs,
@@ -75,3 +79,4 @@ def arrays(
         source=f"arrays {tuple(inputs.shape)}",
         listing=tensors_hash(inputs),
     )
+    return data if weight is None else weighed(data, np.asarray(weight).tolist(), "given")

@@ -19,7 +19,8 @@ from sheer.data.listing import Listing, is_empty, labels_by, read_listing
 from sheer.data.several import AnInput, several
 from sheer.data.sources import TRAIN_NAMES, VALID_NAMES, Data, assemble, class_folders, split_part
 from sheer.data.splits import SPLITS, fold_split, group_fold_split, grouped_split
-from sheer.data.targets import item_weights, items_csv, numbers, one_class, several_labels
+from sheer.data.targets import items_csv, numbers, one_class, several_labels
+from sheer.data.weighing import listed_weights, weighed, weight_name
 from sheer.errors import DataError, nearest
 from sheer.plan.checks import check_texts, path_of, whole
 from sheer.plan.plan import Origin, Part
@@ -61,7 +62,8 @@ class DataBlock:
         valid: A share, a column of 0 and 1 (or "train" and "valid"), positions of items, or the name of a class folder's part.
         split: `stratified` or `random`, for shares.
         group: A column, or a function of the relative path; no group is on both sides of the split.
-        weight: A column of numbers of at least 0: what each item's loss counts in training, scaled to a mean of 1.
+        weight: A column of numbers of at least 0, or a function of the relative path that gives one: what each item's loss counts,
+            scaled to a mean of 1 over the items to train on.
         folds, fold: Hold out fold number `fold` of `folds`.
         seed: Of the stream `split`.
         profile: Whose share and split are used where none is given.
@@ -81,7 +83,7 @@ class DataBlock:
     group: str | Callable[[str], Any] | None = None
     folds: int | None = None
     fold: int = 0
-    weight: str | None = None
+    weight: str | Callable[[str], float] | None = None
     seed: int = 0
     profile: str = "default"
     bad_files: str | None = None
@@ -108,11 +110,11 @@ class DataBlock:
             parts = [name for name in (*TRAIN_NAMES, *VALID_NAMES) if (Path(source) / name).is_dir()]
             if parts:
                 raise DataError(f"{source} has its own folder {parts[0]}, which decides the split; leave group, folds and positions away.")
-        if self.weight is not None and folder:
-            raise DataError(f"weight={self.weight!r} is a column of a table; a folder has none. Give a CSV file or a data frame.")
+        if isinstance(self.weight, str) and folder:
+            raise DataError(f"weight={self.weight!r} is a column of a table; a folder has none. Give a function of the path, or CSV file.")
         if folder and self.label is None and self.group is None and self.folds is None and _positions(self.valid) is None:
             assert not isinstance(self.valid, Sequence) or isinstance(self.valid, str)
-            return class_folders(
+            data = class_folders(
                 source,
                 valid=self.valid,
                 split=self.split,
@@ -121,13 +123,14 @@ class DataBlock:
                 bad_files=self.bad_files,
                 cache=self.cache,
             )
+            return data if self.weight is None else weighed(data, labels_by(self.weight, data.paths), weight_name(self.weight))
         left = LeftOut.by(self.bad_files, self.profile, self.cache)
         listing = read_listing(source, path=self.path, root=self.root, missing_allowed=left.policy == "skip")
         return self._listed(listing, folder, left)
 
     def check(self) -> None:
         """DataError where a value is none that it can be, or two contradict each other, whatever the source."""
-        texts = {name: getattr(self, name) for name in ("path", "separator", "task", "split", "weight", "profile")}
+        texts = {name: getattr(self, name) for name in ("path", "separator", "task", "split", "profile")}
         check_texts(texts, DataError)
         if self.separator == "":
             raise DataError("separator='': give what stands between two labels of a cell, such as ' ' or ';'.")
@@ -135,6 +138,8 @@ class DataBlock:
             raise DataError(f"label={self.label!r}: give the name of a column, several names, an expression, or a function of the path.")
         if not (self.group is None or isinstance(self.group, str) or callable(self.group)):
             raise DataError(f"group={self.group!r}: give the name of a column, or a function of the path.")
+        if not (self.weight is None or isinstance(self.weight, str) or callable(self.weight)):
+            raise DataError(f"weight={self.weight!r}: give the name of a column, or a function of the path.")
         if self.root is not None:
             path_of(self.root, "root")
         whole(self.seed, "seed", 0)
@@ -176,7 +181,7 @@ class DataBlock:
             opened=listing.opened,
             listing_text=items_csv(listing.files, held_out, targets, decided.task, decided.classes, decided.weights) if files else "",
             weights=decided.weights,
-            weight=self.weight or "",
+            weight=weight_name(self.weight),
         )
 
     def decided(self, listing: Listing, folder: bool, kept: np.ndarray, listed: int) -> Decided:
@@ -189,7 +194,7 @@ class DataBlock:
         task, origin = self._task(raw, names)
         targets, classes = {"classify": one_class, "tag": several_labels, "regress": numbers}[task](raw, names, self.separator)
         held_out, part, split_origin = self._split(listing, targets, task, kept, listed)
-        weights = item_weights(listing.column(self.weight, "weight"), self.weight, ~held_out) if self.weight is not None else None
+        weights = None if self.weight is None else listed_weights(self.weight, listing, held_out)
         notes: list[str] = []
         if task == "classify":
             _check_sides(listing.source, targets, held_out, classes)

@@ -73,7 +73,8 @@ class Feed:
         self.target = target.to(device)
         self.mean = torch.tensor(phase.mean, device=device).view(-1, 1, 1)
         self.std = torch.tensor(phase.std, device=device).view(-1, 1, 1)
-        self.augmentations = augmentations_of(phase, functions or {}, photos=data.arrays is None)
+        self.functions = functions or {}
+        self.augmentations = augmentations_of(phase, self.functions, photos=data.arrays is None)
         self._contents: list[str] = []
         self.pictures: Pictures | None = None
         self.source: Photos | Arrays

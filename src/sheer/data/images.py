@@ -24,7 +24,7 @@ def images(
     group: str | Callable[[str], Any] | None = None,
     folds: int | None = None,
     fold: int = 0,
-    weight: str | None = None,
+    weight: str | Callable[[str], float] | None = None,
     seed: int = 0,
     profile: str = "default",
     bad_files: str | None = None,

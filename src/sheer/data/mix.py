@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -23,6 +23,12 @@ class MixedLoss:
 
     def __call__(self, scores: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         return self.share * self.loss(scores, target) + (1 - self.share) * self.other_loss(scores, self.other)
+
+    def counts(self, target: torch.Tensor) -> torch.Tensor:
+        """What each mixed item counts, (N,): the weights of both of its parts, for losses that weigh items."""
+        own, other = cast(Any, self.loss), cast(Any, self.other_loss)
+        counts: torch.Tensor = self.share * own.counts(target) + (1 - self.share) * other.counts(self.other)
+        return counts
 
     def at(self, rows: slice) -> MixedLoss:
         """The loss of some of the batch's items."""

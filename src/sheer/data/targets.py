@@ -58,6 +58,8 @@ def item_weights(values: list[Any], name: str, train: np.ndarray) -> np.ndarray:
         raise DataError(f"weight={name!r} has a cell that is no number: {error}.") from error
     if not np.isfinite(weights).all() or weights.min() < 0 or weights[train].sum() == 0:
         raise DataError(f"weight={name!r}: weights are finite numbers of at least 0, and not all 0.")
+    if weights[~train].sum() == 0:
+        raise DataError(f"weight={name!r}: all held-out items weigh 0, so their weighted loss is not defined. Hold out items that count.")
     return (weights / weights[train].mean()).astype(np.float32)
 
 

@@ -10,6 +10,7 @@ from sheer.data import splits
 from sheer.data.augmentations import augmentations_of, mix_of
 from sheer.data.cells import COLUMN_KINDS
 from sheer.data.pictures import cut_of
+from sheer.loop.batch_loss import weighs
 from sheer.loop.engine import DTYPES
 from sheer.loop.train import average_of, keep_of, loss_of, optimizer_of, schedule_of, step_of, stop_of
 from sheer.model import backbones, heads
@@ -151,6 +152,7 @@ def needed_marks(plan: Plan, events: Sequence[Event] = ()) -> frozenset[str]:
         "parts": plan.data.split.name == "folders",
         "split": plan.data.split.name != "folders",
         "weight": bool(plan.data.weight),
+        "per_weight": any(weighs(phase, plan.data.weight or None) for phase in phases),
         "splits": any(event.size for event in events),
         "skip": bool(plan.data.skipped),
         "resident": any(phase.resident for phase in phases) and plan.data.pictures != "none",
@@ -182,7 +184,7 @@ def _phase_text(phase: Phase, numerics: Numerics, functions: Mapping[str, Functi
         "optimizer": optimizer_of(phase),
         "weight_decay": phase.weight_decay,
         "no_decay": phase.no_decay,
-        "loss": loss_of(phase),
+        "loss": loss_of(phase, functions),
         "step": step_of(phase, numerics),
         "skip_limit": phase.skip_limit,
         "batch_size": phase.batch_size,
@@ -194,6 +196,7 @@ def _phase_text(phase: Phase, numerics: Numerics, functions: Mapping[str, Functi
     extras = {
         "resident": phase.resident,
         "mix": mix_of(phase),
+        "per_weight": weighs(phase, "weight" if "weight" in needed else None),
         "accumulate": phase.accumulate,
         "sampling": phase.sampling,
         "average": average_of(phase),

@@ -60,18 +60,12 @@ from sheer.export.constants_template import (
 from sheer.loop.optimizers import set_rates
 from sheer.loop.precision import autocast
 from sheer.loop.step import hopeless, joint, moving_buffers, put_back, scores_of
-from sheer.model.backbones import (
-    TorchvisionBody,
-    load_body,
-    timm_body,
-    timm_whole,
-    torchvision_whole,
-)
+from sheer.model.backbones import TorchvisionBody, load_body, timm_body, timm_whole, torchvision_whole
 from sheer.model.channels import widen
 from sheer.model.hashing import weights_sha256
 from sheer.model.stages import parameter_groups, set_modes, set_trainable
 from sheer.streams import permutation, reseed, stream_key, uniform_draws
-from sheer.task.losses import ItemWeighted
+from sheer.task.losses import ItemWeighted, per_weight
 
 HISTORY_COLUMNS = ("phase", "epoch", "train_loss", "valid_loss", *MEASURES, "seconds", "weights_sha256")
 
@@ -232,6 +226,8 @@ def train(model: nn.Module, root: str, out: str) -> None:
                 loss = ItemWeighted(loss=loss, weight=weight[torch.from_numpy(rows[step]).to(device, non_blocking=True)])  # only weight
                 if phase.mix:  # only mix
                     inputs, loss = phase.mix(inputs, wanted, loss, stream_key(SEED, "mix", step_number))  # only mix
+                if phase.per_weight:  # only per_weight
+                    loss = per_weight(loss, wanted)  # only per_weight
                 phase.step = SPLITS.get(step_number, phase.step)  # only splits
                 before = joint(moving)
                 losses.append(phase.step(model, loss, optimizer, inputs, wanted))
@@ -246,9 +242,12 @@ def train(model: nn.Module, root: str, out: str) -> None:
             if phase.average:  # only average
                 phase.average.swap(model)  # only average
             predicted = scores(model, photos, phase, valid_items)
-            outputs, true = TASK.outputs(predicted), targets[valid_items]
+            outputs, true, loss = TASK.outputs(predicted), targets[valid_items], phase.loss
+            loss = ItemWeighted(loss=loss, weight=weight.cpu()[valid_items])  # only weight
+            if phase.per_weight:  # only per_weight
+                loss = per_weight(loss, TASK.wanted(true))  # only per_weight
             train_loss = float(torch.stack(losses).cpu().double().nanmean())
-            valid_loss = float(phase.loss(predicted, TASK.wanted(true)).double().mean())
+            valid_loss = float(loss(predicted, TASK.wanted(true)).double().mean())
             metrics, seconds = [metric(outputs, true) for metric in MEASURES.values()], time.perf_counter() - started
             row = [phase.name, epoch_number, train_loss, valid_loss, *metrics, seconds, weights_sha256(model)]
             with open(os.path.join(out, "history.csv"), "a", newline="") as file:

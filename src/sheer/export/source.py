@@ -13,7 +13,7 @@ from typing import Any
 from sheer.errors import EjectError
 from sheer.model.rebuild import OWN
 from sheer.plan.plan import Plan
-from sheer.record.own import own_module
+from sheer.record.own import own_module, own_parts
 from sheer.record.run import Module, Record
 from sheer.task import metrics
 
@@ -149,7 +149,7 @@ def own_definitions(plan: Plan, record: Record | None, objects: Mapping[str, Cal
             )
         wanted.append(name)
         _check_unchanged(name, objects, record.own_module if record else None)
-    for options in (part.options() for phase in plan.phases for part in phase.augmentation if part.name == "own"):
+    for options in (part.options() for part in own_parts(plan)):
         wanted.append(str(options["function"]))
         _check_unchanged(wanted[-1], objects, Module(name=wanted[-1], source_sha256=str(options["source_sha256"])))
     found = [definition for name in wanted for definition in _copied(name, objects)]

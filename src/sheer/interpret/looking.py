@@ -234,7 +234,7 @@ class View:
                 f"{len(outputs)} items, so nothing can be said of them. Was it trained at too high a rate?"
             )
         if target is not None:
-            losses = loss_of(self.phase)(scores, task.wanted(target)).double().numpy()
+            losses = loss_of(self.phase, self.functions)(scores, task.wanted(target)).double().numpy()
         return Predictions(
             items=tuple(data_path(feed.data, item) for item in items.tolist()),
             classes=self.plan.data.classes,

@@ -86,7 +86,7 @@ def training_pictures(feed: Feed, epoch: int, step: int, count: int) -> Pictures
     def batches() -> Iterator[Batch]:
         for number, batch in enumerate(feed.training(epoch)):
             index = torch.from_numpy(batch.index).to(batch.inputs.device)
-            inputs, mixed = mix(batch.inputs, index, loss_of(feed.phase), stream_key(feed.seed, "mix", step + number))
+            inputs, mixed = mix(batch.inputs, index, loss_of(feed.phase, feed.functions), stream_key(feed.seed, "mix", step + number))
             others.extend(zip(mixed.other.tolist(), mixed.share.expand(len(index)).tolist(), strict=True))
             yield replace(batch, inputs=inputs)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from sheer.data.pictures import READERS, Album
 from sheer.data.sources import Data
 from sheer.errors import PlanError, first_line
 from sheer.loop.engine import free_bytes
-from sheer.loop.train import optimizer_of, task_of
+from sheer.loop.train import loss_of, optimizer_of, task_of
 from sheer.model.branches import sample_items
 from sheer.model.build import check_inputs
 from sheer.model.stages import set_modes
@@ -79,6 +80,8 @@ def check_phase(phase: Phase, plan: Plan, model: nn.Module, data: Data | None, f
     if phase.mix and plan.data.columns:
         raise PlanError(f"mix={phase.mix} is for pictures: the codes of a table's categories cannot be averaged. Leave mix away.")
     check_optimizer(phase)
+    if phase.loss.name == "own":
+        check_loss(phase, plan, functions)
     sample: Any = probe_images(max(phase.size, 1), plan.model.channels or 3)
     if plan.data.inputs:
         sample = sample_items(plan.data.inputs, 2, phase.size)
@@ -106,6 +109,37 @@ def _check_batch_of_one(phase: Phase, plan: Plan, model: nn.Module, sample: Any)
             f"batch_size={size}: {items} items leave a last batch of one, which {plan.model.name} cannot be trained on "
             f"({first_line(error)}). Profile {plan.profile!r} keeps the last batch: give another batch size."
         ) from error
+
+
+def check_loss(phase: Phase, plan: Plan, functions: Mapping[str, Function]) -> None:
+    """Try a loss of your own on made-up scores of two and of three items.
+
+    Raises:
+        PlanError: it fails, gives something else than one number an item, or nothing that gradients flow back from.
+    """
+    name, kind, width = phase.loss.options()["function"], plan.data.task.name, len(plan.data.classes)
+    with borrowed_generators(torch.device("cpu")):
+        for items in (2, 3):
+            scores = torch.linspace(-1, 1, items * width).reshape(items, width).requires_grad_()
+            target = torch.arange(items) % width if kind == "classify" else torch.ones(items, width)
+            wanted = f"It gets scores {tuple(scores.shape)} and targets {tuple(target.shape)}, and must give one loss an item, ({items},)"
+            try:
+                each = loss_of(replace(phase, class_weights=()), functions)(scores, target)
+            except PlanError:
+                raise
+            except Exception as error:  # whatever the user's own code raises: it is theirs to mend, and is named
+                raise PlanError(f"Your loss {name!r} fails: {type(error).__name__}: {first_line(error)}. {wanted}.") from error
+            if not isinstance(each, torch.Tensor) or each.shape != (items,):
+                given = f"a tensor {tuple(each.shape)}" if isinstance(each, torch.Tensor) else type(each).__name__
+                mean = isinstance(each, torch.Tensor) and each.ndim == 0
+                remedy = ": a mean where items are wanted, so leave the mean to the step (reduction='none')" if mean else ""
+                raise PlanError(f"Your loss {name!r} gives {given}{remedy}. {wanted}.")
+            flows = each.requires_grad and torch.autograd.grad(each.sum(), scores, allow_unused=True)[0] is not None
+            if not flows or not each.is_floating_point():
+                raise PlanError(
+                    f"Your loss {name!r} is not differentiable: no gradient flows back from it to the scores. Does it take "
+                    "argmax, detach(), or go through NumPy? Write it with torch's own functions; what only counts is a metric."
+                )
 
 
 def check_optimizer(phase: Phase) -> None:

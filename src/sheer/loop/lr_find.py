@@ -21,6 +21,7 @@ from tqdm import tqdm
 from sheer.data.augmentations import mix_of
 from sheer.data.feed import Batch, Feed
 from sheer.errors import ModelError, PlanError, first_line
+from sheer.loop.batch_loss import batch_loss
 from sheer.loop.engine import prepared, switched
 from sheer.loop.optimizers import set_rates
 from sheer.loop.suggestions import DIVERGED, MEANINGS, SUGGESTIONS, smoothed, trimmed
@@ -30,7 +31,6 @@ from sheer.plan.markup import html_table
 from sheer.plan.plan import Phase, Plan
 from sheer.plan.table import columns
 from sheer.streams import borrowed_generators, reseed, stream_key
-from sheer.task.losses import ItemWeighted
 
 FEWEST_STEPS = 20
 
@@ -160,7 +160,8 @@ def lr_find(model: nn.Module, plan: Plan, number: int, feed: Feed, *, start: flo
     ):
         swept.to(device, memory_format=feed.memory_format)  # type: ignore[call-overload]
         set_trainable(swept, prefixes, phase.trains_from, phase.norm)
-        loss, mix = loss_of(phase), mix_of(phase)
+        loss, mix = loss_of(phase, feed.functions), mix_of(phase)
+        weights = None if feed.data.weights is None else torch.from_numpy(feed.data.weights).to(device)
         groups = parameter_groups(swept, prefixes, profile, phase.weight_decay, phase.no_decay, plan.model.undecayed)
         optimizer, update = optimizer_of(phase).build(groups), step_of(phase, plan.numerics)
         set_modes(swept, prefixes, phase.trains_from, phase.norm)
@@ -169,11 +170,7 @@ def lr_find(model: nn.Module, plan: Plan, number: int, feed: Feed, *, start: flo
             rates.append(start * (end / start) ** (step / steps))
             set_rates(optimizer, rates[-1], momentum)
             reseed(stream_key(plan.seed, "lr_find", step), device)
-            inputs, step_loss = batch.inputs, loss
-            if feed.data.weights is not None:
-                step_loss = ItemWeighted(loss=loss, weight=torch.from_numpy(feed.data.weights[batch.index]).to(device))
-            if mix is not None:
-                inputs, step_loss = mix(inputs, batch.target, step_loss, stream_key(plan.seed, "lr_find mix", step))
+            inputs, step_loss = batch_loss(loss, phase, batch, weights, mix, stream_key(plan.seed, "lr_find mix", step))
             losses.append(float(update(swept, step_loss, optimizer, inputs, batch.target)))
             curve = smoothed(losses)
             if not math.isfinite(losses[-1]):

@@ -21,10 +21,12 @@ import torch
 from torch import nn
 
 from sheer.data.augmentations import mix_of
-from sheer.data.feed import Feed
+from sheer.data.feed import Batch, Feed
 from sheer.errors import FrozenError, RunError
+from sheer.loop.batch_loss import batch_loss, own_loss
 from sheer.loop.callbacks import Callback, Position
 from sheer.loop.engine import check_ownership, frozen_sha256, prepared, switched
+from sheer.loop.item_losses import ItemLosses
 from sheer.loop.memory import Halving, half, in_update, split_event, split_valid
 from sheer.loop.optimizers import OPTIMIZERS, set_rates
 from sheer.loop.step import Loss, Update, hopeless, joint, moving_buffers, put_back, scores_of, train_step
@@ -32,15 +34,18 @@ from sheer.loop.updates import Average, BestEpoch, Patience
 from sheer.loop.watch import WINDOW, announced, looked_back, stuck
 from sheer.model.hashing import weights_sha256
 from sheer.model.stages import parameter_groups, set_modes, set_trainable
+from sheer.plan.augmentations import Function
 from sheer.plan.plan import Numerics, Phase, Plan
 from sheer.plan.schedules import schedule_named
 from sheer.record.checkpoint import COMPLETED, RunState
 from sheer.record.keeping import Keeper
 from sheer.record.run import Event, Row
 from sheer.streams import borrowed_generators, reseed, stream_key
-from sheer.task.losses import LOSSES, ItemWeighted, Weighted
+from sheer.task.losses import LOSSES, Weighted
 from sheer.task.metrics import Metric
 from sheer.task.tasks import TASKS, Task
+
+Metrics = Mapping[str, Metric]
 
 
 @dataclass(kw_only=True)
@@ -106,7 +111,7 @@ def train(
     state: RunState,
     position: Position,
     feeds: Sequence[Feed],
-    metrics: Mapping[str, Metric],
+    metrics: Metrics,
     callbacks: Sequence[Callback],
     keeper: Keeper | None = None,
 ) -> str:
@@ -126,7 +131,7 @@ def train(
     plan, numerics, stages = state.plan, state.plan.numerics, [stage.prefixes for stage in state.plan.model.stages]
     device, task, left = torch.device(numerics.device), task_of(plan), False
     fitting = [event.size for event in state.events if event.kind == "split valid"]
-    whole = Halving(model, fitting[-1]) if fitting else model
+    whole, watching = Halving(model, fitting[-1]) if fitting else model, [one for one in callbacks if isinstance(one, ItemLosses)]
     with (
         switched(numerics),
         borrowed_generators(device),
@@ -143,8 +148,9 @@ def train(
             if numerics.compile:
                 torch.compiler.reset()
             weights = None if feed.data.weights is None else torch.from_numpy(feed.data.weights).to(device)
+            altered = bool(weights is not None or phase.class_weights or phase.mix or watching)
             set_trainable(model, stages, phase.trains_from, phase.norm)
-            schedule, loss, mix = schedule_of(phase), loss_of(phase), mix_of(phase) if phase.mix else None
+            schedule, loss, mix = schedule_of(phase), loss_of(phase, feed.functions), mix_of(phase) if phase.mix else None
             carried = carried_by(model, plan, phase, stages)
             optimizer, average, patience, best = carried.optimizer, carried.average, carried.patience, carried.best
             if state.carried is not None:
@@ -158,10 +164,9 @@ def train(
                     progress = (step_number - first_step) / (phase.epochs * phase.steps_per_epoch)
                     set_rates(optimizer, schedule.rate(progress), schedule.momentum(progress))
                     inputs, step_loss = batch.inputs, loss
-                    if weights is not None:
-                        step_loss = ItemWeighted(loss=loss, weight=weights[torch.from_numpy(batch.index).to(device, non_blocking=True)])
-                    if mix is not None:
-                        inputs, step_loss = mix(inputs, batch.target, step_loss, stream_key(plan.seed, "mix", step_number))
+                    if altered:
+                        key = stream_key(plan.seed, "mix", step_number)
+                        inputs, step_loss = batch_loss(loss, phase, batch, weights, mix, key, watching, feed.data)
                     before, value = joint(moving), None
                     while value is None:
                         reseed(stream_key(plan.seed, "step", step_number), device)
@@ -201,7 +206,7 @@ def train(
                 row = None
                 while row is None:
                     try:
-                        row = validated(whole, feed, task, loss, metrics, phase.name, first_epoch + epoch + 1, train_loss, started)
+                        row = validated(whole, feed, task, loss, metrics, phase, first_epoch + epoch + 1, train_loss, started)
                     except torch.OutOfMemoryError:
                         whole = Halving(model)
                 state.rows.append(row)
@@ -262,24 +267,22 @@ def value_of(row: Row, name: str) -> float:
 
 
 def validated(
-    model: nn.Module,
-    feed: Feed,
-    task: Task,
-    loss: Loss,
-    metrics: Mapping[str, Metric],
-    phase: str,
-    epoch: int,
-    train_loss: float,
-    started: float,
+    model: nn.Module, feed: Feed, task: Task, loss: Loss, metrics: Metrics, phase: Phase, epoch: int, train_loss: float, started: float
 ) -> Row:
     """The row of history for the model as it is now."""
     items = feed.data.valid
     scores = scores_of(model, (batch.inputs for batch in feed.plain(items)))
     outputs, targets = task.outputs(scores), feed.data.targets[items]
-    valid_loss = float(loss(scores, task.wanted(targets)).double().mean())
+    weights, wanted = feed.data.weights, task.wanted(targets)
+    if weights is not None or phase.class_weights:
+        batch, counts = Batch(inputs=scores, target=wanted, index=items), None if weights is None else torch.from_numpy(weights)
+        loss = batch_loss(loss, phase, batch, counts)[1]
+    valid_loss = float(loss(scores, wanted).double().mean())
     values = {name: metric(outputs, targets) for name, metric in metrics.items()}
     seconds, now = time.perf_counter() - started, weights_sha256(model)
-    return Row(phase=phase, epoch=epoch, train_loss=train_loss, valid_loss=valid_loss, metrics=values, seconds=seconds, weights_sha256=now)
+    return Row(
+        phase=phase.name, epoch=epoch, train_loss=train_loss, valid_loss=valid_loss, metrics=values, seconds=seconds, weights_sha256=now
+    )
 
 
 def task_of(plan: Plan) -> Task:
@@ -297,9 +300,9 @@ def optimizer_of(phase: Phase) -> Any:
     return OPTIMIZERS[phase.optimizer.name](**phase.optimizer.options())
 
 
-def loss_of(phase: Phase) -> Loss:
-    """One value an item, times the weight of its class where there are weights."""
-    loss = cast(Loss, LOSSES[phase.loss.name](**phase.loss.options()))
+def loss_of(phase: Phase, functions: Mapping[str, Function]) -> Loss:
+    """One value an item, times the weight of its class where there are weights; `functions` has those of your own."""
+    loss = own_loss(phase.loss, functions) if phase.loss.name == "own" else cast(Loss, LOSSES[phase.loss.name](**phase.loss.options()))
     return Weighted(loss=loss, weights=phase.class_weights) if phase.class_weights else loss
 
 

@@ -29,14 +29,21 @@ class TabularBody(nn.Module):
     """Embeddings with dropout, beside batch-normalised continuous columns; then Linear, ReLU, BatchNorm, Dropout a hidden layer.
 
     Takes float32 (N, columns): one code for each of `codes` (how many there are of a column), then `continuous` numbers; gives
-    (N, last of `hidden`). Linear layers before a BatchNorm have no bias. Source: fastai 2.8, `TabularModel`.
+    (N, last of `hidden`). `dropout` is one share, or one a hidden layer. Linear layers before a BatchNorm have no bias.
+    Source: fastai 2.8, `TabularModel`.
 
     >>> tuple(TabularBody(codes=(3, 10), continuous=1, hidden=(8,), dropout=0.0, embedding_dropout=0.0)(torch.zeros(2, 3)).shape)
     (2, 8)
     """
 
     def __init__(
-        self, *, codes: tuple[int, ...], continuous: int, hidden: tuple[int, ...], dropout: float, embedding_dropout: float
+        self,
+        *,
+        codes: tuple[int, ...],
+        continuous: int,
+        hidden: tuple[int, ...],
+        dropout: float | tuple[float, ...],
+        embedding_dropout: float,
     ) -> None:
         super().__init__()
         self.embeddings = nn.ModuleList(init_embedding(nn.Embedding(count, embedding_width(count))) for count in codes)
@@ -44,9 +51,10 @@ class TabularBody(nn.Module):
         self.norm = nn.BatchNorm1d(continuous) if continuous else nn.Identity()
         widths = [sum(embedding_width(count) for count in codes) + continuous, *hidden]
         layers: OrderedDict[str, nn.Module] = OrderedDict()
-        for index, (width, out) in enumerate(pairwise(widths)):
+        shares = dropout if isinstance(dropout, tuple) else (dropout,) * len(hidden)
+        for index, ((width, out), share) in enumerate(zip(pairwise(widths), shares, strict=True)):
             layers[f"linear{index}"], layers[f"act{index}"] = nn.Linear(width, out, bias=False), nn.ReLU(inplace=True)
-            layers[f"norm{index}"], layers[f"drop{index}"] = nn.BatchNorm1d(out), nn.Dropout(dropout)
+            layers[f"norm{index}"], layers[f"drop{index}"] = nn.BatchNorm1d(out), nn.Dropout(share)
         self.layers = nn.Sequential(layers)
         self.features = widths[-1]
 

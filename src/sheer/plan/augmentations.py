@@ -107,14 +107,14 @@ def _frozen(value: Any) -> Value:
     return tuple(_frozen(item) for item in value) if isinstance(value, tuple | list) else value
 
 
-def functions_of(given: Augmentations | None) -> dict[str, Function]:
-    """Your own functions among what was given, by name.
+def functions_of(given: Augmentations | None, loss: object = None) -> dict[str, Function]:
+    """Your own functions among the augmentations and the loss that were given, by name.
 
     Raises:
         PlanError: two different ones have the same name.
     """
     functions: dict[str, Function] = {}
-    for entry in given if isinstance(given, tuple | list) else ():
+    for entry in (*(given if isinstance(given, tuple | list) else ()), loss):
         function = entry[0] if isinstance(entry, tuple | list) and entry else entry
         if callable(function) and functions.setdefault(function_name(function), function) is not function:
             raise PlanError(f"Two functions of yours are called {function_name(function)!r}: rename one.")

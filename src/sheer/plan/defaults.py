@@ -121,6 +121,7 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
         no_decay=str(profile.value("no_decay")),
         loss=training.loss,
         class_weights=training.class_weights,
+        loss_mean=training.loss_mean,
         sampling=training.sampling,
         clip=training.clip,
         skip_limit=int(profile.number("skip_limit")),

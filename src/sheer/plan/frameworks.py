@@ -40,6 +40,7 @@ _KERAS = {
         reason="training=False keeps the statistics when the body trains (scale and shift train there; here they are fixed too)",
     ),
     "batch_size": Setting(value=32, reason="batch_size = 32"),
+    "loss_mean": Setting(value="items", reason="reduction='sum_over_batch_size': weighted losses are divided by how many there are"),
     "augmentation": Setting(value="keras-guide", reason="RandomFlip('horizontal'), RandomRotation(0.1): a tenth of a turn either way"),
     "size": Setting(value=150, reason="Standardize to a fixed image size: 150x150"),
     "resize.method": Setting(value="squish", reason="tf.image.resize does not keep the aspect"),

@@ -67,7 +67,8 @@ def chosen(given: Choice, table: Table, profile: Profile, field: str) -> Part:
         raise PlanError(f"{field}={given!r}: {name} has no setting {unknown[0]!r}. {nearest(unknown[0], table[name])}")
     values = {key: profile.value(source) for key, source in table[name].items()}
     for key, value in settings.items():
-        if kind_of_value(value) != kind_of_value(values[key]):
+        rows = (kind_of_value(value), key) == ("row", "dropout")  # one share a layer
+        if kind_of_value(value) != kind_of_value(values[key]) and not rows:
             raise PlanError(f"{field}={given!r}: {key} is {value!r}; a {kind_of_value(values[key])} such as {values[key]!r} is wanted.")
         values[key] = float(value) if isinstance(values[key], float) and isinstance(value, int) else value
     return Part(name=name, settings=tuple(values.items()))

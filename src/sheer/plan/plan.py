@@ -129,9 +129,9 @@ class DataPlan:
     `pictures` are in "files", in "memory" as squares of one size, or there are "none".
     Counts are items of each class or label, () for numbers; `listing_sha256` covers relative names and
     sizes in bytes; `bad_files` says what happens to files that cannot be read ("raise" or "skip"), `skipped` names those that
-    were left out; `weight` is the column of what each item's loss counts, or ""; `columns` are what a table's
-    columns become, from COLUMN_KINDS with what was fitted on the items to train on, () for no table; `inputs` are those of items that have
-    several, () else; `notes` are sentences about what is odd.
+    were left out; `weight` is where what each item's loss counts is from: a column, "function:NAME", "given", or ""; `columns`
+    are what a table's columns become, from COLUMN_KINDS with what was fitted on the items to train on, () for no table; `inputs`
+    are those of items that have several, () else; `notes` are sentences about what is odd.
     """
 
     source: str
@@ -197,6 +197,8 @@ class Phase:
     `rates` and `norm` have one entry per stage. Stages before `trains_from` are frozen, but for
     what their norm policy lets move (`train`, `adapt` or `frozen`).
 
+    `loss_mean` is what the sum of a batch's weighted losses is divided by: the sum of their "weights", or the number of "items".
+
     Off: `class_weights` (), `clip` 0, `accumulate` 0 (else the items of an update, taken in batches of
     `batch_size`), `ema` 0, `stop` None. After `skip_limit` steps in a row whose loss or gradients are no finite
     numbers, none of which was taken, the run stops. `resident`: all items lie on the device; no bit depends on it.
@@ -214,6 +216,7 @@ class Phase:
     no_decay: str
     loss: Part
     class_weights: tuple[float, ...]
+    loss_mean: str
     sampling: str
     clip: float
     skip_limit: int

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from sheer.errors import PlanError
-from sheer.plan.augmentations import Augmentations, Mix, Resize
+from sheer.plan.augmentations import Augmentations, Function, Mix, Resize
 from sheer.plan.checks import whole
 from sheer.plan.parts import SCHEDULE_SETTINGS, chosen, composed
 from sheer.plan.plan import Origin, Part, Phase
@@ -28,7 +28,8 @@ class Given:
 
     `norm` is a policy for the body in every phase (`train`, `adapt`, `frozen`), or one policy a stage;
     `augmentation` is the name of a set, or a tuple of names from AUGMENTATIONS, (name, {settings}), Parts and functions;
-    `resize` a name from RESIZES, (name, {settings}) or a Part; `optimizer` and `loss` a name, or a name with settings.
+    `resize` a name from RESIZES, (name, {settings}) or a Part; `optimizer` and `loss` a name, or a name with settings;
+    `loss` may be a function of your own.
     """
 
     size: int | None = None
@@ -41,8 +42,9 @@ class Given:
     resident: bool | None = None
     label_smoothing: float | None = None
     optimizer: Choice | None = None
-    loss: Choice | None = None
+    loss: Choice | Function | None = None
     class_weights: str | Sequence[float] | None = None
+    loss_mean: str | None = None
     sampling: str | None = None
     clip: float | None = None
     accumulate: int | None = None

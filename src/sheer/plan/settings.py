@@ -105,6 +105,7 @@ SHARED = {
     "size": Setting(value=None, reason="the size the weights were made for"),
     "resize.method": Setting(value="crop", reason="keeps shapes, fills the square"),
     "resize.padding": Setting(value="reflection", reason="goes on with the picture's own texture, without the edge of a black bar"),
+    "loss_mean": Setting(value="weights", reason="torch's weighted mean: the scale of the weights does not matter"),
     "loss.label_smoothing": Setting(value=0.0, reason="plain cross-entropy"),
     "huber.delta": Setting(value=1.0, reason="squared within one standard deviation, linear beyond"),
     "focal.gamma": Setting(value=2.0, reason="the exponent its authors found best"),

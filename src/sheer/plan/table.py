@@ -108,6 +108,7 @@ def _phase(phase: Phase, number: int, count: int, stages: Sequence[str]) -> str:
         ("no decay", phase.no_decay, "no_decay"),
         ("loss", str(phase.loss), "loss"),
         ("class weights", _numbers(phase.class_weights) if phase.class_weights else "none", "class_weights"),
+        ("loss mean", f"over {phase.loss_mean}", "loss_mean"),
         ("sampling", phase.sampling, "sampling"),
         ("clip", f"norm {phase.clip:g}" if phase.clip else "off", "clip"),
         ("not finite", f"steps are skipped; {phase.skip_limit} in a row end the run", "skip_limit"),

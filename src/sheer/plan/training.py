@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 from sheer.errors import PlanError, known, nearest
+from sheer.plan.augmentations import Function, function_name, source_sha256
 from sheer.plan.checks import real, whole
 from sheer.plan.parts import LOSS_SETTINGS, choice_of, chosen, optimizer_part
 from sheer.plan.plan import Origin, Part, Phase
-from sheer.plan.profiles import Profile
+from sheer.plan.profiles import Choice, Profile
 from sheer.plan.recipes import Given, Keep, Stop
 
 SAMPLINGS = ("shuffle", "balanced")
+LOSS_MEANS = ("weights", "items")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +25,7 @@ class Training:
     optimizer: Part
     loss: Part
     class_weights: tuple[float, ...]
+    loss_mean: str
     sampling: str
     clip: float
     accumulate: int
@@ -51,6 +55,7 @@ def training_values(
         optimizer=optimizer,
         loss=_loss(given, profile, task),
         class_weights=_class_weights(given.class_weights, counts, task),
+        loss_mean=_loss_mean(str(profile.value("loss_mean")) if given.loss_mean is None else given.loss_mean),
         sampling=_sampling(str(profile.value("sampling")) if given.sampling is None else given.sampling, task),
         clip=_number(
             profile.number("clip") if given.clip is None else given.clip,
@@ -67,6 +72,7 @@ def training_values(
             _origin(profile, given.optimizer is None, "optimizer", _optimizer_reason(optimizer, profile)),
             _loss_origin(given, profile, task),
             _origin(profile, given.class_weights is None, "class_weights", "every item counts alike"),
+            _origin(profile, given.loss_mean is None, "loss_mean", profile.reason("loss_mean")),
             _origin(profile, given.sampling is None, "sampling", profile.reason("sampling")),
             _origin(profile, given.clip is None, "clip", profile.reason("clip")),
             _origin(profile, given.accumulate is None, "accumulate", "an update a batch"),
@@ -88,18 +94,42 @@ def _optimizer_reason(optimizer: Part, profile: Profile) -> str:
 
 def _loss(given: Given, profile: Profile, task: str) -> Part:
     choice = str(profile.value(f"loss.{task}")) if given.loss is None else given.loss
+    if given.label_smoothing is None and (not isinstance(choice, str | tuple) or choice[0] == "own"):
+        return own_loss(cast(Function, choice))
     if given.label_smoothing is not None:
         if choice != "cross_entropy":
             what = f"the task here is {task!r}" if task != "classify" else f"the loss here is {choice!r}"
             raise PlanError(f"label_smoothing={given.label_smoothing!r} is for the cross-entropy of one class an item; {what}.")
         choice = ("cross_entropy", {"label_smoothing": given.label_smoothing})
-    part = chosen(choice, LOSS_SETTINGS[task], profile, "loss")
+    part = chosen(cast(Choice, choice), LOSS_SETTINGS[task], profile, "loss")
     limits = {"label_smoothing": (0, 1), "gamma": (0, float("inf")), "delta": (0, float("inf"))}
     for key, value in part.settings:
         low, high = limits[key]
         if not isinstance(value, int | float) or not low <= value < high:
             raise PlanError(f"{key}={value!r}: give a number of at least {low} and below {high}.")
     return part
+
+
+def own_loss(given: Choice | Function) -> Part:
+    """The part for a loss of your own, by name and source hash: of a function or class, or of what a plan says of one.
+
+    Raises:
+        PlanError: an object that is neither a name nor a function or class.
+    """
+    if isinstance(given, tuple):
+        return Part(name="own", settings=tuple(dict(given[1]).items()))
+    if not callable(given) or not hasattr(given, "__name__"):
+        raise PlanError(
+            f"loss={given!r}: give a name, or a function of (output, target) that returns one loss an item, or a class of such objects. Of "
+            "an object the plan could not say with what it was made: write a function that calls it, with reduction='none'."
+        )
+    return Part(name="own", settings=(("function", function_name(given)), ("source_sha256", source_sha256(given))))
+
+
+def _loss_mean(given: str) -> str:
+    if not known(given, LOSS_MEANS):
+        raise PlanError(f"loss_mean={given!r}: divide the sum of weighted losses by their 'weights' or by 'items'.")
+    return given
 
 
 def _loss_origin(given: Given, profile: Profile, task: str) -> Origin:
@@ -189,6 +219,7 @@ def given_like(phase: Phase) -> Given:
         optimizer=choice_of(phase.optimizer),
         loss=choice_of(phase.loss),
         class_weights=phase.class_weights or None,
+        loss_mean=phase.loss_mean,
         sampling=phase.sampling,
         clip=phase.clip,
         accumulate=phase.accumulate,

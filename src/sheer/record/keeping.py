@@ -345,6 +345,6 @@ def check_model(model: nn.Module, known: Mapping[str, str], inside: bool) -> Non
     if changed:
         raise OwnershipError(
             f"The model is not the one that the plan left: {len(changed)} tensors differ ({', '.join(changed[:5])}). "
-            "Training it would make the plan and the ejected script untrue. For another model make another learner: "
-            "sheer.learner(data, your_module)."
+            "Training it would make the plan and the ejected script untrue. For another model take another learner, "
+            "on the same data and with the same decisions: learn.with_model(your_module)."
         )

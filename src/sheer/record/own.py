@@ -14,10 +14,10 @@ from sheer.errors import RunError
 from sheer.model.build import HeadMaker
 from sheer.model.own import Source
 from sheer.plan.augmentations import Function, source_sha256
-from sheer.plan.plan import Plan
+from sheer.plan.plan import Part, Plan
 from sheer.record.run import Module, Record
 
-__all__ = ["HeadMaker", "OwnMakers", "Source", "own_functions", "own_makers", "own_module"]
+__all__ = ["HeadMaker", "OwnMakers", "Source", "own_functions", "own_makers", "own_module", "own_parts"]
 
 
 def own_module(made_by: Source | HeadMaker) -> Module:
@@ -53,14 +53,20 @@ def own_makers(plan: Plan, objects: Mapping[str, Any], record: Record | None = N
     return makers
 
 
+def own_parts(plan: Plan) -> list[Part]:
+    """The augmentations and losses of your own that the plan names, each once."""
+    parts = (part for phase in plan.phases for part in (*phase.augmentation, phase.loss) if part.name == "own")
+    return list(dict.fromkeys(parts))
+
+
 def own_functions(plan: Plan, objects: Mapping[str, Any]) -> dict[str, Function]:
-    """The augmentations of your own that the plan names, as far as they are given; their source must be the plan's.
+    """The augmentations and losses of your own that the plan names, as far as they are given; their source must be the plan's.
 
     Raises:
         RunError: it is not.
     """
     functions: dict[str, Function] = {}
-    for part in (part for phase in plan.phases for part in phase.augmentation if part.name == "own"):
+    for part in own_parts(plan):
         name = str(part.options()["function"])
         if name in objects:
             if source_sha256(objects[name]) != part.options()["source_sha256"]:

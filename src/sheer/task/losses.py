@@ -1,4 +1,4 @@
-"""Losses: from scores and targets to one loss an item; the training step takes their mean."""
+"""Losses: from scores and targets to one loss an item; the training step takes their mean, or their weighted mean."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 from torch.nn import functional
 
 
@@ -45,7 +46,7 @@ class Focal:
 
 @dataclass(frozen=True, kw_only=True)
 class Weighted:
-    """Another loss, each item times the weight of its class; the step's mean divides by items, not by weights.
+    """Another loss, each item times the weight of its class; `per_weight` makes their mean a weighted one.
 
     >>> Weighted(loss=CrossEntropy(), weights=(0.5, 2.0))(torch.zeros(2, 2), torch.tensor([0, 1])).tolist()
     [0.3465735912322998, 1.3862943649291992]
@@ -55,9 +56,12 @@ class Weighted:
     weights: tuple[float, ...]
 
     def __call__(self, scores: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        weights = torch.tensor(self.weights).to(scores.device, non_blocking=True)
-        each: torch.Tensor = self.loss(scores, target) * weights[target]
+        each: torch.Tensor = self.loss(scores, target) * self.counts(target)
         return each
+
+    def counts(self, target: torch.Tensor) -> torch.Tensor:
+        """What each item counts, (N,)."""
+        return torch.tensor(self.weights).to(target.device, non_blocking=True)[target]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -74,9 +78,66 @@ class ItemWeighted:
     def __call__(self, scores: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         return self.weight * self.loss(scores, target)
 
+    def counts(self, target: torch.Tensor) -> torch.Tensor:
+        """What each item counts, (N,): its weight, times that of its class where classes are weighted too."""
+        return self.weight * self.loss.counts(target) if hasattr(self.loss, "counts") else self.weight
+
     def at(self, rows: slice | torch.Tensor) -> ItemWeighted:
         """The loss of some of the batch's items."""
         return ItemWeighted(loss=self.loss, weight=self.weight[rows])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PerWeight:
+    """Another loss times the same `scale` (a tensor without axes) for every item of the batch; see `per_weight`."""
+
+    loss: Any
+    scale: torch.Tensor
+
+    def __call__(self, scores: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        each: torch.Tensor = self.scale * self.loss(scores, target)
+        return each
+
+    def at(self, rows: slice | torch.Tensor) -> PerWeight:
+        """The loss of some of the batch's items, with the scale of the whole batch."""
+        return PerWeight(loss=self.loss.at(rows) if hasattr(self.loss, "at") else self.loss, scale=self.scale)
+
+
+def per_weight(loss: Any, target: torch.Tensor) -> PerWeight:
+    """A weighted loss so scaled that the mean over the whole batch `target` (N, ...) is sum(weight loss) / sum(weight).
+
+    As `torch.nn.CrossEntropyLoss(weight=...)` takes it; the same for a batch that goes through the network in parts.
+
+    >>> weighted = Weighted(loss=CrossEntropy(), weights=(0.5, 2.0))
+    >>> scores, target = torch.tensor([[1.0, 0.0], [0.0, 3.0]]), torch.tensor([0, 1])
+    >>> whole = torch.nn.CrossEntropyLoss(weight=torch.tensor([0.5, 2.0]))(scores, target)
+    >>> abs(per_weight(weighted, target)(scores, target).mean() - whole).item() < 1e-7
+    True
+    """
+    return PerWeight(loss=loss, scale=len(target) / loss.counts(target).sum())
+
+
+@dataclass(kw_only=True, repr=False, eq=False)
+class OwnLoss:
+    """Your own function of scores and targets that gives one loss an item, (N,); or a class of such objects, made without arguments.
+
+    >>> OwnLoss(function=SquaredError)(torch.tensor([[1.0]]), torch.tensor([[3.0]])).tolist()
+    [4.0]
+    """
+
+    function: Any
+
+    def __post_init__(self) -> None:
+        self.made = self.function() if isinstance(self.function, type) else self.function
+
+    def __repr__(self) -> str:
+        return f"OwnLoss(function={self.function.__name__})"
+
+    def __call__(self, scores: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        if isinstance(self.made, nn.Module):
+            self.made.to(scores.device)
+        each: torch.Tensor = self.made(scores, target)
+        return each
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,7 @@ from sheer.data.feed import data_path
 from sheer.data.photos import Photos, to_network
 from sheer.errors import DataError, ModelError, PlanError, first_line
 from sheer.learner import Learner
+from sheer.loop.batch_loss import batch_loss
 from sheer.loop.engine import prepared, switched
 from sheer.loop.feeds import prepared_feeds
 from sheer.loop.optimizers import set_rates
@@ -35,7 +36,6 @@ from sheer.plan.recipes import Draft
 from sheer.streams import stream_key
 from sheer.study.compare.keeping import restored
 from sheer.study.compare.trace import Step
-from sheer.task.losses import ItemWeighted
 
 Wrap = Callable[[Step], Step]
 
@@ -158,7 +158,8 @@ class LearnerSide(Side):
         """What the loop does in this phase, step by step."""
         plan, phase, model = self.plan, self.phase, self.model
         device, stages = torch.device(plan.numerics.device), [stage.prefixes for stage in plan.model.stages]
-        loss, mix, schedule = loss_of(phase), mix_of(phase), schedule_of(phase)
+        loss, mix, schedule = loss_of(phase, self.feed.functions), mix_of(phase), schedule_of(phase)
+        weights = None if self.data.weights is None else torch.from_numpy(self.data.weights).to(device)
         with switched(plan.numerics), prepared(model, plan.numerics):
             model.to(device, memory_format=self.feed.memory_format)  # type: ignore[call-overload]
             set_trainable(model, stages, phase.trains_from, phase.norm)
@@ -170,12 +171,8 @@ class LearnerSide(Side):
                 for batch in self.feed.training(epoch):
                     progress = number / (phase.epochs * phase.steps_per_epoch)
                     set_rates(optimizer, schedule.rate(progress), schedule.momentum(progress))
-                    inputs, step_loss = batch.inputs, loss
-                    if self.data.weights is not None:
-                        step_loss = ItemWeighted(loss=loss, weight=torch.from_numpy(self.data.weights[batch.index]).to(device))
-                    if mix is not None:
-                        key = stream_key(plan.seed, "mix", self.first_step + number)
-                        inputs, step_loss = mix(inputs, batch.target, step_loss, key)
+                    key = stream_key(plan.seed, "mix", self.first_step + number)
+                    inputs, step_loss = batch_loss(loss, phase, batch, weights, mix, key)
                     if isinstance(self.feed.source, Photos) and not self.data.inputs:
                         self.photo = self.photo or self.feed.source.paths[batch.index[0]]
                     self.items.append(tuple(data_path(self.data, item) for item in batch.index.tolist()))

@@ -32,7 +32,7 @@ TOUCHES = {
     "what trains": ("trains_from", "norm"),
     "rates and schedule": ("epochs", "rates", "schedule", "batch_size", "last_batch", "accumulate", "stop", "keep"),
     "optimiser": ("optimizer", "weight_decay", "no_decay", "clip", "ema", "skip_limit"),
-    "loss": ("loss", "class_weights", "metrics"),
+    "loss": ("loss", "class_weights", "loss_mean", "metrics"),
     "numerics": ("seed", "device", "threads", "memory_format", "precision", "compile", "deterministic"),
 }
 """What a decision touches, in the order of reading."""

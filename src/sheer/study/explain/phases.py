@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from sheer.interpret.shown import schedule_steps
 from sheer.plan.plan import Group, Phase, Plan
 from sheer.plan.recipes import SCHEDULE_REASONS
-from sheer.study.explain.sentences import Rows, listed, number
+from sheer.study.explain.sentences import MEANS, Rows, listed, number
 
 PhaseWords = Callable[[Plan, int], str]
 
@@ -206,6 +206,7 @@ PHASE: dict[str, PhaseWords] = {
     "weight_decay": _decay,
     "no_decay": _no_decay,
     "loss": lambda plan, i: f"The loss of an item is {plan.phases[i].loss}; a step takes the mean over its batch.",
+    "loss_mean": lambda plan, i: f"Where they are weighted, their sum is divided by {MEANS[plan.phases[i].loss_mean]}.",
     "class_weights": lambda plan, i: (
         f"An item's loss is multiplied by its class's weight: {listed([f'{w:.3g}' for w in plan.phases[i].class_weights], 12)}."
         if plan.phases[i].class_weights

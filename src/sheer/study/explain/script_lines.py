@@ -67,6 +67,7 @@ LINES: dict[str, tuple[str, ...]] = {
     "phase.weight_decay": ('"weight_decay": 0.0 if exempt else weight_decay',),
     "phase.no_decay": ("exempt = exempt_from_decay(",),
     "phase.loss": ("loss, wanted = phase.loss",),
+    "phase.loss_mean": ("loss = per_weight(loss, wanted)",),
     "phase.class_weights": ("PHASE loss=Weighted(",),
     "phase.sampling": ('if phase.sampling == "balanced"', "items = train_items[permutation("),
     "phase.clip": ("PHASE step=Update(",),

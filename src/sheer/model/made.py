@@ -1,0 +1,120 @@
+"""What was given as a model, for the data it is to learn from: a network by name, one for a table, or a module of your own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import cast
+
+import torch
+
+from sheer.data.sources import Data
+from sheer.errors import ModelError, PlanError, first_line, nearest
+from sheer.model.branches import build_branches
+from sheer.model.build import DEFAULT_MODEL, Built, HeadMaker, build_named
+from sheer.model.heads import HEADS
+from sheer.model.inputs import choose_channels, extended
+from sheer.model.layers import by_layers
+from sheer.model.own import Source, WantedHead, build_own
+from sheer.model.surgery import sample_inputs
+from sheer.model.table import DEFAULT_TABLE_MODEL, build_table
+from sheer.plan.parts import MODEL_SETTINGS
+from sheer.plan.plan import Part
+from sheer.plan.profiles import Choice, Profile
+
+
+def made_model(
+    model: Choice | Source | Mapping[str, Choice] | None,
+    data: Data,
+    *,
+    weights: str | Mapping[str, str],
+    profile: Profile,
+    head: str | Part | HeadMaker | None,
+    channels: int | None,
+    channel_init: str | None,
+    seed: int,
+    size: int | None,
+    fusion: Choice | None = None,
+    stages: str | None = None,
+) -> Built:
+    """The model for the data's classes and inputs; the arguments are those of `sheer.learner`.
+
+    Raises:
+        ModelError, WeightsError: the model or its weights cannot be had, or the cut cannot be proved.
+        PlanError: a name is not known.
+    """
+    wanted = _wanted_head(head)
+    part, make = (wanted.part, wanted.make) if wanted else (None, None)
+    if data.inputs:
+        return build_branches(
+            model,
+            inputs=data.plan.inputs,
+            fusion=fusion,
+            weights=weights,
+            classes=len(data.classes),
+            profile=profile,
+            head=part,
+            make_head=make,
+            seed=seed,
+            stages_by=stages,
+        )
+    model = (DEFAULT_TABLE_MODEL if data.plan.columns else DEFAULT_MODEL) if model is None else model
+    planes = choose_channels(data.arrays, channels, channel_init, profile, named=isinstance(model, str))
+    if isinstance(model, tuple) and not data.plan.columns:
+        raise ModelError(f"model={model!r}: settings are for a table's network ({', '.join(MODEL_SETTINGS)}); the data is no table.")
+    if data.plan.columns and isinstance(model, str | tuple):
+        if weights not in ("default", "none"):
+            raise ModelError(f"weights={weights!r}: a table's network has no pretrained weights. Leave weights away.")
+        built = build_table(
+            model, columns=data.plan.columns, classes=len(data.classes), profile=profile, head=part, make_head=make, seed=seed
+        )
+    elif isinstance(model, str):
+        built = build_named(
+            model,
+            weights=str(weights),
+            classes=len(data.classes),
+            profile=profile,
+            head=part,
+            seed=seed,
+            head_by="you" if head else "default",
+            channels=planes,
+            make_head=make,
+        )
+    elif weights != "default":
+        raise ModelError(f"weights={weights!r} is for models by name; your own module keeps the weights it has.")
+    else:
+        sample = sample_inputs(data.arrays, size or 160, planes.count)
+        built = build_own(cast(Source, model), seed=seed, classes=len(data.classes), channels=planes, head=wanted, sample=sample)
+    if data.plan.pictures != "none":
+        built = replace(built, inputs=extended(built.inputs, planes.count, training_pixels(data)))
+    return by_layers(built, stages) if stages is not None else built
+
+
+def _wanted_head(head: str | Part | HeadMaker | None) -> WantedHead | None:
+    """The head that was given, by name or as a function.
+
+    Raises:
+        PlanError: a name that is not known, or an object that is no function of (features, classes).
+    """
+    if head is None:
+        return None
+    if isinstance(head, str | Part):
+        part = Part(name=head) if isinstance(head, str) else head
+        if part.name not in HEADS:
+            raise PlanError(f"head={part.name!r} is no head. {nearest(part.name, HEADS)}")
+        try:
+            HEADS[part.name](**part.options())  # type: ignore[arg-type]
+        except TypeError as error:
+            raise PlanError(f"head={part}: {first_line(error)}.") from error
+        return WantedHead(part=part, make=None)
+    name = getattr(head, "__name__", "")
+    if not callable(head) or not name:
+        raise PlanError(f"head={head!r}: give a name from HEADS, or a function of (features, classes) that returns a torch.nn.Module.")
+    return WantedHead(part=Part(name=f"function:{name}"), make=head)
+
+
+def training_pixels(data: Data | None) -> torch.Tensor | None:
+    """The training items of pictures in memory, uint8 (N, C, S, S); None for anything else."""
+    if data is None or data.arrays is None or data.arrays.dtype != torch.uint8:
+        return None
+    return data.arrays[torch.from_numpy(data.train)]
