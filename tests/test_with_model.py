@@ -28,7 +28,7 @@ def test_it_is_as_if_made_with_that_model(photos):
 
 @pytest.mark.parametrize("case", ["named", "body and head", "instance"])
 def test_any_kind_of_model(photos, case):
-    learn = sheer.learner(sheer.images(photos), Small, quiet=True, batch_size=8, size=32)
+    learn = sheer.learner(sheer.images(photos), Small, quiet=True, batch_size=8, size=32, norm="train")
     model, options = {
         "named": ("test_resnet", {"weights": "none"}),
         "body and head": (lambda: nn.Conv2d(3, 4, 3, stride=4), {"head": "linear"}),

@@ -20,26 +20,25 @@ from sheer.loop.engine import choose_numerics
 from sheer.loop.probe import measured
 from sheer.model.branches import sample_items
 from sheer.model.build import Built
-from sheer.model.made import made_model
+from sheer.model.made import AnyHead, AnyModel, Weights, made_model
 from sheer.plan.augmentations import Augmentations, Function, Mix, Resize
 from sheer.plan.checks import check_texts, path_of, whole
 from sheer.plan.looks import image_size
-from sheer.plan.plan import Origin, Part, Plan
+from sheer.plan.plan import Origin, Plan
 from sheer.plan.profiles import Choice, profile_named
 from sheer.plan.recipes import Given, Keep, Stop
 from sheer.record.keeping import EVERY, Checkpoints
-from sheer.record.own import HeadMaker, Source
 from sheer.record.run import Row, check_run_folder
 from sheer.task.metrics import METRICS, Metric
 
 
 def learner(
     data: Data,
-    model: Choice | Source | Mapping[str, Choice] | None = None,
+    model: AnyModel = None,
     *,
-    weights: str | Mapping[str, str] = "default",
+    weights: Weights = "default",
     profile: str = "default",
-    head: str | Part | HeadMaker | None = None,
+    head: AnyHead = None,
     channels: int | None = None,
     channel_init: str | None = None,
     seed: int = 0,
@@ -258,15 +257,10 @@ def assembled(
 ) -> Learner:
     """The learner of these parts."""
     return Learner(
-        model=built.model,
+        built=built,
         plan=plan,
-        tensors=built.tensors,
-        inputs=built.inputs,
-        weights_label=built.weights_label,
         data=data,
         given=given,
-        made_by=built.made_by,
-        made_head=built.made_head,
         out=out,
         rows=rows,
         quiet=quiet,
@@ -274,4 +268,27 @@ def assembled(
         cache=cache if isinstance(cache, Cache) else Cache() if cache and data is not None and data.paths else None,
         readers=readers,
         checkpoints=checkpoints,
+        another=another,
     )
+
+
+def another(learn: Learner, model: AnyModel, head: AnyHead, weights: Weights, fusion: Choice | None) -> Learner:
+    """`Learner.with_model`: a learner for another model, whose data, decisions and photographs in memory are those of `learn`."""
+    data, before = learn._known_data(), learn.plan()
+    built = made_model(
+        model,
+        data,
+        weights=weights,
+        profile=profile_named(before.profile),
+        head=head,
+        channels=1 if data.arrays is None and before.model.channels == 1 else None,
+        channel_init=None,
+        seed=before.seed,
+        size=learn._given.size,
+        fusion=fusion,
+    )
+    plan, album = replace(before, model=built.plan, phases=()), learn._album
+    cache = album.cache if album.cache is not None else False
+    other = assembled(built, plan, data, learn._given, None, (), learn._quiet, learn._metrics, cache, album.readers, learn._checkpoints)
+    other._album, other._functions = album, dict(learn._functions)
+    return other

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import nn
 
 from sheer.data.cache import Cache
 from sheer.data.listing import photo_paths
@@ -28,21 +27,21 @@ from sheer.loop.feeds import check_phase, prepared_feeds, room_of
 from sheer.loop.interrupts import Interrupts
 from sheer.loop.preview import Preview, preview
 from sheer.loop.train import loss_of, train
+from sheer.model.build import Built
 from sheer.model.hashing import hashes_by_name
-from sheer.model.made import made_model
+from sheer.model.made import AnyHead, AnyModel, Weights
 from sheer.plan import recipes
 from sheer.plan.augmentations import Function, functions_of
 from sheer.plan.checks import path_of, whole
 from sheer.plan.defaults import Situation, resolve
-from sheer.plan.facts import InputFacts, TensorFact
-from sheer.plan.plan import Part, Phase, Plan
+from sheer.plan.plan import Phase, Plan
 from sheer.plan.profiles import Choice, Profile, profile_named
 from sheer.plan.rates import Rate, first_new
 from sheer.plan.recipes import Draft, Given, checked_recipe, merged, unrolled
 from sheer.record.checkpoint import NOTHING, RunState, joined_reasons
 from sheer.record.history import History
 from sheer.record.keeping import Checkpoints, Keeper, check_model, finish, found_state, kept_in, last_checkpoint, paused, restore
-from sheer.record.own import HeadMaker, Source, own_module
+from sheer.record.own import own_module
 from sheer.record.run import Record, Row, begin, check_contents, check_free, check_run_folder, contents_sha256
 from sheer.task.metrics import LOWER_IS_BETTER, Metric
 
@@ -60,15 +59,10 @@ class Learner(Showing):
     def __init__(
         self,
         *,
-        model: nn.Module,
+        built: Built,
         plan: Plan,
-        tensors: tuple[TensorFact, ...],
-        inputs: InputFacts,
-        weights_label: str,
         data: Data | None,
         given: Given,
-        made_by: Source | None,
-        made_head: HeadMaker | None,
         out: Path | None,
         rows: Sequence[Row],
         quiet: bool,
@@ -76,20 +70,21 @@ class Learner(Showing):
         cache: Cache | None,
         readers: int,
         checkpoints: Checkpoints,
+        another: Callable[..., Learner],
     ) -> None:
-        self.model, self.data, self.history = model, data, History(rows)
+        self.model, self.data, self.history, self._another = built.model, data, History(rows), another
         self._metrics, self._album, self._checkpoints = dict(metrics), Album(cache, readers), checkpoints
         self._functions: dict[str, Function] = {}
-        self._plan, self._tensors, self._inputs, self._label = plan, tensors, inputs, weights_label
-        self._start: dict[str, torch.Tensor] | None = None
-        self._given, self._made_by, self._made_head, self._out, self._quiet = given, made_by, made_head, out and out.absolute(), quiet
+        self._plan, self._tensors, self._inputs, self._label = plan, built.tensors, built.inputs, built.weights_label
+        self._given, self._out, self._quiet = given, out and out.absolute(), quiet
+        self._made_by, self._made_head, self._start = built.made_by, built.made_head, cast(dict[str, torch.Tensor] | None, None)
         self._trains_from = first_new(len(plan.model.stages), plan.model.branches) if plan.model.head and plan.model.body is None else 0
         self._state = RunState(plan=plan, first=0, phase=len(plan.phases), rows=self.history, stop=NOTHING)
-        self._state.own_module = own_module(made_by) if made_by is not None else None
-        self._state.own_head = own_module(made_head) if made_head is not None else None
+        self._state.own_module = own_module(built.made_by) if built.made_by is not None else None
+        self._state.own_head = own_module(built.made_head) if built.made_head is not None else None
         self._paused: RunState | None = None
         self._inside, self._told, self._contents = False, False, list[str]()
-        self._known, self._room = hashes_by_name(model), room_of(plan, data)
+        self._known, self._room = hashes_by_name(built.model), room_of(plan, data)
 
     def __repr__(self) -> str:
         return f"<Learner {self._plan.model.name}: {len(self._plan.phases)} phases done, plan {self._plan.short_hash()}>"
@@ -99,14 +94,7 @@ class Learner(Showing):
         """The class names, in the order of the model's scores."""
         return self._plan.data.classes
 
-    def with_model(
-        self,
-        model: Choice | Source | Mapping[str, Choice],
-        *,
-        head: str | Part | HeadMaker | None = None,
-        weights: str | Mapping[str, str] = "default",
-        fusion: Choice | None = None,
-    ) -> Learner:
+    def with_model(self, model: AnyModel, *, head: AnyHead = None, weights: Weights = "default", fusion: Choice | None = None) -> Learner:
         """Another learner for another model: on the same data and split, with the same metrics, profile, seed and decisions that you gave.
 
         Groups, optimiser, stages and plan are the new model's, and nothing of this learner's history is: it is as if it had been made by
@@ -120,40 +108,7 @@ class Learner(Showing):
             PlanError: a name is not known.
             DataError: this learner was loaded without its data.
         """
-        data, profile = self._known_data(), profile_named(self._plan.profile)
-        built = made_model(
-            model,
-            data,
-            weights=weights,
-            profile=profile,
-            head=head,
-            channels=self._plan.model.channels if data.arrays is None and self._plan.model.channels == 1 else None,
-            channel_init=None,
-            seed=self._plan.seed,
-            size=self._given.size,
-            fusion=fusion,
-        )
-        other = Learner(
-            model=built.model,
-            plan=replace(self._plan, model=built.plan, phases=()),
-            tensors=built.tensors,
-            inputs=built.inputs,
-            weights_label=built.weights_label,
-            data=data,
-            given=self._given,
-            made_by=built.made_by,
-            made_head=built.made_head,
-            out=None,
-            rows=(),
-            quiet=self._quiet,
-            metrics=self._metrics,
-            cache=self._album.cache,
-            readers=self._album.readers,
-            checkpoints=self._checkpoints,
-        )
-        other._album = self._album
-        other._functions = dict(self._functions)
-        return other
+        return self._another(self, model, head, weights, fusion)
 
     def plan(self, recipe: Sequence[Draft | Phase] = ()) -> Plan:
         """The complete plan: what was done, and what `recipe` would add; phases of a plan are taken as they are. Nothing is run.

@@ -136,10 +136,9 @@ class DataBlock:
             raise DataError("separator='': give what stands between two labels of a cell, such as ' ' or ';'.")
         if not (self.label is None or isinstance(self.label, str) or callable(self.label) or _names(self.label)):
             raise DataError(f"label={self.label!r}: give the name of a column, several names, an expression, or a function of the path.")
-        if not (self.group is None or isinstance(self.group, str) or callable(self.group)):
-            raise DataError(f"group={self.group!r}: give the name of a column, or a function of the path.")
-        if not (self.weight is None or isinstance(self.weight, str) or callable(self.weight)):
-            raise DataError(f"weight={self.weight!r}: give the name of a column, or a function of the path.")
+        for name, given in (("group", self.group), ("weight", self.weight)):
+            if not (given is None or isinstance(given, str) or callable(given)):
+                raise DataError(f"{name}={given!r}: give the name of a column, or a function of the path.")
         if self.root is not None:
             path_of(self.root, "root")
         whole(self.seed, "seed", 0)

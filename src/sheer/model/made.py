@@ -22,14 +22,18 @@ from sheer.plan.parts import MODEL_SETTINGS
 from sheer.plan.plan import Part
 from sheer.plan.profiles import Choice, Profile
 
+AnyModel = Choice | Source | Mapping[str, Choice] | None
+AnyHead = str | Part | HeadMaker | None
+Weights = str | Mapping[str, str]
+
 
 def made_model(
-    model: Choice | Source | Mapping[str, Choice] | None,
+    model: AnyModel,
     data: Data,
     *,
-    weights: str | Mapping[str, str],
+    weights: Weights,
     profile: Profile,
-    head: str | Part | HeadMaker | None,
+    head: AnyHead,
     channels: int | None,
     channel_init: str | None,
     seed: int,
@@ -90,7 +94,7 @@ def made_model(
     return by_layers(built, stages) if stages is not None else built
 
 
-def _wanted_head(head: str | Part | HeadMaker | None) -> WantedHead | None:
+def _wanted_head(head: AnyHead) -> WantedHead | None:
     """The head that was given, by name or as a function.
 
     Raises:
