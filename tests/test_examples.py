@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
@@ -45,3 +47,27 @@ def test_the_seven_tricks_are_seven_rows_with_tests(photos, tmp_path):
     assert len(rows) == 7 and len(runs) == 7 and "p seeds" in page and "failed" not in page
     again, _, _ = experiment("seven_tricks.py", photos, tmp_path, "--model", "test_resnet", "--size", "32")
     assert again.count("already done") == 14
+
+
+def test_fusion_trains_each_branch_alone_and_both(tmp_path):
+    pytest.importorskip("elpv_dataset")
+    command = [
+        sys.executable,
+        str(EXAMPLES / "fusion.py"),
+        "--items",
+        "60",
+        "--epochs",
+        "1",
+        "--seeds",
+        "2",
+        "--size",
+        "32",
+        "--weights",
+        "none",
+    ]
+    command += ["--model", "test_resnet", "--fusion", "gated_sum", "--work", str(tmp_path), "--markdown", str(tmp_path / "page.md")]
+    done = subprocess.run([*command, "--json", str(tmp_path / "all.json")], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "page.md").read_text()
+    assert all(f"| {name} | 0." in page for name in ("image + table", "image", "table")) and "permuted" in page and "failed" not in page
+    assert [len(row["balanced_accuracy"]) for row in json.loads((tmp_path / "all.json").read_text())] == [2, 2, 2]
