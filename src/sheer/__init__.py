@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sheer.data.several import ImageInput, TableInput
     from sheer.data.sources import Data
     from sheer.data.tabular import table
+    from sheer.data.text import text
     from sheer.export.eject import eject
     from sheer.export.predictor import Predictor, load_bundle
     from sheer.interpret.predictions import Predictions
@@ -90,6 +91,7 @@ __all__ = [
     "recipes",
     "resume",
     "table",
+    "text",
 ]
 
 HOMES = {
@@ -135,6 +137,7 @@ HOMES = {
     "recipes": "sheer.plan.recipes",
     "resume": "sheer.loading",
     "table": "sheer.data.tabular",
+    "text": "sheer.data.text",
 }
 """The module of each public name that is imported when it is first used; `recipes` is a module itself."""
 

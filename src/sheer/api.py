@@ -20,7 +20,7 @@ from sheer.loop.engine import choose_numerics
 from sheer.loop.probe import measured
 from sheer.model.branches import sample_items
 from sheer.model.build import Built
-from sheer.model.made import AnyHead, AnyModel, Weights, made_model
+from sheer.model.made import AnyHead, AnyModel, Weights, made_model, read_texts
 from sheer.plan.augmentations import Augmentations, Function, Mix, Resize
 from sheer.plan.checks import check_texts, path_of, whole
 from sheer.plan.looks import image_size
@@ -136,6 +136,7 @@ def learner(
         raise PlanError(f"fusion={fusion!r} is for items with several inputs: sheer.DataBlock(inputs=...). Leave it away.")
     if several and (channels is not None or channel_init is not None):
         raise PlanError("channels and channel_init are for one input; photographs beside other inputs have three channels.")
+    data, encoder = read_texts(data, model, weights)
     constants = profile_named(profile)
     seed = whole(seed, "seed", 0)
     folder = path_of(out, "out") if out is not None else None
@@ -157,6 +158,7 @@ def learner(
         size=size,
         fusion=fusion,
         stages=stages,
+        encoder=encoder,
     )
     if "probe" in (precision, memory_format, compile) or precision == "bf16" or compile:
         side = size or image_size(None, constants, built.inputs, numerics.device)[0]

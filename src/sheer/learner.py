@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 
 from sheer.data.cache import Cache
@@ -18,8 +17,7 @@ from sheer.data.sources import Data
 from sheer.errors import DataError, PlanError, RunError
 from sheer.export.exporting import export_bundle
 from sheer.interpret.interpretation import Interpretation
-from sheer.interpret.looking import Averaging, Heat, View
-from sheer.interpret.neighbours import Pair
+from sheer.interpret.looking import Averaging, View
 from sheer.interpret.predictions import Predictions
 from sheer.interpret.showing import Showing
 from sheer.loop.callbacks import Callback, HistoryFile, Progress, check_callbacks, position_of
@@ -34,6 +32,7 @@ from sheer.plan import recipes
 from sheer.plan.augmentations import Function, functions_of
 from sheer.plan.checks import path_of, whole
 from sheer.plan.defaults import Situation, resolve
+from sheer.plan.facts import items_of
 from sheer.plan.plan import Phase, Plan
 from sheer.plan.profiles import Choice, Profile, profile_named
 from sheer.plan.rates import Rate, first_new
@@ -75,10 +74,12 @@ class Learner(Showing):
         self.model, self.data, self.history, self._another = built.model, data, History(rows), another
         self._metrics, self._album, self._checkpoints = dict(metrics), Album(cache, readers), checkpoints
         self._functions: dict[str, Function] = {}
+        self._tokenizer = data.tokenizer if data is not None else ""
         self._plan, self._tensors, self._inputs, self._label = plan, built.tensors, built.inputs, built.weights_label
         self._given, self._out, self._quiet = given, out and out.absolute(), quiet
         self._made_by, self._made_head, self._start = built.made_by, built.made_head, cast(dict[str, torch.Tensor] | None, None)
-        self._trains_from = first_new(len(plan.model.stages), plan.model.branches) if plan.model.head and plan.model.body is None else 0
+        pretrained = plan.model.body is None or plan.model.body.name == "encoder"
+        self._trains_from = first_new(len(plan.model.stages), plan.model.branches) if plan.model.head and pretrained else 0
         self._state = RunState(plan=plan, first=0, phase=len(plan.phases), rows=self.history, stop=NOTHING)
         self._state.own_module = own_module(built.made_by) if built.made_by is not None else None
         self._state.own_head = own_module(built.made_head) if built.made_head is not None else None
@@ -143,7 +144,7 @@ class Learner(Showing):
             task=self._plan.data.task.name,
             room=self._room,
             pictures=self._plan.data.pictures,
-            columns=len(self._plan.data.columns),
+            items=items_of(self._plan.data.columns),
             trains_from=self._trains_from,
             weights_from=self._label,
             phases_before=before,
@@ -293,7 +294,8 @@ class Learner(Showing):
         root = path_of(folder, "folder")
         check_free(root)
         self._check_model()
-        begin(root, self._plan, self.data.tables() if self.data else {}, self._start, self.data.root if self.data else "", self.history)
+        tables = self.data.tables() if self.data else {"tokenizer.json": self._tokenizer} if self._tokenizer else {}
+        begin(root, self._plan, tables, self._start, self.data.root if self.data else "", self.history)
         finish(root, self._state.kept(self.model, None, 0.0), self._state.stop)
         return root
 
@@ -307,7 +309,7 @@ class Learner(Showing):
         """
         self._check_model()
         sample = None if self.data is None or self.data.arrays is None else self.data.arrays[:2]
-        return export_bundle(file, self._plan, self._record(), self.model, self._made_by, self._made_head, sample)
+        return export_bundle(file, self._plan, self._record(), self.model, self._made_by, self._made_head, sample, self._tokenizer)
 
     def validate(self) -> Predictions:
         """Predictions for the held-out items, with their true classes; the model and all generators stay as they are."""
@@ -348,7 +350,8 @@ class Learner(Showing):
     def predict(self, files: Any, *, tta: int = 0) -> Predictions:
         """Predictions for photographs: a file, a folder (with all folders in it), or several of them.
 
-        For a model of a table, the rows of a CSV file or of a data frame, which needs the columns that the model takes.
+        For a model of a table or of texts, the rows of a CSV file or of a data frame, which needs the columns that the model takes; for
+        one of texts alone, a list of texts.
 
         `tta` is a number of augmented passes to average with the plain one as `tta()` does; every file gets the same
         draws, so what is said of it does not depend on the other files.
@@ -368,32 +371,6 @@ class Learner(Showing):
         """
         return self._view().evaluate(folder)
 
-    def features(self, part: str = "valid") -> np.ndarray:
-        """What the body gives the head, maps averaged over places: float32 (items, width), in item order, no augmentation.
-
-        Raises:
-            ModelError: the model is a module of your own, which has no body.
-        """
-        return self._view().features(part)
-
-    def duplicates(self, threshold: float = 0.95) -> list[Pair]:
-        """Pairs of items, held out or not, with equal bytes, or with a cosine similarity of features of at least `threshold`.
-
-        Raises:
-            PlanError: the threshold is not above 0 and at most 1.
-        """
-        return self._view().duplicates(threshold)
-
-    def grad_cam(self, file_or_item: str | Path | int, class_: str | None = None) -> Heat:
-        """Where the score of `class_` (the highest one where not given) rests in one file, or in item number i of the data.
-
-        Raises:
-            DataError: no such file, item or class, or no picture.
-            ModelError: no layer of the model gives a map.
-        """
-        is_item = isinstance(file_or_item, int) and not isinstance(file_or_item, bool)
-        return self._view().heat(int(file_or_item) if is_item else photo_paths([file_or_item])[0], class_)  # type: ignore[arg-type]
-
     def _view(self) -> View:
         phase = self._last_phase()
         if self._inside and not self._told:
@@ -407,6 +384,7 @@ class Learner(Showing):
             functions=self._functions,
             data=self.data,
             album=self._album,
+            tokenizer=self._tokenizer,
         )
 
     def _last_phase(self) -> Phase:

@@ -14,6 +14,7 @@ from sheer.api import assembled
 from sheer.data.cache import Cache
 from sheer.data.pictures import READERS
 from sheer.data.sources import Data
+from sheer.data.text import tokenised_as
 from sheer.errors import DataError, ModelError, PlanError, RunError, first_line
 from sheer.learner import Learner
 from sheer.loop.callbacks import Callback
@@ -30,7 +31,7 @@ from sheer.plan.plan import DataPlan, Origin, Part, Plan
 from sheer.plan.profiles import profile_named
 from sheer.plan.recipes import Given
 from sheer.plan.training import given_like
-from sheer.record.again import data_again
+from sheer.record.again import data_again, read_tokenizer
 from sheer.record.keeping import EVERY, Checkpoints, begun_plan, last_checkpoint
 from sheer.record.own import Source, own_functions, own_makers
 from sheer.record.run import Row, Run, finished_commit, load_weights, read_run, read_start
@@ -63,7 +64,9 @@ def load(
     check_objects(objects)
     if not isinstance(cache, bool | Cache):
         raise PlanError(f"cache={cache!r}: give True, False, or a sheer.Cache with the folder and the limit.")
+    tokenizer = read_tokenizer(kept.folder, kept.plan.data)
     if data is not None:
+        data = tokenised_as(data, kept.plan.data, tokenizer)
         _check_data(kept, data)
     given = objects or {}
     own = own_makers(kept.plan, given, kept.record)
@@ -84,7 +87,7 @@ def load(
         start = {name: tensor.clone() for name, tensor in built.model.state_dict().items()}
     loaded = assembled(built, plan, data, _given_before(kept.plan), None, rows, False, _metrics(plan, given), cache)
     loaded._functions = own_functions(kept.plan, given)
-    loaded._start = start
+    loaded._start, loaded._tokenizer = start, tokenizer
     if plan.phases:
         was = kept.record
         loaded._state.stop, loaded._state.seconds, loaded._state.data_sha256 = was.stop_reason, was.seconds, was.data_sha256
@@ -171,7 +174,8 @@ def resume(
         return load(root, data=data if isinstance(data, Data) else None, objects=objects, cache=cache)
     if not finished and (edited := differences(begun_plan(root), plan)):
         raise RunError(f"{root / 'plan.json'} is not the plan of the run any more: {'; '.join(edited[:8])}. Bring it back as it was.")
-    items = data if isinstance(data, Data) else data_again(root, plan, data)
+    items = data_again(root, plan, data) if not isinstance(data, Data) else data
+    items = tokenised_as(items, plan.data, read_tokenizer(root, plan.data)) if items.texts else items
     if found := differences(plan.data, items.plan, "data"):
         raise RunError(f"The data is not that of {root}: {'; '.join(found[:8])}. Nothing was trained.")
     if not available(plan.numerics.device):

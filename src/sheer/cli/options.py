@@ -15,6 +15,7 @@ from sheer.data.leftout import BAD_FILES
 from sheer.data.pictures import READERS
 from sheer.data.sources import Data
 from sheer.data.tabular import table
+from sheer.data.text import text
 from sheer.errors import PlanError, nearest
 from sheer.learner import Learner
 from sheer.loop.engine import DEVICES
@@ -32,7 +33,8 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--target", action="append", metavar="COLUMN", help="the CSV file is a table, and this its column to predict; or several"
     )
-    parser.add_argument("--model", help=f"a timm or torchvision name (default: {DEFAULT_MODEL}, or tabular for a table)")
+    parser.add_argument("--text", metavar="COLUMN", help="the column of texts, where --target is to be predicted from these alone")
+    parser.add_argument("--model", help=f"a timm or torchvision name (default: {DEFAULT_MODEL}), tabular for a table, or a text encoder")
     parser.add_argument("--weights", default="default", help="default, none, package, or a file (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=3, help="epochs of the recipe's main phase (default: %(default)s)")
     parser.add_argument("--size", type=int, help="side of the pictures in pixels")
@@ -77,6 +79,10 @@ def data_of(args: argparse.Namespace) -> Data:
     except ValueError:
         valid = args.valid
     for_data, _, _ = settings_of(args)
+    if args.text:
+        if not args.target:
+            raise PlanError(f"--text {args.text} names the texts; --target COLUMN has to name what is predicted from them.")
+        return text(args.folder, text=args.text, target=_target(args), valid=valid, seed=args.seed, profile=args.profile, **for_data)
     if args.target:
         return table(args.folder, target=_target(args), valid=valid, seed=args.seed, profile=args.profile, **for_data)
     return images(
@@ -95,12 +101,14 @@ def _target(args: argparse.Namespace) -> str | list[str]:
     """The target column, or several; PlanError where an option for photographs stands beside it."""
     for name in ("label", "bad_files", "size", "augmentation"):
         if getattr(args, name) is not None:
-            raise PlanError(f"--{name.replace('_', '-')} is for photographs; with --target the file is a table. Leave one of them away.")
+            raise PlanError(
+                f"--{name.replace('_', '-')} is for photographs; with --target the file is a table or has texts. Leave one of them away."
+            )
     return args.target[0] if len(args.target) == 1 else args.target
 
 
 def _recipe(args: argparse.Namespace) -> str:
-    return args.recipe or ("one_cycle" if args.target else "fine_tune")
+    return args.recipe or ("one_cycle" if args.target and not args.text else "fine_tune")
 
 
 def prepare(args: argparse.Namespace) -> tuple[Learner, tuple[Draft, ...], Plan]:
@@ -126,8 +134,8 @@ def prepare(args: argparse.Namespace) -> tuple[Learner, tuple[Draft, ...], Plan]
 
 
 def settings_of(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """What --set gives to `images` (or `table`), to `learner`, and to the recipe."""
-    return settings(args.set, (table if args.target else images, learner, RECIPES[_recipe(args)]), vars(args))
+    """What --set gives to `images` (or `table`, or `text`), to `learner`, and to the recipe."""
+    return settings(args.set, (text if args.text else table if args.target else images, learner, RECIPES[_recipe(args)]), vars(args))
 
 
 def settings(given: Sequence[str], takers: Sequence[Callable[..., Any]], flags: Collection[str]) -> list[dict[str, Any]]:
@@ -137,20 +145,20 @@ def settings(given: Sequence[str], takers: Sequence[Callable[..., Any]], flags: 
         PlanError: a text without =, a name twice, one that no function takes, or one that has an option of its own.
     """
     kinds = inspect.Parameter.KEYWORD_ONLY
-    taken = [{name for name, one in inspect.signature(taker).parameters.items() if one.kind is kinds} for taker in takers]
+    taken = [{name for name, parameter in inspect.signature(taker).parameters.items() if parameter.kind is kinds} for taker in takers]
     allowed = [name for name in sorted(set().union(*taken)) if name not in (*flags, "cache", "quiet")]
     found: list[dict[str, Any]] = [{} for _ in takers]
-    for text in given:
-        name, equals, value = text.partition("=")
+    for one in given:
+        name, equals, value = one.partition("=")
         if name in flags:
-            raise PlanError(f"--set {text}: give --{name.replace('_', '-')} instead.")
+            raise PlanError(f"--set {one}: give --{name.replace('_', '-')} instead.")
         if not equals or name not in allowed:
             raise PlanError(
-                f"--set {text}: give NAME=VALUE, a keyword of sheer.images, sheer.learner or the recipe. {nearest(name, allowed)}"
+                f"--set {one}: give NAME=VALUE, a keyword of sheer.images, sheer.learner or the recipe. {nearest(name, allowed)}"
             )
         place = next(number for number, names in enumerate(taken) if name in names)
         if name in found[place]:
-            raise PlanError(f"--set {text}: {name} was given before. Give it once.")
+            raise PlanError(f"--set {one}: {name} was given before. Give it once.")
         try:
             found[place][name] = ast.literal_eval(value)
         except (ValueError, SyntaxError):  # what is no literal is text, so that mix=mixup needs no quotes

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from sheer.data.check import check_classes
-from sheer.data.sources import Data, assemble, held_out_by, split_part
+from sheer.data.shares import held_out_by, split_part
+from sheer.data.sources import Data, assemble
 from sheer.data.weighing import weighed
 from sheer.errors import DataError, first_line
 

@@ -17,7 +17,8 @@ from sheer.data.folders import listing_hash
 from sheer.data.leftout import LeftOut
 from sheer.data.listing import Listing, is_empty, labels_by, read_listing
 from sheer.data.several import AnInput, several
-from sheer.data.sources import TRAIN_NAMES, VALID_NAMES, Data, assemble, class_folders, split_part
+from sheer.data.shares import split_part
+from sheer.data.sources import TRAIN_NAMES, VALID_NAMES, Data, assemble, class_folders
 from sheer.data.splits import SPLITS, fold_split, group_fold_split, grouped_split
 from sheer.data.targets import items_csv, numbers, one_class, several_labels
 from sheer.data.weighing import listed_weights, weighed, weight_name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ def table_cell(text: str) -> str:
     >>> table_cell(" 3.0 "), table_cell("0.50"), table_cell("007"), table_cell("NaN")
     ('3', '0.5', '007', '')
     """
-    text = text.strip()
+    text = text.strip().replace("\r\n", "\n").replace("\r", "\n")  # a lone \r would end a row of a CSV file
     if text in MISSING_CELLS:
         return ""
     if not NUMBER_CELL.fullmatch(text) or text.lstrip("-").isdigit():
@@ -93,11 +94,11 @@ COLUMN_KINDS: dict[str, type[Categorical] | type[Indicator] | type[Continuous]] 
 }
 
 
-def encoded(columns: Sequence[Categorical | Indicator | Continuous], cells: Mapping[str, Sequence[str]]) -> np.ndarray:
-    """The table as the network takes it, float32 (rows, columns): each column's codes or numbers, in the order of `columns`."""
-    return np.ascontiguousarray(np.stack([column.encode(cells[column.column]) for column in columns], axis=1))
+def encoded(columns: Sequence[Any], cells: Mapping[str, Sequence[str]]) -> np.ndarray:
+    """The table as the network takes it, side by side: a column's codes or numbers float32 (rows, 1), or token ids int32 (rows, length)."""
+    return np.ascontiguousarray(np.column_stack([column.encode(cells[column.column]) for column in columns]))
 
 
-def inputs_of(columns: Sequence[Categorical | Indicator | Continuous], rows: Sequence[Mapping[str, str]], prefix: str) -> np.ndarray:
+def inputs_of(columns: Sequence[Any], rows: Sequence[Mapping[str, str]], prefix: str) -> np.ndarray:
     """`encoded` of the rows of a CSV file, whose columns are called `prefix` and the name."""
     return encoded(columns, {one.column: [table_cell(row[prefix + one.column]) for row in rows] for one in columns})

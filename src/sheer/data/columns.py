@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from sheer.data.cells import COLUMN_KINDS, NUMBER_CELL, encoded, number_in
+from sheer.data.tokens import Text
 from sheer.errors import DataError, first_line
 from sheer.plan.plan import Part
 
@@ -110,12 +111,24 @@ def _numbers(column: str, values: Sequence[str]) -> np.ndarray:
         raise DataError(f"Column {column!r}: {first_line(error)}. Empty the cell, or leave the column out: ignore=[{column!r}].") from error
 
 
-def table_inputs(parts: Sequence[Part], cells: Mapping[str, Sequence[str]]) -> np.ndarray:
-    """The rows as the network takes them, float32 (rows, columns); DataError for a cell that its column cannot hold."""
+def columns_of(parts: Sequence[Part], tokenizer: str) -> list[Any]:
+    """What the parts say as the objects that encode cells; `tokenizer` is the text of the tokenizer.json of columns of text."""
+    made = list[Any]()
+    for part in parts:
+        options = part.options()
+        if part.name == "text":
+            made.append(Text(column=str(options["column"]), tokenizer=tokenizer, length=options["length"], pad=options["pad"]))  # type: ignore[arg-type]
+        else:
+            made.append(COLUMN_KINDS[part.name](**options))  # type: ignore[arg-type]
+    return made
+
+
+def table_inputs(parts: Sequence[Part], cells: Mapping[str, Sequence[str]], tokenizer: str = "") -> np.ndarray:
+    """The rows as the network takes them (rows, columns); DataError for a cell that its column cannot hold."""
     for part in parts:
         if part.name == "continuous":
             _numbers(str(part.options()["column"]), cells[str(part.options()["column"])])
-    return encoded([COLUMN_KINDS[part.name](**part.options()) for part in parts], cells)  # type: ignore[arg-type]
+    return encoded(columns_of(parts, tokenizer), cells)
 
 
 def unknown_cells(parts: Sequence[Part], cells: Mapping[str, Sequence[str]]) -> tuple[list[str], int]:

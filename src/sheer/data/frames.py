@@ -64,6 +64,21 @@ def cells_of(column: str, values: Sequence[Any]) -> list[str]:
     return ["" if is_empty(value) else table_cell(value if isinstance(value, str) else str(value)) for value in values]
 
 
+def text_cells(column: str, values: Sequence[Any]) -> list[str]:
+    """The column's values as texts, "" where one is missing; DataError for a value that is no text, or no Unicode."""
+    odd = next((value for value in values if not is_empty(value) and not isinstance(value, str)), None)
+    if odd is not None:
+        raise DataError(
+            f"Column {column!r} holds {odd!r}, which is no text ({type(odd).__name__}). Name another column as text, make texts of it, "
+            "or take it as numbers with sheer.table."
+        )
+    cells = ["" if is_empty(value) else table_cell(value) for value in values]
+    half = next((row for row, cell in enumerate(cells, 1) if any("\ud800" <= letter <= "\udfff" for letter in cell)), None)
+    if half is not None:
+        raise DataError(f"Column {column!r}: row {half} holds half of a surrogate pair, which is no Unicode text. Take the row out.")
+    return cells
+
+
 def with_cells(items: str, cells: Mapping[str, Sequence[str]]) -> str:
     """items.csv with a column `input NAME` for each column of the table that goes in."""
     out = io.StringIO()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -20,16 +20,13 @@ from sheer.data.formats import UNKNOWN_FORMATS
 from sheer.data.inputs import Input
 from sheer.data.leftout import LeftOut
 from sheer.data.preflight import FileProblem, problems_csv
-from sheer.data.splits import SPLITS
+from sheer.data.shares import held_out_by, split_part
 from sheer.data.targets import counted
-from sheer.errors import DataError, known, nearest
-from sheer.plan.checks import whole
+from sheer.errors import DataError
 from sheer.plan.markup import html_table
 from sheer.plan.plan import DataPlan, Origin, Part, Value
-from sheer.plan.profiles import profile_named
 from sheer.plan.table import columns as aligned
 from sheer.plan.table import schema
-from sheer.streams import permutation, stream_key
 
 TRAIN_NAMES = ("train", "training")
 VALID_NAMES = ("valid", "validation", "val")
@@ -48,7 +45,8 @@ class Data:
     for photographs; `arrays` (items, ...) for data in memory, uint8 (N, C, S, S) if they are pictures;
     `opened` gives the picture of a path where it is no file; `listing` is the CSV text that lists the items
     where class folders do not; `weights` float32 (items,), what an item's loss counts in training, 1 on average;
-    `skipped` are the files that were left out, and why. Where an item has several `inputs`, `paths` are the files of all of them.
+    `skipped` are the files that were left out, and why; `texts` are columns of texts by name, whose token ids are in `arrays` once there
+    is a `tokenizer`, the text of its tokenizer.json. Where an item has several `inputs`, `paths` are the files of all of them.
     """
 
     root: str
@@ -64,14 +62,20 @@ class Data:
     weights: np.ndarray | None = None
     skipped: tuple[FileProblem, ...] = ()
     inputs: tuple[Input, ...] = ()
+    texts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    tokenizer: str = ""
 
     def __repr__(self) -> str:
         where = self.plan.source
         return f"<Data {where}: {len(self.train)} to train on, {len(self.valid)} to validate on, {len(self.classes)} classes>"
 
     def tables(self) -> dict[str, str]:
-        """What a run keeps of the data, CSV texts by file name: the items where folders do not list them, what was left out."""
-        texts = {"items.csv": self.listing, "skipped.csv": problems_csv(self.skipped) if self.skipped else ""}
+        """What a run keeps of the data, texts by file name: items that no folder lists, what was left out, the tokenizer."""
+        texts = {
+            "items.csv": self.listing,
+            "skipped.csv": problems_csv(self.skipped) if self.skipped else "",
+            "tokenizer.json": self.tokenizer,
+        }
         return {name: text for name, text in texts.items() if text}
 
     def summary(self) -> str:
@@ -224,29 +228,6 @@ def _listed(root: Path, part: str | None, left: LeftOut) -> list[tuple[str, str]
     return found
 
 
-def split_part(valid: float | str | None, split: str | None, seed: int, profile: str) -> tuple[Part, Origin]:
-    """The split by share that was given, or the profile's; DataError for a share or name that is none."""
-    constants, seed = profile_named(profile), whole(seed, "seed", 0)
-    share = constants.number("valid") if valid is None else valid
-    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < 1:
-        raise DataError(f"valid={valid!r}: give the share to hold out, above 0 and below 1, such as 0.2.")
-    name = str(constants.value("split")) if split is None else split
-    if not known(name, SPLITS):
-        raise DataError(f"split={name!r} is no split. {nearest(name, SPLITS)}")
-    given = valid is not None or split is not None
-    reason = "you gave it" if given else f"{constants.reason('valid')}; {constants.reason('split')}"
-    part = Part(name=name, settings=(("share", float(share)), ("seed", seed)))
-    return part, Origin(field="split", by="you" if given else "default", reason=reason)
-
-
-def held_out_by(labels: np.ndarray, part: Part) -> np.ndarray:
-    """True for the items that the split by share holds out."""
-    options = part.options()
-    seed, share = options["seed"], options["share"]
-    assert isinstance(seed, int) and isinstance(share, float)
-    return SPLITS[part.name](labels, share, permutation(stream_key(seed, "split"), len(labels)))
-
-
 def assemble(
     *,
     root: str,
@@ -269,6 +250,7 @@ def assemble(
     weight: str = "",
     columns: tuple[Part, ...] = (),
     columns_origin: Origin = NO_TABLE,
+    texts: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Data:
     """The data with its plan: counts, scale of numbers, origins; DataError where a side of the split is empty."""
     train, valid, left = np.flatnonzero(~held_out), np.flatnonzero(held_out), left or LeftOut.by(None, "default", False)
@@ -330,4 +312,5 @@ def assemble(
         listing=listing_text,
         weights=weights,
         skipped=tuple(left.problems),
+        texts=texts or {},
     )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any
 
@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from sheer.data.arrays import tensors_hash
-from sheer.data.block import DataBlock
+from sheer.data.block import DataBlock, Decided
 from sheer.data.columns import FEW, Kinds, fitted, table_inputs, unknown_cells
-from sheer.data.frames import cells_of, read_rows, with_cells
+from sheer.data.frames import cells_of, read_rows, text_cells, with_cells
 from sheer.data.listing import Listing, is_empty
 from sheer.data.sources import Data, assemble
 from sheer.data.targets import items_csv
@@ -58,21 +58,11 @@ def table(
     Raises:
         DataError: naming the column that cannot be used, and the remedy.
     """
-    name, columns = read_rows(source)
-    targets = (target,) if isinstance(target, str) else tuple(target)
     kinds = Kinds(
         categorical=_names(categorical, "categorical"), continuous=_names(continuous, "continuous"), ignore=_names(ignore, "ignore")
     )
-    for what, wanted in (("target", targets), *vars(kinds).items()):
-        for one in wanted:
-            if one not in columns:
-                raise DataError(f"{what}={one!r}: {name} has no such column. {nearest(str(one), columns)}")
-    both = set(kinds.categorical) & set(kinds.continuous) | (set(targets) & {*kinds.categorical, *kinds.continuous})
-    if both:
-        raise DataError(f"Column {min(both)!r} was given as two things at once (categorical, continuous, target). Give it once.")
-    count = len(next(iter(columns.values()), []))
     block = DataBlock(
-        label=target if isinstance(target, str) else targets,
+        label=target if isinstance(target, str) else tuple(target),
         separator=separator,
         task=task,
         valid=valid,
@@ -84,15 +74,11 @@ def table(
         seed=seed,
         profile=profile,
     )
-    block.check()
-    for one in targets:
-        _check_target(name, one, columns[one])
-    listing = Listing(source=name, root="", files=tuple(f"row {n}" for n in range(1, count + 1)), columns=columns)
-    by_data = task is None and separator is None and len(targets) == 1 and _is_number(columns[targets[0]])
-    decided = (replace(block, task="regress") if by_data else block).decided(listing, False, np.arange(count), count)
-    origin = decided.task_origin
-    if by_data:
-        origin = Origin(field="task", by="data", reason=f"the target is a number of more than {FEW} different values")
+    rows = labelled_rows(source, target, vars(kinds), block)
+    name, columns, targets, decided = rows.listing.source, rows.listing.columns, rows.targets, rows.decided
+    both = set(kinds.categorical) & set(kinds.continuous) | (set(targets) & {*kinds.categorical, *kinds.continuous})
+    if both:
+        raise DataError(f"Column {min(both)!r} was given as two things at once (categorical, continuous, target). Give it once.")
     apart = {*targets, *kinds.ignore, *(one for one in (valid, group, weight) if isinstance(one, str))}
     wanted = [column for column in columns if column not in apart]
     cells = {column: cells_of(column, columns[column]) for column in wanted}
@@ -102,7 +88,7 @@ def table(
     used = list(dict.fromkeys(str(part.options()["column"]) for part in parts))
     unseen, _ = unknown_cells(parts, {column: [c for c, t in zip(cells[column], train.tolist(), strict=True) if not t] for column in used})
     given = bool(kinds.categorical or kinds.continuous or kinds.ignore)
-    text = items_csv(listing.files, decided.held_out, decided.targets, decided.task, decided.classes, decided.weights)
+    text = items_csv(rows.listing.files, decided.held_out, decided.targets, decided.task, decided.classes, decided.weights)
     return assemble(
         root="",
         paths=(),
@@ -115,7 +101,7 @@ def table(
         source=name,
         listing=tensors_hash(matrix),
         task=decided.task,
-        task_origin=origin,
+        task_origin=rows.task_origin,
         notes=[*decided.notes, *notes, *unseen],
         listing_text=with_cells(text, {column: cells[column] for column in used}),
         weights=decided.weights,
@@ -127,6 +113,41 @@ def table(
             reason="kinds that you gave, the others seen from the cells" if given else "kinds seen from the cells, fitted on training rows",
         ),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Rows with their targets: the listing with all columns, what the block decided, and who decided the task."""
+
+    listing: Listing
+    targets: tuple[str, ...]
+    decided: Decided
+    task_origin: Origin
+
+
+def labelled_rows(source: Any, target: str | Sequence[str], wanted: Mapping[str, Sequence[str]], block: DataBlock) -> Rows:
+    """The rows of a CSV file or data frame with their targets and split; `wanted` are columns by the argument that names them.
+
+    Raises:
+        DataError: naming the column that is missing or cannot be a target, and the remedy.
+    """
+    name, columns = read_rows(source)
+    targets = (target,) if isinstance(target, str) else tuple(target)
+    for what, names in (("target", targets), *wanted.items()):
+        for one in names:
+            if one not in columns:
+                raise DataError(f"{what}={one!r}: {name} has no such column. {nearest(str(one), columns)}")
+    block.check()
+    for one in targets:
+        _check_target(name, one, columns[one])
+    count = len(next(iter(columns.values())))
+    listing = Listing(source=name, root="", files=tuple(f"row {n}" for n in range(1, count + 1)), columns=columns)
+    by_data = block.task is None and block.separator is None and len(targets) == 1 and _is_number(columns[targets[0]])
+    decided = (replace(block, task="regress") if by_data else block).decided(listing, False, np.arange(count), count)
+    origin = decided.task_origin
+    if by_data:
+        origin = Origin(field="task", by="data", reason=f"the target is a number of more than {FEW} different values")
+    return Rows(listing=listing, targets=targets, decided=decided, task_origin=origin)
 
 
 def _names(given: object, what: str) -> tuple[str, ...]:
@@ -152,16 +173,21 @@ def _is_number(values: list[Any]) -> bool:
     return numbers and (len(set(filled)) > FEW or any(value != int(value) for value in filled))
 
 
-def further_rows(parts: Sequence[Part], source: Any) -> tuple[torch.Tensor, tuple[str, ...]]:
+def further_rows(parts: Sequence[Part], source: Any, tokenizer: str = "") -> tuple[torch.Tensor, tuple[str, ...]]:
     """A CSV file or data frame as the network takes it, by the columns of a plan; and notes on what they did not know.
+
+    `tokenizer` is the text of the tokenizer.json of columns of text; a list of texts does where there is one column, of text.
 
     Raises:
         DataError: a column is missing, or holds what it cannot.
     """
-    name, columns = read_rows(source)
     wanted = list(dict.fromkeys(str(part.options()["column"]) for part in parts))
+    texts = [str(part.options()["column"]) for part in parts if part.name == "text"]
+    if isinstance(source, list | tuple) and source and texts == wanted[:1] == wanted:
+        source = {wanted[0]: list(source)}
+    name, columns = ("the list", source) if isinstance(source, dict) else read_rows(source)
     for one in wanted:
         if one not in columns:
             raise DataError(f"{name} lacks the column {one!r}, which the model takes. {nearest(one, columns)}")
-    cells = {one: cells_of(one, columns[one]) for one in wanted}
-    return torch.from_numpy(table_inputs(parts, cells)), tuple(unknown_cells(parts, cells)[0])
+    cells = {one: (text_cells if one in texts else cells_of)(one, columns[one]) for one in wanted}
+    return torch.from_numpy(table_inputs(parts, cells, tokenizer)), tuple(unknown_cells(parts, cells)[0])

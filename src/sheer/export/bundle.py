@@ -7,6 +7,7 @@ A bundle is a zip file whose members are stored as they are (not compressed):
     record.json           versions, fingerprints, the names and source hashes of code of your own
     weights.safetensors   the model's tensors
     probe.safetensors     two pictures, what the network got of them, and what it said
+    tokenizer.json        for a text encoder only: how texts become token ids
 
 Nothing in it is code, and no name in it is imported. A SHA-256 tells damage from the bytes that were written; it
 does not tell who wrote them: whoever can change a member can change its sum, but still cannot have anything run.
@@ -91,6 +92,7 @@ class Parts:
     record: Record
     weights: dict[str, torch.Tensor]
     probe: dict[str, torch.Tensor]
+    tokenizer: str
 
 
 def interface_of(plan: Plan) -> Interface:
@@ -112,7 +114,9 @@ def interface_of(plan: Plan) -> Interface:
     )
 
 
-def write_bundle(target: Path, plan: Plan, record: Record, weights: Mapping[str, torch.Tensor], probe: Mapping[str, torch.Tensor]) -> None:
+def write_bundle(
+    target: Path, plan: Plan, record: Record, weights: Mapping[str, torch.Tensor], probe: Mapping[str, torch.Tensor], tokenizer: str = ""
+) -> None:
     """Write the file and flush it to the disk; the same parts give the same bytes.
 
     Raises:
@@ -123,6 +127,7 @@ def write_bundle(target: Path, plan: Plan, record: Record, weights: Mapping[str,
         "record.json": json.dumps(encode(record), indent=2).encode(),
         "weights.safetensors": tensors_to({name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}),
         "probe.safetensors": tensors_to(dict(probe)),
+        **({"tokenizer.json": tokenizer.encode()} if tokenizer else {}),
     }
     sums = tuple(Sum(name=name, size=len(content), sha256=hashlib.sha256(content).hexdigest()) for name, content in contents.items())
     head = Head(format=FORMAT, sheer=record.sheer, interface=interface_of(plan), members=sums)
@@ -170,7 +175,14 @@ def read_bundle(file: str | Path) -> Parts:
     differing = differences(head.interface, interface_of(plan))
     if differing:
         raise BundleError(f"{path}: bundle.json and plan.json differ in {'; '.join(differing)}. Export the run again.")
-    return Parts(interface=head.interface, plan=plan, record=record, weights=weights, probe=probe)
+    return Parts(
+        interface=head.interface,
+        plan=plan,
+        record=record,
+        weights=weights,
+        probe=probe,
+        tokenizer=contents.get("tokenizer.json", b"").decode(),
+    )
 
 
 def remedy(path: Path) -> str:
@@ -193,7 +205,7 @@ def _members(path: Path, packed: zipfile.ZipFile) -> dict[str, bytes]:
     """The members' bytes; they must be those of a bundle, each once and stored as it is."""
     infos = packed.infolist()
     names = sorted(info.filename for info in infos)
-    if names != sorted(("bundle.json", *MEMBERS)):
+    if names not in (sorted(("bundle.json", *MEMBERS)), sorted(("bundle.json", *MEMBERS, "tokenizer.json"))):
         raise BundleError(f"{path} is no bundle: it has the members {', '.join(map(repr, names[:8]))}. {remedy(path)}")
     total = path.stat().st_size
     for info in infos:
@@ -205,8 +217,8 @@ def _members(path: Path, packed: zipfile.ZipFile) -> dict[str, bytes]:
 
 
 def _check_sums(path: Path, sums: Sequence[Sum], contents: Mapping[str, bytes]) -> None:
-    if tuple(one.name for one in sums) != MEMBERS:
-        raise BundleError(f"{path}: bundle.json has sums of {[one.name for one in sums]}; there should be {list(MEMBERS)}.")
+    if {one.name for one in sums} != {*contents} - {"bundle.json"}:
+        raise BundleError(f"{path}: bundle.json has sums of {[one.name for one in sums]}; its members are {sorted(contents)}.")
     for one in sums:
         content = contents[one.name]
         if len(content) != one.size or hashlib.sha256(content).hexdigest() != one.sha256:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import itertools
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sheer.data import splits
 from sheer.data.augmentations import augmentations_of, mix_of
-from sheer.data.cells import COLUMN_KINDS
+from sheer.data.columns import columns_of
 from sheer.data.pictures import cut_of
+from sheer.data.tokens import Text
 from sheer.loop.batch_loss import weighs
 from sheer.loop.engine import DTYPES
 from sheer.loop.train import average_of, keep_of, loss_of, optimizer_of, schedule_of, step_of, stop_of
 from sheer.model import backbones, heads
+from sheer.model.encoders import ENCODER_WEIGHTS
 from sheer.model.fusion import FUSIONS
 from sheer.model.rebuild import OWN
 from sheer.model.table import body_arguments
@@ -23,10 +26,13 @@ from sheer.record.run import Event
 from sheer.task import metrics, tasks
 
 
-def render_constants(plan: Plan, items: str, start: str, functions: Mapping[str, Function], events: Sequence[Event] = ()) -> str:
+def render_constants(
+    plan: Plan, items: str, start: str, tokenizer: str, functions: Mapping[str, Function], events: Sequence[Event] = ()
+) -> str:
     """The plan's values as Python, one assignment each.
 
-    `items` and `start` are names of files beside the script, or ""; `functions` are your own augmentations that the plan names.
+    `items`, `start` and `tokenizer` are names of files beside the script, or ""; `functions` are your own augmentations
+    that the plan names.
     `events` are those of a run, whose splits for want of memory are repeated at the same steps.
     """
     split, model = plan.data.split.options(), plan.model
@@ -56,8 +62,9 @@ def render_constants(plan: Plan, items: str, start: str, functions: Mapping[str,
         rows |= {"BODY": repr(body_arguments(model.body, plan.data.columns))}
     if model.branches:
         rows |= _branch_rows(plan, start)
-    elif model.head is not None and kind not in OWN and not start and model.body is None:
-        rows |= {"BODY_WEIGHTS": repr(backbones.WEIGHTS[model.weights.name](**model.weights.options()))}
+    elif model.head is not None and kind not in OWN and not start and kind != "sheer":
+        known = ENCODER_WEIGHTS if model.body is not None else backbones.WEIGHTS
+        rows |= {"BODY_WEIGHTS": repr(known[model.weights.name](**model.weights.options()))}
     rows |= {
         "STAGES": repr(tuple(stage.prefixes for stage in model.stages)),
         "UNDECAYED": repr(model.undecayed),
@@ -66,8 +73,8 @@ def render_constants(plan: Plan, items: str, start: str, functions: Mapping[str,
         "MEASURES": "{" + ", ".join(f"{name!r}: {_metric_name(plan, name)}" for name in plan.metrics) + "}",
     }
     if plan.data.columns:
-        made = [COLUMN_KINDS[part.name](**part.options()) for part in plan.data.columns]  # type: ignore[arg-type]
-        rows |= {"COLUMNS": "(\n" + "".join(f"    {column!r},\n" for column in made) + ")"}
+        made = [_column_text(column, tokenizer) for column in columns_of(plan.data.columns, "")]
+        rows |= {"COLUMNS": "(\n" + "".join(f"    {text},\n" for text in made) + ")"}
     if items:
         rows |= {"ITEMS": repr(items)}
     else:
@@ -112,7 +119,7 @@ def _branch_rows(plan: Plan, start: str) -> dict[str, str]:
             values |= {"name": name, "kind": model.kind, "node": model.node}
             values |= {} if start else {"weights": backbones.WEIGHTS[model.weights.name](**model.weights.options())}
         branches[branch.name] = _namespace(values)
-        made = [COLUMN_KINDS[part.name](**part.options()) for part in one.columns]  # type: ignore[arg-type]
+        made = columns_of(one.columns, "")
         inputs[one.name] = _namespace({"kind": one.kind, "reads": one.reads} | ({"columns": tuple(made)} if made else {}))
     assert plan.model.fusion is not None
     fusion = FUSIONS[plan.model.fusion.name](**plan.model.fusion.options())  # type: ignore[arg-type]
@@ -131,6 +138,12 @@ def _phase_at(plan: Plan, step: int) -> Phase:
     """The phase of a step, counted from 0 over the whole plan."""
     ends = itertools.accumulate(phase.epochs * phase.steps_per_epoch for phase in plan.phases)
     return next(phase for phase, end in zip(plan.phases, ends, strict=True) if step < end)
+
+
+def _column_text(column: Any, tokenizer: str) -> str:
+    """The column's constructor call; the tokenizer of a column of texts is in the file of that name."""
+    shown = repr(column)
+    return shown.replace("Text(", f"Text(tokenizer=tokenizer_beside({tokenizer!r}), ", 1) if isinstance(column, Text) else shown
 
 
 def _head_text(head: Part) -> str:

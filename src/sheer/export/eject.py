@@ -11,14 +11,30 @@ from pathlib import Path
 from types import ModuleType
 
 from sheer import streams
-from sheer.data import augment, boxes, cells, colour, folders, geometry, inputs, mix, own, photos, pixels, policies, sampling, splits
+from sheer.data import (
+    augment,
+    boxes,
+    cells,
+    colour,
+    folders,
+    geometry,
+    inputs,
+    mix,
+    own,
+    photos,
+    pixels,
+    policies,
+    sampling,
+    splits,
+    tokens,
+)
 from sheer.errors import EjectError
 from sheer.export import fusion_template, main_template, table_template
 from sheer.export.constants import needed_marks, render_constants
 from sheer.export.source import Definition, definitions, import_block, names_read, own_definitions, reached
 from sheer.interpret import attribution
 from sheer.loop import optimizers, precision, step, updates
-from sheer.model import backbones, channels, fusion, hashing, heads, stages, tabular
+from sheer.model import backbones, channels, encoders, fusion, hashing, heads, stages, tabular
 from sheer.model.rebuild import OWN
 from sheer.plan import schedules
 from sheer.plan.checks import check_objects, path_of
@@ -43,8 +59,10 @@ LEAVES: tuple[ModuleType, ...] = (
     photos,
     cells,
     inputs,
+    tokens,
     backbones,
     channels,
+    encoders,
     hashing,
     heads,
     tabular,
@@ -62,13 +80,18 @@ LEAVES: tuple[ModuleType, ...] = (
 )
 
 
+BESIDE = ("items.csv", "start.safetensors", "tokenizer.json")
+"""Files of a run folder that a script has beside it."""
+
+
 def eject(run: str | Path, script: str | Path, *, objects: Mapping[str, Callable[..., object]] | None = None) -> Path:
     """Write a finished run as one plain PyTorch script that gives the same weights bit for bit.
 
     Run it as `python SCRIPT FOLDER --out DIR`; for a table SCRIPT_items.csv takes the place of FOLDER.
     Where the run's items came from a table or a list, they are written
-    beside it as SCRIPT_items.csv; where it started from another run's weights, those as SCRIPT_start.safetensors.
-    It imports torch, timm or torchvision, numpy and pillow, never sheer.
+    beside it as SCRIPT_items.csv; where it started from another run's weights, those as SCRIPT_start.safetensors, and a
+    tokenizer as SCRIPT_tokenizer.json.
+    It imports torch, timm, torchvision or transformers, numpy and pillow, never sheer.
 
     Args:
         run: The run folder.
@@ -86,9 +109,7 @@ def eject(run: str | Path, script: str | Path, *, objects: Mapping[str, Callable
         raise EjectError(f"{target} exists. Nothing was overwritten: give another name, or remove it.")
     if not kept.record.stop_reason.startswith(COMPLETED):
         raise EjectError(f"{run} did not complete its plan ({kept.record.stop_reason}), so a script would do more than it did.")
-    beside = {
-        name: target.with_name(f"{target.stem}_{name}") for name in ("items.csv", "start.safetensors") if (kept.folder / name).is_file()
-    }
+    beside = {name: target.with_name(f"{target.stem}_{name}") for name in BESIDE if (kept.folder / name).is_file()}
     for path in beside.values():
         if path.exists():
             raise EjectError(f"{path} exists, where a file of the script would lie. Nothing was overwritten: give another name.")
@@ -132,7 +153,7 @@ def script_text(plan: Plan, objects: Mapping[str, Callable[..., object]], beside
     if plan.data.columns:
         after = for_table(after, "paths.to(device)" if any(phase.resident for phase in plan.phases) else "paths")
     after = for_inputs(after, needed) if plan.data.inputs else after
-    constants = render_constants(plan, items, start, objects, record.events if record else ())
+    constants = render_constants(plan, items, start, beside.get("tokenizer.json", ""), objects, record.events if record else ())
     own_template = table_template if plan.data.columns else fusion_template if plan.data.inputs else None
     parts = definitions(only(inspect.getsource(own_template), needed) if own_template else "") + definitions(after)
     wanted = names_read(ast.parse(constants)) | {"main"}
@@ -244,6 +265,7 @@ def for_inputs(text: str, needed: frozenset[str]) -> str:
 
 STARTS = {
     "fused_model": "start_fused_model",
+    "encoder_model": "start_encoder_model",
     "tabular_model": "start_tabular_model",
     "timm_model": "start_timm_model",
     "torchvision_model": "start_torchvision_model",
@@ -259,7 +281,7 @@ def _kind(plan: Plan) -> str:
         return "own_model" if plan.model.head is None else "own_body"
     if plan.model.branches:
         return "fused_model"
-    return "tabular_model" if plan.model.body is not None else f"{library}_model"
+    return f"{plan.model.body.name}_model" if plan.model.body is not None else f"{library}_model"
 
 
 def _short_docstrings(text: str) -> str:

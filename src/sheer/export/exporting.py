@@ -27,10 +27,11 @@ def export_bundle(
     made_by: Source | None,
     made_head: HeadMaker | None,
     sample: torch.Tensor | None,
+    tokenizer: str = "",
 ) -> Path:
     """Write `model` with its plan and record as one file, read it back and replay its probe; see `Learner.export`.
 
-    `sample` are two items (2, ...) where the data is no photographs in files, None where it is.
+    `sample` are two items (2, ...) where the data is no photographs in files, None where it is; `tokenizer` is a text encoder's.
 
     Raises:
         BundleError: the file exists, cannot be written, nothing was trained, or the probe's scores are not the same.
@@ -50,7 +51,7 @@ def export_bundle(
         raise BundleError("The model's scores are no finite numbers, so nothing can be promised of it. Was it trained at too high a rate?")
     half = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        write_bundle(half, plan, record, model.state_dict(), probe)
+        write_bundle(half, plan, record, model.state_dict(), probe, tokenizer)
         opened(half, read_bundle(half), made_by, made_head, "cpu")
         os.replace(half, target)
     except OSError as error:

@@ -47,8 +47,8 @@ class Predictor:
         probe_difference: How far the replayed probe's scores were from the stored ones, as a share of the largest.
     """
 
-    def __init__(self, model: nn.Module, plan: Plan, device: str) -> None:
-        self.plan, self.classes, self.probe_difference = plan, plan.data.classes, 0.0
+    def __init__(self, model: nn.Module, plan: Plan, device: str, tokenizer: str = "") -> None:
+        self.plan, self.classes, self.probe_difference, self._tokenizer = plan, plan.data.classes, 0.0, tokenizer
         self._in = interface_of(plan)
         self._device = torch.device(device)
         self._layout = torch.channels_last if plan.numerics.memory_format == "channels_last" else torch.contiguous_format
@@ -67,8 +67,8 @@ class Predictor:
 
         A picture is a file's path, a Pillow picture, an array (H, W) or (H, W, 3), or a tensor (3, H, W), bytes or 0 .. 1;
         all are resized and normalised as in training. Models of other inputs than photographs take one batch instead:
-        uint8 (N, channels, size, size), or float32 (N, ...) as the network was trained on. A model of a table, or of several
-        inputs, takes a CSV file or a data frame with the columns that it was trained on.
+        uint8 (N, channels, size, size), or float32 (N, ...) as the network was trained on. A model of a table, of texts, or of
+        several inputs, takes a CSV file or a data frame with the columns that it was trained on; one of texts alone also a list of texts.
 
         Raises:
             DataError: a file is missing or is no photograph, an array is no picture, or a column is missing or holds what it cannot.
@@ -79,7 +79,7 @@ class Predictor:
             scores, notes = self._of_items(pictures)
             return self._said(tuple(f"item {number}" for number in range(len(scores))), scores, notes)
         if self.plan.data.columns and not isinstance(pictures, np.ndarray | torch.Tensor):
-            pictures, notes = further_rows(self.plan.data.columns, pictures)
+            pictures, notes = further_rows(self.plan.data.columns, pictures, self._tokenizer)
         batch = isinstance(pictures, np.ndarray | torch.Tensor) and (pictures.ndim == 4 or self._in.pictures == "none")
         if batch:
             items = [f"item {number}" for number in range(len(pictures))]
@@ -218,7 +218,7 @@ def opened(file: str | Path, parts: Parts, made_by: Any, made_head: Any, device:
         model.load_state_dict(parts.weights)
         if weights_sha256(model) != parts.record.weights_sha256:
             raise BundleError(f"{file} is damaged: its tensors do not have the hash that its record states.")
-        predictor = Predictor(model, parts.plan, device)
+        predictor = Predictor(model, parts.plan, device, parts.tokenizer)
         predictor.probe_difference = replay(predictor, parts.probe, parts.interface)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise BundleError(f"{file}: its weights, probe and plan do not belong together: {first_line(error)}") from error

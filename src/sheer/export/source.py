@@ -17,7 +17,7 @@ from sheer.record.own import own_module, own_parts
 from sheer.record.run import Module, Record
 from sheer.task import metrics
 
-ALLOWED = ("torch", "torchvision", "timm", "numpy", "PIL", "safetensors")
+ALLOWED = ("torch", "torchvision", "timm", "transformers", "tokenizers", "numpy", "PIL", "safetensors")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,9 @@ import torch
 from torch import nn
 
 from sheer.data.cells import inputs_of
-from sheer.export.constants_template import BODY, CLASSES, COLUMNS, DEVICE, LISTING_SHA256, PHASES, SEED, TASK
+from sheer.export.constants_template import BODY, BODY_WEIGHTS, CLASSES, COLUMNS, DEVICE, LISTING_SHA256, PHASES, SEED, TASK
 from sheer.export.main_template import scores, start_head, with_head
+from sheer.model.encoders import TextBody, take_encoder
 from sheer.model.tabular import TabularBody
 from sheer.streams import reseed, stream_key
 
@@ -29,6 +30,18 @@ def start_tabular_model(model: Any) -> None:
     """New weights for the body and the head, each from its own random stream."""
     reseed(stream_key(SEED, "init-body"), torch.device("cpu"))
     model.body = TabularBody(**BODY)
+    start_head(model)
+
+
+def make_encoder_model() -> nn.Module:
+    """The text encoder and the head, with weights yet to come."""
+    return with_head(TextBody(**BODY))
+
+
+def start_encoder_model(model: Any) -> None:
+    """Give the encoder its pretrained weights, and the head new ones, each from its own random stream."""
+    reseed(stream_key(SEED, "init-body"), torch.device("cpu"))
+    model.body = take_encoder(TextBody(**BODY), BODY_WEIGHTS.whole())  # type: ignore[attr-defined]
     start_head(model)
 
 

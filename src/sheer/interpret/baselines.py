@@ -1,4 +1,4 @@
-"""What gradient boosting and a linear model make of the same rows and split: printed beside every result on a table."""
+"""What gradient boosting and a linear model make of the same rows and split: printed beside every result on a table or on texts."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from sheer.data.sources import Data
 from sheer.interpret.predictions import Predictions, prior_outputs
+from sheer.plan.facts import items_of
 from sheer.plan.table import columns
 from sheer.task.metrics import Metric
 
@@ -49,7 +50,7 @@ class Baselines:
 
 
 def baselines(data: Data, own: Predictions, name: str, seconds: float, metrics: Mapping[str, Metric]) -> Baselines:
-    """Fit both baselines of scikit-learn, with its defaults, on the rows to train on; `own` are the learner's for the held-out rows."""
+    """Fit the baselines of scikit-learn, with its defaults, on the rows to train on; `own` are the learner's for the held-out rows."""
     first = Baseline(name=name, seconds=seconds, predictions=own)
     try:
         makers = _makers(data)
@@ -71,6 +72,8 @@ def _makers(data: Data) -> dict[str, Any]:
     from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
     parts = data.plan.columns
+    if items_of(parts) == "text":
+        return _of_words(data)
     codes = [place for place, part in enumerate(parts) if part.name != "continuous"]
     small = [place for place in codes if len(_categories(parts[place].options().get("categories"))) < BOOSTED_CODES]
     numbers = [place for place in range(len(parts)) if place not in codes]
@@ -85,6 +88,32 @@ def _makers(data: Data) -> dict[str, Any]:
     if data.plan.task.name == "tag":
         boosted, linear = MultiOutputClassifier(boosted), MultiOutputClassifier(linear)
     return {"gradient boosting": boosted, "logistic regression": make_pipeline(seen, linear)}
+
+
+def _of_words(data: Data) -> dict[str, Any]:
+    """A linear model over how often each token occurs in a text, weighed by how rare it is (tf-idf)."""
+    from sklearn.feature_extraction.text import TfidfTransformer
+    from sklearn.linear_model import LogisticRegression, Ridge
+    from sklearn.multioutput import MultiOutputClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer
+
+    assert data.arrays is not None
+    counts = FunctionTransformer(bag_of_tokens, kw_args={"size": int(data.arrays.max()) + 1, "pad": data.plan.columns[0].options()["pad"]})
+    if data.plan.task.name == "regress":
+        return {"tf-idf, ridge regression": make_pipeline(counts, TfidfTransformer(), Ridge())}
+    linear = LogisticRegression(max_iter=1000)
+    if data.plan.task.name == "tag":
+        linear = MultiOutputClassifier(linear)
+    return {"tf-idf, logistic regression": make_pipeline(counts, TfidfTransformer(), linear)}
+
+
+def bag_of_tokens(ids: np.ndarray, size: int, pad: int) -> Any:
+    """How often each of `size` tokens occurs in each row of ids, as a sparse matrix (rows, size); padding is not counted."""
+    from scipy.sparse import csr_matrix
+
+    rows, places = np.nonzero((ids != pad) & (ids < size))
+    return csr_matrix((np.ones(len(rows)), (rows, ids[rows, places])), shape=(len(ids), size))
 
 
 def _categories(given: object) -> tuple[object, ...]:

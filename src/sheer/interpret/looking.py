@@ -90,7 +90,7 @@ def scores_for(outputs: np.ndarray, task: Task) -> torch.Tensor:
 class View:
     """A model as its plan left it, with the phase whose pictures it sees; each method says what it says, and changes nothing.
 
-    `functions` are the augmentations of your own that the phase names.
+    `functions` are the augmentations of your own that the phase names; `tokenizer` is the text of that of a text encoder.
     """
 
     model: nn.Module
@@ -100,6 +100,7 @@ class View:
     functions: Mapping[str, Function]
     data: Data | None
     album: Album
+    tokenizer: str = ""
 
     @contextlib.contextmanager
     def ready(self) -> Iterator[None]:
@@ -155,7 +156,7 @@ class View:
             DataError: a column is missing, or holds what it cannot.
         """
         if tta:
-            raise PlanError(f"tta={tta!r} is for pictures, which can be augmented; rows of a table cannot. Leave it away.")
+            raise PlanError(f"tta={tta!r} is for pictures, which can be augmented; rows of a table or texts cannot. Leave it away.")
         if self.plan.data.inputs:
             root, paths, items, said = further_items(self.plan.data.inputs, source)
             numbers = np.arange(len(items[0].present))
@@ -163,7 +164,7 @@ class View:
             if isinstance(feed.source, Photos):
                 feed.source.keep_bytes = 0
             return replace(self._table(feed, numbers, None, numbers, None), notes=said)
-        inputs, notes = further_rows(self.plan.data.columns, source)
+        inputs, notes = further_rows(self.plan.data.columns, source, self.tokenizer)
         rows = np.arange(len(inputs))
         found = self._table(self.feed(self._unlabelled((), inputs, len(inputs))), rows, None, rows, None)
         return replace(found, notes=notes)

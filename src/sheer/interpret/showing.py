@@ -5,18 +5,21 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import nn
 
 from sheer.data.feed import Feed, data_path
+from sheer.data.listing import photo_paths
 from sheer.data.sources import Data
 from sheer.errors import DataError, PlanError
 from sheer.interpret import plots
 from sheer.interpret.baselines import Baselines, baselines
 from sheer.interpret.interpretation import Interpretation
-from sheer.interpret.looking import View
+from sheer.interpret.looking import Heat, View
+from sheer.interpret.neighbours import Pair
 from sheer.interpret.predictions import Predictions
 from sheer.interpret.shown import Pictures, Steps, mistake_pictures, pictures_of, result_pictures, schedule_steps, training_pictures
 from sheer.loop.lr_find import RateSweep, check_sweep, lr_find
@@ -58,15 +61,43 @@ class Showing(ABC):
     @abstractmethod
     def _view(self) -> View: ...
 
+    def features(self, part: str = "valid") -> np.ndarray:
+        """What the body gives the head, maps averaged over places: float32 (items, width), in item order, no augmentation.
+
+        Raises:
+            ModelError: the model is a module of your own, which has no body.
+        """
+        return self._view().features(part)
+
+    def duplicates(self, threshold: float = 0.95) -> list[Pair]:
+        """Pairs of items, held out or not, with equal bytes, or with a cosine similarity of features of at least `threshold`.
+
+        Raises:
+            PlanError: the threshold is not above 0 and at most 1.
+        """
+        return self._view().duplicates(threshold)
+
+    def grad_cam(self, file_or_item: str | Path | int, class_: str | None = None) -> Heat:
+        """Where the score of `class_` (the highest one where not given) rests in one file, or in item number i of the data.
+
+        Raises:
+            DataError: no such file, item or class, or no picture.
+            ModelError: no layer of the model gives a map.
+        """
+        is_item = isinstance(file_or_item, int) and not isinstance(file_or_item, bool)
+        return self._view().heat(int(file_or_item) if is_item else photo_paths([file_or_item])[0], class_)  # type: ignore[arg-type]
+
     def baselines(self) -> Baselines:
         """What gradient boosting and a linear model (scikit-learn's, with its defaults) make of the same table and split; `print` it.
+
+        For texts, a linear model over the words that occur.
 
         Raises:
             DataError: the data is no table.
         """
         data = self._known_data()
         if not data.plan.columns:
-            raise DataError(f"Baselines are fitted on tables; {data.plan.source} is none. Give a learner of sheer.table(...).")
+            raise DataError(f"Baselines are fitted on tables and texts; {data.plan.source} is neither. Give a learner of such data.")
         return baselines(
             data, self._view().predictions("valid"), self._plan.model.name, sum(row.seconds for row in self.history), self._metrics
         )

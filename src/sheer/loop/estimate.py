@@ -15,6 +15,7 @@ from torch import nn
 from sheer.loop.engine import switched
 from sheer.model.branches import sample_items
 from sheer.model.stages import set_modes, set_trainable
+from sheer.plan.facts import width_of
 from sheer.plan.plan import Phase, Plan
 from sheer.streams import borrowed_generators
 
@@ -59,7 +60,7 @@ def _one_item(
     """(seconds to train an item, seconds to validate one), and the bytes that backward keeps for it."""
     stages = [stage.prefixes for stage in plan.model.stages]
     count = max(2, min(phase.batch_size, 16))
-    shape = (len(plan.data.columns),) if plan.data.columns else (plan.model.channels, phase.size, phase.size)
+    shape = (width_of(plan.data.columns),) if plan.data.columns else (plan.model.channels, phase.size, phase.size)
     inputs: Any = torch.rand(count, *shape, device=device)
     inputs = sample_items(plan.data.inputs, count, phase.size).to(device) if plan.data.inputs else inputs.to(memory_format=picture_format)
     target = torch.zeros(count, dtype=torch.int64, device=device)

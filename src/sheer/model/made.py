@@ -9,6 +9,7 @@ from typing import cast
 import torch
 
 from sheer.data.sources import Data
+from sheer.data.text import tokenised
 from sheer.errors import ModelError, PlanError, first_line, nearest
 from sheer.model.branches import build_branches
 from sheer.model.build import DEFAULT_MODEL, Built, HeadMaker, build_named
@@ -18,6 +19,8 @@ from sheer.model.layers import by_layers
 from sheer.model.own import Source, WantedHead, build_own
 from sheer.model.surgery import sample_inputs
 from sheer.model.table import DEFAULT_TABLE_MODEL, build_table
+from sheer.model.text import Encoder, build_text, find_encoder, named_encoder
+from sheer.plan.facts import items_of
 from sheer.plan.parts import MODEL_SETTINGS
 from sheer.plan.plan import Part
 from sheer.plan.profiles import Choice, Profile
@@ -40,8 +43,11 @@ def made_model(
     size: int | None,
     fusion: Choice | None = None,
     stages: str | None = None,
+    encoder: Encoder | None = None,
 ) -> Built:
     """The model for the data's classes and inputs; the arguments are those of `sheer.learner`.
+
+    `encoder` is what `read_texts` found for it.
 
     Raises:
         ModelError, WeightsError: the model or its weights cannot be had, or the cut cannot be proved.
@@ -62,6 +68,12 @@ def made_model(
             seed=seed,
             stages_by=stages,
         )
+    if items_of(data.plan.columns) == "text":
+        found = encoder or read_texts(data, model, weights)[1]
+        assert found is not None and data.arrays is not None
+        length, settings = int(data.arrays.shape[1]), named_encoder(model)[1]
+        built = build_text(found, settings, length=length, classes=len(data.classes), profile=profile, head=part, make_head=make, seed=seed)
+        return by_layers(built, stages) if stages is not None else built
     model = (DEFAULT_TABLE_MODEL if data.plan.columns else DEFAULT_MODEL) if model is None else model
     planes = choose_channels(data.arrays, channels, channel_init, profile, named=isinstance(model, str))
     if isinstance(model, tuple) and not data.plan.columns:
@@ -92,6 +104,19 @@ def made_model(
     if data.plan.pictures != "none":
         built = replace(built, inputs=extended(built.inputs, planes.count, training_pixels(data)))
     return by_layers(built, stages) if stages is not None else built
+
+
+def read_texts(data: Data, model: AnyModel, weights: Weights) -> tuple[Data, Encoder | None]:
+    """The data with its texts as token ids, and the encoder whose tokenizer made them; other data as it is.
+
+    Raises:
+        ModelError, WeightsError: the encoder cannot be had.
+        DataError: another encoder's tokenizer has read the texts, or a text may have more tokens than this one takes.
+    """
+    if items_of(data.plan.columns) != "text":
+        return data, None
+    encoder = find_encoder(named_encoder(model)[0], str(weights))
+    return tokenised(data, encoder.tokenizer, encoder.pad, encoder.most), encoder
 
 
 def _wanted_head(head: AnyHead) -> WantedHead | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from torch import nn
 
@@ -13,12 +14,13 @@ from sheer.errors import ModelError
 from sheer.model import backbones
 from sheer.model.branches import fused_body
 from sheer.model.build import CPU, Built, HeadMaker, new_head, tensor_facts
+from sheer.model.encoders import ENCODER_WEIGHTS, TextBody, take_encoder
 from sheer.model.hashing import weights_sha256
 from sheer.model.inputs import widened
 from sheer.model.pretrained import IMAGENET, check_known, input_facts
 from sheer.model.table import body_arguments
 from sheer.model.tabular import TabularBody
-from sheer.plan.plan import ModelPlan, Plan
+from sheer.plan.plan import ModelPlan, Part, Plan
 from sheer.streams import borrowed_generators, reseed, stream_key
 
 OWN = ("function", "module")
@@ -54,7 +56,7 @@ def rebuild(
         if plan.model.branches:
             body: nn.Module = _fused_body(plan, initial)
         elif plan.model.body is not None:
-            body = TabularBody(**body_arguments(plan.model.body, plan.data.columns))
+            body = made_body(plan.model, plan.data.columns, initial)
         elif made_by is not None:
             body = made_by if isinstance(made_by, nn.Module) else made_by()
         else:
@@ -99,11 +101,21 @@ def _fused_body(plan: Plan, initial: bool) -> nn.Module:
         library_name, _, name = branch.model.name.partition(":")
         reseed(stream_key(plan.seed, "init-body"), CPU)
         if branch.model.body is not None:
-            bodies[branch.name] = TabularBody(**body_arguments(branch.model.body, columns[branch.name]))
+            bodies[branch.name] = made_body(branch.model, columns[branch.name], initial)
         else:
             check_known(library_name, name)
             bodies[branch.name] = _named_body(branch.model, library_name, name, initial)
     return fused_body(bodies, [branch.model.features for branch in plan.model.branches], plan.model.fusion, plan.seed)
+
+
+def made_body(model: ModelPlan, columns: Sequence[Part], initial: bool) -> nn.Module:
+    """The body that sheer itself makes, for a table or for texts, with `initial` with the weights that training starts from."""
+    assert model.body is not None
+    if model.body.name != "encoder":
+        return TabularBody(**body_arguments(model.body, columns))
+    options: Any = model.body.options()
+    body = TextBody(**options)
+    return take_encoder(body, ENCODER_WEIGHTS[model.weights.name](**model.weights.options()).whole()) if initial else body
 
 
 def _named_body(plan: ModelPlan, library_name: str, name: str, initial: bool) -> nn.Module:

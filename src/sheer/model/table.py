@@ -29,6 +29,8 @@ PLAIN_HEAD = Part(name="plain", settings=(("pool", "avg"), ("hidden", ()), ("dro
 
 def body_arguments(part: Part, columns: Sequence[Part]) -> dict[str, Any]:
     """What TabularBody is made with: the part's settings, the codes of each column of codes, the number of continuous ones."""
+    if part.name == "encoder":
+        return part.options()
     names = [column.options().get("categories") for column in columns if column.name == "categorical"]
     codes = [len(one) + 1 for one in names if isinstance(one, tuple)] + [3] * sum(column.name == "missing" for column in columns)
     return {"codes": tuple(codes), "continuous": sum(column.name == "continuous" for column in columns)} | part.options()

@@ -19,13 +19,20 @@ from sheer.plan.training import training_values
 
 NORM_POLICIES = ("train", "adapt", "frozen")
 KINDS = ("decay", "no decay", "fixed")
+KEYS = {
+    "pictures": ("norm_frozen", "norm_trained", "batch_size"),
+    "table": ("norm_frozen", "tabular.norm", "tabular.batch_size"),
+    "text": ("text.norm_frozen", "text.norm", "text.batch_size"),
+}
+"""For each kind of items (`items_of`), the profile's keys for the norm policies of stages that are frozen and that train, and for the
+batch size."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Situation:
     """What a draft is resolved against; `pictures` are in "files", in "memory" (squares of one size), or there are "none".
 
-    `columns` is how many columns of a table the model takes, 0 for no table; `branches` are those of a model for several inputs.
+    `items` says what goes in: a key of KEYS; `branches` are those of a model for several inputs.
     """
 
     profile: Profile
@@ -38,7 +45,7 @@ class Situation:
     judged_by: dict[str, str]
     room: Room
     pictures: str
-    columns: int
+    items: str
     trains_from: int
     weights_from: str
     phases_before: tuple[Phase, ...]
@@ -50,7 +57,7 @@ def norm_policies(
     profile: Profile,
     stages: int,
     trains_from: int,
-    trained_key: str = "norm_trained",
+    keys: Sequence[str],
     new: int | None = None,
 ) -> tuple[tuple[str, ...], Origin]:
     """One norm policy a stage: given or the profile's for the body, frozen or not, `train` for the last stage of several.
@@ -61,13 +68,13 @@ def norm_policies(
         raise PlanError(f"norm={given!r} is no norm policy. {nearest(given, NORM_POLICIES)}")
     if given is not None and not isinstance(given, str | tuple):
         raise PlanError(f"norm={given!r}: give a norm policy ({', '.join(NORM_POLICIES)}), or a tuple with one a stage.")
-    frozen = given if isinstance(given, str) else profile.value("norm_frozen")
+    frozen = given if isinstance(given, str) else profile.value(keys[0])
     if isinstance(given, tuple):
         if len(given) != stages:
             raise PlanError(f"norm={given!r} has {len(given)} policies, but the model has {stages} stages.")
         policies = given
     else:
-        trained = given or str(profile.value(trained_key))
+        trained = given or str(profile.value(keys[1]))
         last = given if given is not None and stages == 1 else "train"
         policies = tuple(
             last if index >= (stages - 1 if new is None else new) else str(frozen) if index < trains_from else trained
@@ -78,7 +85,7 @@ def norm_policies(
             raise PlanError(f"norm={policy!r} is no norm policy. {nearest(str(policy), NORM_POLICIES)}")
     if given is not None:
         return policies, Origin(field="norm", by="you", reason="you gave it")
-    reason = profile.reason("norm_frozen" if trains_from else trained_key)
+    reason = profile.reason(keys[0] if trains_from else keys[1])
     return policies, Origin(field="norm", by="default", reason=reason)
 
 
@@ -96,9 +103,9 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
         )
     trains_from, trains_origin = _trains_from(draft, situation)
     rates = _rates(draft.rate, count, situation.branches, profile.number("rest_divisor"))
-    keys = ("tabular.norm", "tabular.batch_size") if situation.columns else ("norm_trained", "batch_size")
-    norm, norm_origin = norm_policies(given.norm, profile, count, trains_from, keys[0], first_new(count, situation.branches))
-    batch_size, batch_origin = _batch_size(given.batch_size, profile, situation.train_items, keys[1])
+    keys = KEYS[situation.items]
+    norm, norm_origin = norm_policies(given.norm, profile, count, trains_from, keys, first_new(count, situation.branches))
+    batch_size, batch_origin = _batch_size(given.batch_size, profile, situation.train_items, keys[2])
     look = look_of(given, profile, situation.inputs, situation.room.device, situation.pictures)
     if draft.share != 1:
         look = replace(look, size=max(round(draft.share * look.size / 8) * 8, 8))

@@ -10,6 +10,8 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sheer.plan.plan import Part
+
 
 @dataclass(frozen=True, kw_only=True)
 class TensorFact:
@@ -37,6 +39,19 @@ class InputFacts:
     fixed_size: bool
     source: str
     statistics_by: str = "weights"
+
+
+def items_of(columns: Sequence[Part]) -> str:
+    """What goes in: "text" where there is only that, "table" for columns of others, "pictures" (or other numbers) without columns."""
+    if not columns:
+        return "pictures"
+    return "text" if all(part.name == "text" for part in columns) else "table"
+
+
+def width_of(columns: Sequence[Part]) -> int:
+    """Numbers an item as the network takes them: one a column, but a column of texts has its tokens."""
+    lengths = [part.options().get("length", 1) for part in columns]
+    return sum(length for length in lengths if isinstance(length, int))
 
 
 def joint_hash(tensors: Sequence[TensorFact]) -> str:

@@ -35,6 +35,7 @@ _FASTAI = {
     **SHARED,
     "norm_frozen": Setting(value="train", reason="train_bn=True: norm layers of a frozen body train"),
     "norm_trained": Setting(value="train", reason="norm layers train with their stage"),
+    "text.norm_frozen": Setting(value="train", reason="train_bn=True: LayerNorm is among its norm layers"),
     "no_decay": Setting(value="norm_bias", reason="wd_bn_bias=False: norm layers and biases are not decayed"),
     "batch_size": Setting(value=64, reason="bs=64"),
     "last_batch": Setting(value="drop", reason="training loaders drop the last short batch"),

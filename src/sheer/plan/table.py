@@ -162,7 +162,8 @@ def _model(plan: Plan) -> str:
         dropped = ", ".join(cut.dropped[:4]) + (f" and {len(cut.dropped) - 4} more" if len(cut.dropped) > 4 else "")
         text += (
             f"\n  surgery   kept {cut.kept_parameters:,} values, dropped {cut.dropped_parameters:,} ({dropped or 'nothing'}); "
-            f"kept body + old classifier against the whole: largest difference of a logit {cut.largest_difference:g}"
+            f"{cut.method if model.body else 'kept body + old classifier against the whole'}: largest difference of a "
+            f"{'number' if model.body else 'logit'} {cut.largest_difference:g}"
         )
     return text
 
@@ -217,6 +218,8 @@ def column_row(part: Part) -> tuple[str, str, str]:
     """A column, its kind, and what was fitted for it, as people read them."""
     options = dict(part.settings)
     names, column = options.get("categories"), str(options["column"])
+    if part.name == "text":
+        return column, part.name, f"{options['length']} tokens a text, tokenizer sha256 {str(options.get('tokenizer_sha256', ''))[:8]}"
     if isinstance(names, tuple):
         shown = ", ".join(_one_line(str(name)) for name in names[:6])
         return column, part.name, f"{len(names)} categories: {shown}{', ...' if len(names) > 6 else ''}"

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +14,15 @@ import torch
 
 from sheer.data.again import data_as_before
 from sheer.data.arrays import tensors_hash
-from sheer.data.cells import COLUMN_KINDS, inputs_of
+from sheer.data.cells import inputs_of
+from sheer.data.columns import columns_of
 from sheer.data.folders import listing_hash
 from sheer.data.frames import INPUT
 from sheer.data.inputs import Input
 from sheer.data.several import inputs_of_cells, several_sha256
 from sheer.data.sources import Data
 from sheer.errors import DataError, RunError
-from sheer.plan.plan import Plan
+from sheer.plan.plan import DataPlan, Plan
 from sheer.task.tasks import TASKS
 
 
@@ -92,14 +94,29 @@ def _several_again(root: str, items: Path, plan: Plan) -> Data:
 def _table_again(items: Path, plan: Plan) -> Data:
     """The table that a run's items.csv holds; RunError where it is not that of the plan."""
     text, rows = _rows(items)
+    tokenizer = read_tokenizer(items.parent, plan.data)
     try:
-        matrix = torch.from_numpy(inputs_of([COLUMN_KINDS[p.name](**p.options()) for p in plan.data.columns], rows, INPUT))  # type: ignore[arg-type]
+        matrix = torch.from_numpy(inputs_of(columns_of(plan.data.columns, tokenizer), rows, INPUT))
     except (KeyError, ValueError, AttributeError) as error:
         raise RunError(f"{items} is damaged: {error!r}.") from error
     data = _proved(plan, items, text, rows, "", (), matrix, tensors_hash(matrix))
     if data is None:
         raise RunError(f"{items} does not hold the rows that the run was trained on: it was changed. Give the data: resume(run, data=...).")
-    return data
+    return replace(data, tokenizer=tokenizer)
+
+
+def read_tokenizer(run: Path, data: DataPlan) -> str:
+    """The tokenizer.json of a run on texts, "" for any other; RunError where it is not there, or another."""
+    wanted = {str(part.options()["tokenizer_sha256"]) for part in data.columns if part.name == "text"}
+    if not wanted:
+        return ""
+    try:
+        kept = (run / "tokenizer.json").read_bytes()
+    except OSError as error:
+        raise RunError(f"{run / 'tokenizer.json'} cannot be read: {error}. Without it no text can be read: bring it back.") from error
+    if {hashlib.sha256(kept).hexdigest()} != wanted:
+        raise RunError(f"{run / 'tokenizer.json'} is not the tokenizer that the run used: it was changed. Bring it back as it was.")
+    return kept.decode()
 
 
 def _rows(items: Path) -> tuple[str, list[dict[str, str]]]:

@@ -13,6 +13,7 @@ from sheer.learner import Learner
 from sheer.loop.engine import choose_numerics
 from sheer.model.build import DEFAULT_MODEL, Built, build_named, tensor_facts
 from sheer.plan.defaults import Situation, resolve
+from sheer.plan.facts import items_of
 from sheer.plan.looks import Room
 from sheer.plan.plan import DataPlan, Numerics, Origin, Part, Phase, Plan
 from sheer.plan.profiles import PROFILES, Profile, profile_named
@@ -146,7 +147,7 @@ def _resolved(plan: Plan, built: Built, given: Given, epochs: int) -> Plan:
                 judged_by={name: "min" if name in LOWER_IS_BETTER else "max" for name in ("train_loss", "valid_loss", *plan.metrics)},
                 room=Room(device=plan.numerics.device, free=0, items=plan.data.train_items, array_bytes=0),
                 pictures=plan.data.pictures,
-                columns=len(plan.data.columns),
+                items=items_of(plan.data.columns),
                 trains_from=0,
                 weights_from=plan.model.weights.name,
                 phases_before=tuple(phases),

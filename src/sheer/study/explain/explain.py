@@ -16,9 +16,9 @@ from sheer.plan.profiles import profile_named
 from sheer.plan.table import WIDTH, columns
 from sheer.record.run import read_run
 from sheer.study.diff.diff import diff
-from sheer.study.explain import phases, sentences
+from sheer.study.explain import data_sentences, phases, sentences
 from sheer.study.explain.script_lines import line_of, objects_of, script_of
-from sheer.study.explain.sentences import Sentence
+from sheer.study.explain.words import Sentence, Words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,7 +191,7 @@ def _all(plan: Plan) -> list[Sentence]:
     return [*_tabled("Plan", "", sentences.PLAN, plan), *_model(plan), *_data(plan), *_phases(plan), *_numerics(plan)]
 
 
-def _tabled(topic: str, prefix: str, table: Mapping[str, sentences.Words], plan: Plan) -> list[Sentence]:
+def _tabled(topic: str, prefix: str, table: Mapping[str, Words], plan: Plan) -> list[Sentence]:
     origins = {"": plan.origins, "model.": plan.model.origins, "data.": plan.data.origins, "numerics.": plan.numerics.origins}[prefix]
     said = [Sentence(topic=topic, text=words(plan), values=(f"{prefix}{field}",)) for field, words in table.items()]
     return [*said, Sentence(topic=topic, text=sentences.deciders(origins), values=(f"{prefix}origins",))]
@@ -208,7 +208,7 @@ def _model(plan: Plan) -> list[Sentence]:
 
 
 def _data(plan: Plan) -> list[Sentence]:
-    return _tabled("The data", "data.", sentences.DATA, plan)
+    return _tabled("The data", "data.", data_sentences.DATA, plan)
 
 
 def _numerics(plan: Plan) -> list[Sentence]:

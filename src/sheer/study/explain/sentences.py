@@ -1,4 +1,4 @@
-"""A plan's profile, model, data and numerics in words: for each field of the plan one function of the plan.
+"""A plan's profile, model and numerics in words: for each field of the plan one function of the plan.
 
 The texts say the value, so that another value gives another sentence.
 """
@@ -7,53 +7,15 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-from sheer.plan.plan import DataPlan, ModelPlan, Origin, Plan, Value
-
-Rows = tuple[tuple[str, ...], ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sentence:
-    """What one or several plan values mean here.
-
-    `values` are dotted paths into the plan, the first one's origin gives `by` and `reason`; `line` is the line of the ejected script
-    that carries it out and `code` its text (0 and "" where none does); `rows` is a small table, header first.
-    """
-
-    topic: str
-    text: str
-    values: tuple[str, ...]
-    by: str = ""
-    reason: str = ""
-    line: int = 0
-    code: str = ""
-    rows: Rows = ()
-
-
-Words = Callable[[Plan], str]
-
-
-def listed(names: Sequence[object], most: int = 6) -> str:
-    """The names with commas, the rest counted.
-
-    >>> listed("abc", 2), listed(())
-    ('a, b and 1 more', 'none')
-    """
-    shown = ", ".join(map(str, names[:most])) or "none"
-    return shown + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
-def number(value: Value, otherwise: float) -> float:
-    """A setting that may have been left to its technique's own default."""
-    return float(value) if isinstance(value, int | float) else otherwise
+from sheer.plan.plan import ModelPlan, Origin, Plan
+from sheer.study.explain.words import Words, listed, number
 
 
 def _name(plan: Plan) -> str:
     library, _, name = plan.model.name.partition(":")
-    if library in ("timm", "torchvision"):
+    if library in ("timm", "torchvision", "transformers", "sheer"):
         return f"The network is {library}'s {name}."
     if plan.model.branches:
         return f"The network has a branch for each input: {name}."
@@ -68,6 +30,15 @@ def _weights(plan: Plan) -> str:
         "branches": "those of its branches",
     }
     return f"Its pretrained weights are {what.get(weights.name, f'from {weights}')}" + (f" ({weights})." if weights.name == "run" else ".")
+
+
+def _kind(plan: Plan) -> str:
+    if plan.model.body is not None:
+        return "The body ends in a vector (N, C)."
+    return {
+        "map": "What is kept of the network ends in a map (N, C, H, W), before its pooling.",
+        "vector": "What is kept of the network ends in a vector (N, C), after its own pooling: what came before it cannot be had as a map.",
+    }.get(plan.model.kind, f"The module ends in {plan.model.kind}: it is taken whole.")
 
 
 def _features(plan: Plan) -> str:
@@ -147,18 +118,19 @@ MODEL: dict[str, Words] = {
         f"Their SHA-256 begins with {plan.model.weights_sha256[:16]}; a script that finds others stops before it trains."
     ),
     "licence": lambda plan: f"Their licence: {plan.model.licence}.",
-    "kind": lambda plan: {
-        "map": "What is kept of the network ends in a map (N, C, H, W), before its pooling.",
-        "vector": "What is kept of the network ends in a vector (N, C), after its own pooling: what came before it cannot be had as a map.",
-    }.get(plan.model.kind, f"The module ends in {plan.model.kind}: it is taken whole."),
+    "kind": _kind,
     "node": lambda plan: (
         f"torch.fx traced its graph: the cut is at the node {plan.model.node!r}, the last one that only the classifier follows."
         if plan.model.node
+        else "The body is made without a classifier, so there is no node of a graph to cut at (node '')."
+        if plan.model.body
         else "The network's own method leaves its classifier away, so no table of cuts is needed and no graph is taken apart (node '')."
     ),
     "features": _features,
     "body": lambda plan: (
-        f"The network is sheer's own, {plan.model.body}: an embedding for each column of codes, beside the numbers, below layers."
+        f"It is {plan.model.body}: the states of its last layer are pooled over the tokens of a text, never over padding."
+        if plan.model.body and plan.model.body.name == "encoder"
+        else f"The network is sheer's own, {plan.model.body}: an embedding for each column of codes, beside the numbers, below layers."
         if plan.model.body
         else "The network's body is as its library, or you, made it."
     ),
@@ -202,83 +174,18 @@ def surgery_words(model: ModelPlan) -> str:
     cut = model.surgery
     if cut is None:
         return ""
+    if model.body is not None:
+        return (
+            f"Left out: {cut.dropped_parameters:,} values in {len(cut.dropped)} tensors ({listed(cut.dropped)}), which pool what is pooled "
+            f"otherwise here. Kept: {cut.kept_parameters:,} values, proved first ({cut.method}); the largest difference of a number was "
+            f"{cut.largest_difference:g}."
+        )
     return (
         f"Cut: the old classifier, {cut.dropped_parameters:,} values in {len(cut.dropped)} tensors ({listed(cut.dropped)}). "
         f"Kept: {cut.kept_parameters:,} values. Before anything was thrown away, kept body and old classifier together gave the old logits "
         f"({cut.method}); the largest difference of a logit was {cut.largest_difference:g}."
     )
 
-
-def _counts(what: str, data: DataPlan, counts: tuple[int, ...]) -> str:
-    if not counts:
-        return f"Items {what} are not counted by class: the targets are numbers (counts ())."
-    pairs = [f"{name} {count}" for name, count in zip(data.classes, counts, strict=False)]
-    return f"Items {what}, by class: {listed(pairs, 12)}; {sum(counts):,} in all, the fewest {min(counts):,}, the most {max(counts):,}."
-
-
-def _valid(plan: Plan) -> str:
-    count = plan.data.valid_items
-    if not count:
-        return "0 items are held out, so nothing is known of other pictures than those learned from."
-    half = 196 * (0.9 * 0.1 / count) ** 0.5
-    return (
-        f"{count:,} items are held out and never learned from. At 90 % right that makes +-{half:.1f} points (95 %): smaller differences "
-        "between two runs may be chance; compare item by item, and with other seeds."
-    )
-
-
-DATA: dict[str, Words] = {
-    "source": lambda plan: f"What is learned from: {plan.data.source}.",
-    "pictures": lambda plan: {
-        "files": "The pictures stay in files, and are decoded by one rule for training, validation and prediction.",
-        "memory": "The pictures are in memory, squares of one size.",
-    }.get(plan.data.pictures, f"The inputs are no pictures ({plan.data.pictures}) and are taken as they are."),
-    "task": lambda plan: {
-        "classify": "Each item has one class; the outputs are probabilities that sum to 1.",
-        "tag": "Each item has any number of labels; each output is a probability of its own.",
-    }.get(plan.data.task.name, f"The outputs are numbers (task {plan.data.task})."),
-    "classes": lambda plan: f"The model's outputs, in this order: {', '.join(plan.data.classes)}.",
-    "train_items": lambda plan: f"{plan.data.train_items:,} items are learned from.",
-    "valid_items": _valid,
-    "train_counts": lambda plan: _counts("to learn from", plan.data, plan.data.train_counts),
-    "valid_counts": lambda plan: _counts("held out", plan.data, plan.data.valid_counts),
-    "split": lambda plan: f"Which items are held out was decided by {plan.data.split}.",
-    "weight": lambda plan: (
-        f"Each item's loss counts as its column {plan.data.weight!r} says." if plan.data.weight else "Every item's loss counts 1."
-    ),
-    "bad_files": lambda plan: (
-        "Every file was read beforehand, and those that cannot be used were left out; nothing takes their place."
-        if plan.data.bad_files == "skip"
-        else "A file that cannot be read stops the run before its first step."
-    ),
-    "skipped": lambda plan: (
-        f"{len(plan.data.skipped)} files are left out, as they cannot be used: {listed(plan.data.skipped)}."
-        if plan.data.skipped
-        else "No file is left out."
-    ),
-    "columns": lambda plan: (
-        f"{len(plan.data.columns)} columns of the table go in, fitted on the items to learn from alone: "
-        f"{listed([' '.join((part.name, str(part.options()['column']))) for part in plan.data.columns], 8)}."
-        if plan.data.columns
-        else "The items are no rows of a table."
-    ),
-    "inputs": lambda plan: (
-        "Each item has several inputs: "
-        + listed([f"{one.name} (missing in {one.missing_train} to learn from, {one.missing_valid} held out)" for one in plan.data.inputs])
-        + "; where one is missing, its branch gives a vector that is learned, zeros at first."
-        if plan.data.inputs
-        else "Each item has one input."
-    ),
-    "listing_sha256": lambda plan: (
-        f"Names and sizes of the items have the SHA-256 {plan.data.listing_sha256[:16]}...; another folder is refused."
-    ),
-    "targets_sha256": lambda plan: f"Their targets have the SHA-256 {plan.data.targets_sha256[:16]}....",
-    "held_out_sha256": lambda plan: (
-        f"Which items are held out has the SHA-256 {plan.data.held_out_sha256[:16]}...: figures of runs are comparable only where it is "
-        "the same."
-    ),
-    "notes": lambda plan: " ".join(["Odd in the data:", *plan.data.notes]) if plan.data.notes else "Nothing odd was found in the data.",
-}
 
 NUMERICS: dict[str, Words] = {
     "device": lambda plan: f"It runs on {plan.numerics.device}.",

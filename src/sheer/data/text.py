@@ -1,0 +1,170 @@
+"""`text`: a column of texts of a CSV file or data frame as data, and its texts as the token ids that an encoder takes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from sheer.data.arrays import tensors_hash
+from sheer.data.block import DataBlock
+from sheer.data.columns import columns_of
+from sheer.data.frames import text_cells, with_cells
+from sheer.data.sources import Data, assemble
+from sheer.data.tabular import labelled_rows
+from sheer.data.targets import items_csv
+from sheer.data.tokens import token_counts
+from sheer.errors import DataError
+from sheer.plan.checks import whole
+from sheer.plan.plan import DataPlan, Origin, Part
+
+SHARE = 0.95
+ROUND = 8
+
+
+def text(
+    source: Any,
+    *,
+    text: str,
+    target: str | Sequence[str],
+    length: int | None = None,
+    separator: str | None = None,
+    task: str | None = None,
+    valid: float | str | Sequence[int] | None = None,
+    split: str | None = None,
+    group: str | None = None,
+    folds: int | None = None,
+    fold: int = 0,
+    weight: str | None = None,
+    seed: int = 0,
+    profile: str = "default",
+) -> Data:
+    """The texts in one column of a CSV file, or of a data frame of pandas or polars, with one or several columns as target.
+
+    `sheer.learner` makes token ids of them by the tokenizer of its encoder, once. A missing cell is a text of no words; the plan's
+    notes say how many there are, and how many texts are cut.
+
+    Args:
+        source: A CSV file, or a data frame.
+        text: The column of texts.
+        target: The column to predict, or several of numbers (or of 0 and 1).
+        length: The tokens that a text may have before it is cut; where not given, what 95 of 100 texts to train on have at most,
+            but no more than the encoder takes.
+        separator, task, valid, split, group, folds, fold, weight, seed, profile: As for `sheer.table`.
+
+    Raises:
+        DataError: naming the column that cannot be used, and the remedy.
+    """
+    if not isinstance(text, str):
+        raise DataError(f"text={text!r}: give the name of the one column of texts.")
+    if length is not None:
+        whole(length, "length", 2, ", the tokens of a text, such as 256")
+    block = DataBlock(
+        label=target if isinstance(target, str) else tuple(target),
+        separator=separator,
+        task=task,
+        valid=valid,
+        split=split,
+        group=group,
+        folds=folds,
+        fold=fold,
+        weight=weight,
+        seed=seed,
+        profile=profile,
+    )
+    rows = labelled_rows(source, target, {"text": (text,)}, block)
+    if text in rows.targets:
+        raise DataError(f"Column {text!r} was given as text and as target. Give two columns.")
+    decided, cells = rows.decided, text_cells(text, rows.listing.columns[text])
+    if not any(cells):
+        raise DataError(f"Column {text!r} is empty in every row: there is nothing to read. Name another column as text.")
+    listed = items_csv(rows.listing.files, decided.held_out, decided.targets, decided.task, decided.classes, decided.weights)
+    empty = cells.count("")
+    return assemble(
+        root="",
+        paths=(),
+        arrays=torch.zeros((len(cells), 0), dtype=torch.int32),
+        targets=decided.targets,
+        classes=decided.classes,
+        held_out=decided.held_out,
+        part=decided.part,
+        split_origin=decided.split_origin,
+        source=rows.listing.source,
+        listing="",
+        task=decided.task,
+        task_origin=rows.task_origin,
+        notes=[*decided.notes, *([f"column {text!r} is empty in {empty} of {len(cells)} rows: texts of no words"] if empty else [])],
+        listing_text=with_cells(listed, {text: cells}),
+        weights=decided.weights,
+        weight=weight or "",
+        columns=(unread_text(text, length),),
+        columns_origin=Origin(field="columns", by="you", reason="you named the column of texts"),
+        texts={text: tuple(cells)},
+    )
+
+
+def unread_text(column: str, length: int | None) -> Part:
+    """The part of a column of texts that no tokenizer has read yet."""
+    return Part(name="text", settings=(("column", column), ("length", length or 0)))
+
+
+def tokenised(data: Data, tokenizer: str, pad: int, most: int) -> Data:
+    """The data with the ids of its texts behind what columns it has; `most` tokens are what the encoder takes.
+
+    Raises:
+        DataError: more tokens were asked for than that, or another tokenizer has read the texts.
+    """
+    sha256 = hashlib.sha256(tokenizer.encode()).hexdigest()
+    if data.tokenizer:
+        if sha256 != hashlib.sha256(data.tokenizer.encode()).hexdigest():
+            raise DataError("The texts were read by the tokenizer of another encoder. Give the data as sheer.text(...) makes it.")
+        return data
+    parts, notes, reasons = list[Part](), list[str](), list[str]()
+    for part in data.plan.columns:
+        if part.name != "text":
+            parts.append(part)
+            continue
+        column, given = str(part.options()["column"]), part.options()["length"]
+        assert isinstance(given, int)
+        if given > most:
+            raise DataError(f"length={given}: the encoder takes at most {most} tokens. Give at most that, or leave length away.")
+        counts = token_counts(tokenizer, data.texts[column])
+        usual = -(-int(np.quantile(counts[data.train], SHARE, method="higher")) // ROUND) * ROUND
+        length = given or min(max(usual, ROUND), most)
+        cut = int((counts > length).sum())
+        more = (
+            f"; sheer.text(..., length={min(most, int(counts.max()))}) keeps more" if length < most else ", the most that the encoder takes"
+        )
+        notes += (
+            [f"{cut} of {len(counts)} texts in column {column!r} are longer than {length} tokens and lose their end{more}"] if cut else []
+        )
+        reasons.append("you gave the length" if given else _why(length, most, usual))
+        parts.append(Part(name="text", settings=(("column", column), ("tokenizer_sha256", sha256), ("length", length), ("pad", pad))))
+    origin = Origin(field="columns", by="data", reason=f"{'; '.join(reasons)}; the tokenizer is the encoder's own")
+    return _with_ids(data, tuple(parts), tokenizer, notes, origin)
+
+
+def _why(length: int, most: int, usual: int) -> str:
+    if length < usual:
+        return f"{length} tokens are the most that the encoder takes"
+    return f"{SHARE:.0%} of the texts to train on have at most {length} tokens (rounded up to {ROUND}s); a longer row costs time for all"
+
+
+def tokenised_as(data: Data, plan: DataPlan, tokenizer: str) -> Data:
+    """The data with the ids of its texts as an earlier plan's tokenizer and length make them; data without unread texts as it is."""
+    if not data.texts or data.tokenizer:
+        return data
+    return _with_ids(data, plan.columns, tokenizer, [], next(origin for origin in plan.origins if origin.field == "columns"))
+
+
+def _with_ids(data: Data, parts: tuple[Part, ...], tokenizer: str, notes: Sequence[str], origin: Origin) -> Data:
+    assert data.arrays is not None
+    ids = [torch.from_numpy(one.encode(data.texts[one.column])) for one in columns_of([p for p in parts if p.name == "text"], tokenizer)]
+    matrix = torch.cat([data.arrays, *ids], dim=1)
+    origins = tuple(origin if one.field == "columns" else one for one in data.plan.origins)
+    plan = replace(data.plan, columns=parts, listing_sha256=tensors_hash(matrix), notes=(*data.plan.notes, *notes), origins=origins)
+    return replace(data, arrays=matrix, plan=plan, tokenizer=tokenizer)

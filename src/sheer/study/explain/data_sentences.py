@@ -1,0 +1,91 @@
+"""A plan's data in words: for each of its fields one function of the plan."""
+
+from __future__ import annotations
+
+from sheer.plan.facts import items_of
+from sheer.plan.plan import DataPlan, Plan
+from sheer.study.explain.words import Words, listed
+
+
+def _texts(plan: Plan) -> str:
+    rows = [part.options() for part in plan.data.columns]
+    read = "; ".join(
+        f"{one['column']} as {one['length']} tokens each by the tokenizer with SHA-256 {str(one['tokenizer_sha256'])[:8]}..., {one['pad']} "
+        "where a text has fewer"
+        for one in rows
+    )
+    return f"Texts go in as token ids, read once: {read}. A longer text loses its end, a missing one has no words."
+
+
+def _counts(what: str, data: DataPlan, counts: tuple[int, ...]) -> str:
+    if not counts:
+        return f"Items {what} are not counted by class: the targets are numbers (counts ())."
+    pairs = [f"{name} {count}" for name, count in zip(data.classes, counts, strict=False)]
+    return f"Items {what}, by class: {listed(pairs, 12)}; {sum(counts):,} in all, the fewest {min(counts):,}, the most {max(counts):,}."
+
+
+def _valid(plan: Plan) -> str:
+    count = plan.data.valid_items
+    if not count:
+        return "0 items are held out, so nothing is known of other pictures than those learned from."
+    half = 196 * (0.9 * 0.1 / count) ** 0.5
+    return (
+        f"{count:,} items are held out and never learned from. At 90 % right that makes +-{half:.1f} points (95 %): smaller differences "
+        "between two runs may be chance; compare item by item, and with other seeds."
+    )
+
+
+DATA: dict[str, Words] = {
+    "source": lambda plan: f"What is learned from: {plan.data.source}.",
+    "pictures": lambda plan: {
+        "files": "The pictures stay in files, and are decoded by one rule for training, validation and prediction.",
+        "memory": "The pictures are in memory, squares of one size.",
+    }.get(plan.data.pictures, f"The inputs are no pictures ({plan.data.pictures}) and are taken as they are."),
+    "task": lambda plan: {
+        "classify": "Each item has one class; the outputs are probabilities that sum to 1.",
+        "tag": "Each item has any number of labels; each output is a probability of its own.",
+    }.get(plan.data.task.name, f"The outputs are numbers (task {plan.data.task})."),
+    "classes": lambda plan: f"The model's outputs, in this order: {', '.join(plan.data.classes)}.",
+    "train_items": lambda plan: f"{plan.data.train_items:,} items are learned from.",
+    "valid_items": _valid,
+    "train_counts": lambda plan: _counts("to learn from", plan.data, plan.data.train_counts),
+    "valid_counts": lambda plan: _counts("held out", plan.data, plan.data.valid_counts),
+    "split": lambda plan: f"Which items are held out was decided by {plan.data.split}.",
+    "weight": lambda plan: (
+        f"Each item's loss counts as its column {plan.data.weight!r} says." if plan.data.weight else "Every item's loss counts 1."
+    ),
+    "bad_files": lambda plan: (
+        "Every file was read beforehand, and those that cannot be used were left out; nothing takes their place."
+        if plan.data.bad_files == "skip"
+        else "A file that cannot be read stops the run before its first step."
+    ),
+    "skipped": lambda plan: (
+        f"{len(plan.data.skipped)} files are left out, as they cannot be used: {listed(plan.data.skipped)}."
+        if plan.data.skipped
+        else "No file is left out."
+    ),
+    "columns": lambda plan: (
+        _texts(plan)
+        if items_of(plan.data.columns) == "text"
+        else f"{len(plan.data.columns)} columns of the table go in, fitted on the items to learn from alone: "
+        f"{listed([' '.join((part.name, str(part.options()['column']))) for part in plan.data.columns], 8)}."
+        if plan.data.columns
+        else "The items are no rows of a table."
+    ),
+    "inputs": lambda plan: (
+        "Each item has several inputs: "
+        + listed([f"{one.name} (missing in {one.missing_train} to learn from, {one.missing_valid} held out)" for one in plan.data.inputs])
+        + "; where one is missing, its branch gives a vector that is learned, zeros at first."
+        if plan.data.inputs
+        else "Each item has one input."
+    ),
+    "listing_sha256": lambda plan: (
+        f"Names and sizes of the items have the SHA-256 {plan.data.listing_sha256[:16]}...; another folder is refused."
+    ),
+    "targets_sha256": lambda plan: f"Their targets have the SHA-256 {plan.data.targets_sha256[:16]}....",
+    "held_out_sha256": lambda plan: (
+        f"Which items are held out has the SHA-256 {plan.data.held_out_sha256[:16]}...: figures of runs are comparable only where it is "
+        "the same."
+    ),
+    "notes": lambda plan: " ".join(["Odd in the data:", *plan.data.notes]) if plan.data.notes else "Nothing odd was found in the data.",
+}
