@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from sheer.data.cache import Cache
-from sheer.data.check import check_classes, copies, imbalance
+from sheer.data.check import check_sides, copies, imbalance
 from sheer.data.folders import listing_hash
 from sheer.data.leftout import LeftOut
 from sheer.data.listing import Listing, is_empty, labels_by, read_listing
@@ -197,7 +197,7 @@ class DataBlock:
         weights = None if self.weight is None else listed_weights(self.weight, listing, held_out)
         notes: list[str] = []
         if task == "classify":
-            _check_sides(listing.source, targets, held_out, classes)
+            check_sides(listing.source, targets, held_out, classes)
             notes += imbalance(Counter(classes[number] for number in targets[~held_out].tolist()))
         return Decided(
             targets=targets,
@@ -331,11 +331,3 @@ def _positions(valid: object) -> list[int] | None:
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
         raise DataError("valid: give a share, a name, whole positions of items, or a mask of True and False with one entry an item.")
     return [int(position) for position in array.tolist()]
-
-
-def _check_sides(source: str, targets: np.ndarray, held_out: np.ndarray, classes: tuple[str, ...]) -> None:
-    check_classes(Path(source), Counter(classes[number] for number in targets.tolist()), where_is_split=False)
-    unseen = sorted(set(targets[held_out].tolist()) - set(targets[~held_out].tolist()))
-    if unseen:
-        names = ", ".join(f"{classes[number]} ({int((targets == number).sum())} items)" for number in unseen[:5])
-        raise DataError(f"{source}: {names} occurs among the held-out items only, so it cannot be learned. Split otherwise.")

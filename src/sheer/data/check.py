@@ -30,6 +30,15 @@ def check_classes(where: Path, counts: Counter[str], where_is_split: bool) -> No
         raise DataError(f"{where} has one item only of {', '.join(single[:5])}, {why}. Add items, or take the class out.")
 
 
+def check_sides(source: str, targets: np.ndarray, held_out: np.ndarray, classes: tuple[str, ...]) -> None:
+    """DataError for classes that are too few or too small, or of which all items are held out."""
+    check_classes(Path(source), Counter(classes[number] for number in targets.tolist()), where_is_split=False)
+    unseen = sorted(set(targets[held_out].tolist()) - set(targets[~held_out].tolist()))
+    if unseen:
+        names = ", ".join(f"{classes[number]} ({int((targets == number).sum())} items)" for number in unseen[:5])
+        raise DataError(f"{source}: {names} occurs among the held-out items only, so it cannot be learned. Split otherwise.")
+
+
 def imbalance(counts: Counter[str]) -> list[str]:
     """A note where the most frequent class has at least 10 times the items of the rarest."""
     (most, high), *_, (least, low) = [*counts.most_common(), *counts.most_common()[-1:]]

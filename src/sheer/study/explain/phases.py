@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 from sheer.interpret.shown import schedule_steps
 from sheer.plan.plan import Group, Phase, Plan
 from sheer.plan.recipes import SCHEDULE_REASONS
-from sheer.study.explain.sentences import MEANS
-from sheer.study.explain.words import Rows, listed, number
+from sheer.study.explain.words import MEANS, Rows, listed, number
 
 PhaseWords = Callable[[Plan, int], str]
 

@@ -108,9 +108,6 @@ def _stages(plan: Plan) -> str:
     )
 
 
-MEANS = {"weights": "the sum of their weights", "items": "the number of items"}
-"""What `loss_mean` divides the sum of a batch's weighted losses by."""
-
 MODEL: dict[str, Words] = {
     "name": _name,
     "weights": _weights,

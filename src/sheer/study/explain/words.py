@@ -30,6 +30,9 @@ class Sentence:
 
 Words = Callable[[Plan], str]
 
+MEANS = {"weights": "the sum of their weights", "items": "the number of items"}
+"""What `loss_mean` divides the sum of a batch's weighted losses by."""
+
 
 def listed(names: Sequence[object], most: int = 6) -> str:
     """The names with commas, the rest counted.
