@@ -102,7 +102,7 @@ def train(task: Task, curve: Curve) -> Result:
     for parameter in work.body:
         parameter.requires_grad_(False)
     hits = torch.zeros(0)
-    for groups, rates, epochs in (((work.head,), (2e-3,), 1), ((body, work.head), (1e-4, 1e-3), task.epochs)):
+    for groups, rates, epochs in (((work.head,), (1e-2,), 1), ((body, work.head), (1e-4, 1e-3), task.epochs)):
         for parameter in (parameter for group in groups for parameter in group):
             parameter.requires_grad_(True)
         optimizer = torch.optim.AdamW([{"params": group} for group in groups], lr=1e-3, weight_decay=0.01, fused=True)

@@ -48,7 +48,7 @@ class Curve:
 
     def point(self, accuracy: float) -> None:
         """The accuracy on the held-out files, now."""
-        self.points.append((time.perf_counter() - self.started, float(accuracy)))
+        self.points.append((time.perf_counter() - self.started, round(float(accuracy), 6)))  # float32 of some to the same number
 
 
 def split_hash(folder: str, learned: Iterable[str], held_out: Iterable[str]) -> str:
