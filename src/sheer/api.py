@@ -17,10 +17,11 @@ from sheer.data.sources import Data
 from sheer.errors import DataError, ModelError, PlanError, nearest
 from sheer.learner import Learner
 from sheer.loop.engine import choose_numerics
-from sheer.loop.probe import measured
+from sheer.loop.probe import by_profile, measured
 from sheer.model.branches import sample_items
 from sheer.model.build import Built
 from sheer.model.made import AnyHead, AnyModel, Weights, made_model, read_texts
+from sheer.model.surgery import probe_images
 from sheer.plan.augmentations import Augmentations, Function, Mix, Resize
 from sheer.plan.checks import check_texts, path_of, whole
 from sheer.plan.looks import image_size
@@ -67,6 +68,7 @@ def learner(
     precision: str | None = None,
     memory_format: str | None = None,
     compile: bool | str | None = None,
+    threads: int | str | None = None,
     stages: str | None = None,
     fusion: Choice | None = None,
     metrics: Sequence[str | Metric] | None = None,
@@ -112,8 +114,10 @@ def learner(
         stop: A metric (or valid_loss) and the epochs without a better one after which a phase ends: `("accuracy", 3)`, `3`.
             Of a metric of your own the largest value is best, unless you add "min": `("my_error", 3, "min")`.
         keep: `last`, `best` (by valid_loss) or `("best", METRIC)`: which epoch's weights a phase ends with; "min" as for `stop`.
-        precision: `float32`, `bf16`, `fp16` (CUDA only), or `probe`: whichever is fastest here of float32 and bf16.
+        precision: `float32`, `bf16`, `fp16` (CUDA only), or `probe`: whichever is fastest here of float32 and bf16. Where not
+            given, the profile `default` probes this on a CUDA device, and the format too.
         memory_format: `contiguous`, `channels_last`, or `probe`: whichever is fastest here.
+        threads: What PyTorch computes with on a CPU; `probe`: the fastest here of its own choice, half of it, and 1.
         compile: Whether the network goes through torch.compile in training; `probe`: if that is faster here.
         stages: `layers` makes every block a stage of its own; else the profile's rule.
         fusion: How several inputs become one vector: `concat`, `gated_sum` or `cross_attention`; with settings as `optimizer`.
@@ -145,7 +149,11 @@ def learner(
     if folder is not None:
         check_run_folder(folder)
     pictures = data.plan.pictures != "none"
-    numerics = choose_numerics(device, constants, pictures=pictures, precision=precision, memory_format=memory_format, compile=compile)
+    numerics = choose_numerics(
+        device, constants, pictures=pictures, precision=precision, memory_format=memory_format, compile=compile, threads=threads
+    )
+    precision = by_profile(precision, "precision", numerics, constants)
+    memory_format = by_profile(memory_format, "memory_format", numerics, constants) if pictures else memory_format
     built = made_model(
         model,
         data,
@@ -160,12 +168,15 @@ def learner(
         stages=stages,
         encoder=encoder,
     )
-    if "probe" in (precision, memory_format, compile) or precision == "bf16" or compile:
+    if "probe" in (precision, memory_format, compile, threads) or precision == "bf16" or compile:
         side = size or image_size(None, constants, built.inputs, numerics.device)[0]
         count = min(batch_size or int(constants.number("batch_size")), 16)
-        sampled: Any = data.arrays[:count].float() if data.arrays is not None else torch.rand(count, built.plan.channels, side, side)
+        sampled: Any = probe_images(side, built.plan.channels)[:1].repeat(count, 1, 1, 1) if data.arrays is None else data.arrays[:count]
+        sampled = sampled.float() if data.plan.pictures == "memory" else sampled
         sampled = sample_items(data.plan.inputs, count, side) if several else sampled
-        numerics = measured(numerics, built.model, sampled, precision=precision, memory_format=memory_format, compile=compile)
+        numerics = measured(
+            numerics, built.model, sampled, precision=precision, memory_format=memory_format, compile=compile, threads=threads
+        )
     task = data.plan.task.name
     default_metrics = cast(tuple[str, ...], constants.value(f"metrics.{task}"))
     functions = _metric_functions(default_metrics if metrics is None else metrics, task)

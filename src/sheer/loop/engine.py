@@ -12,11 +12,12 @@ from sheer.errors import OwnershipError, PlanError, nearest
 from sheer.loop.precision import autocast
 from sheer.model.hashing import tensors_sha256
 from sheer.model.stages import is_norm, stage_of
-from sheer.plan.checks import check_texts
-from sheer.plan.plan import Numerics, Origin, Phase
+from sheer.plan.checks import check_texts, whole
+from sheer.plan.plan import MOST_THREADS, Numerics, Origin, Phase
 from sheer.plan.profiles import Profile
 
 DEVICES = ("cpu", "cuda", "mps")
+GIVEN = "you gave it"
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -39,6 +40,7 @@ def choose_numerics(
     precision: str | None = None,
     memory_format: str | None = None,
     compile: bool | str | None = None,
+    threads: int | str | None = None,
 ) -> Numerics:
     """The device, threads and formats of a run; where no device is given, cuda, then mps, then cpu.
 
@@ -54,6 +56,10 @@ def choose_numerics(
     ):
         if value is not None and (value not in allowed or type(value) not in map(type, allowed)):
             raise PlanError(f"{field}={value!r} is not known. {nearest(str(value), map(str, allowed))}")
+    if threads not in (None, "probe"):
+        threads = whole(threads, "threads", 1)
+        if threads > MOST_THREADS:
+            raise PlanError(f"threads={threads}: 1 to {MOST_THREADS} can be had.")
     if memory_format == "channels_last" and not pictures:
         raise PlanError("memory_format='channels_last' is for pictures only; these items are no pictures.")
     check_texts({"device": device})
@@ -68,26 +74,31 @@ def choose_numerics(
     if precision == "fp16" and kind != "cuda":
         raise PlanError(f"precision='fp16' needs CUDA, for its GradScaler; the device is {chosen!r}. Give 'bf16' or 'probe'.")
     fast = profile.value("memory_format.cpu") == "channels_last" and pictures and kind in ("cpu", "cuda")
+    cost = "it costs nothing measurable here" if kind == "cpu" else f"what it costs on {kind} was not measured"
     return Numerics(
         device=chosen,
-        threads=torch.get_num_threads(),
+        threads=threads if isinstance(threads, int) else torch.get_num_threads(),
         memory_format=memory_format if memory_format not in (None, "probe") else "channels_last" if fast else "contiguous",
         precision=precision if precision not in (None, "probe") else "float32",
         compile=compile is True,
         deterministic=True,
         origins=(
             Origin(field="device", by=by, reason=why),
-            Origin(field="threads", by="machine", reason="PyTorch's own choice here"),
+            Origin(
+                field="threads",
+                by="machine" if threads is None else "you",
+                reason="PyTorch's own choice here" if threads is None else GIVEN,
+            ),
             _origin("memory_format", memory_format, profile.reason("memory_format.cpu") if pictures else "for pictures only"),
             _origin("precision", precision, "full precision"),
             _origin("compile", compile, "compiling takes longer than short runs win back"),
-            Origin(field="deterministic", by="default", reason="the same bits each time; it costs nothing measurable here"),
+            Origin(field="deterministic", by="default", reason=f"the same bits each time; {cost}"),
         ),
     )
 
 
 def _origin(field: str, given: object, reason: str) -> Origin:
-    return Origin(field=field, by="default" if given is None else "you", reason=reason if given is None else "you gave it")
+    return Origin(field=field, by="default" if given is None else "you", reason=reason if given is None else GIVEN)
 
 
 @contextlib.contextmanager

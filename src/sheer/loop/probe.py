@@ -13,9 +13,17 @@ from torch import nn
 from sheer.errors import PlanError, first_line
 from sheer.loop.engine import prepared, switched
 from sheer.plan.plan import Numerics, Origin
+from sheer.plan.profiles import Profile
 from sheer.streams import borrowed_generators
 
 STEPS = 3
+PAYS = 1.05
+"""How many times as fast as the usual value another one must be to take its place: less is noise."""
+
+
+def by_profile(given: str | None, field: str, numerics: Numerics, profile: Profile) -> str | None:
+    """What was given for `precision` or `memory_format`; where nothing was, on a CUDA device what the profile has, such as `probe`."""
+    return str(profile.value(f"{field}.cuda")) if given is None and numerics.device.startswith("cuda") else given
 
 
 def step_seconds(model: nn.Module, sample: Any, numerics: Numerics) -> float:
@@ -46,12 +54,16 @@ def measured(
     precision: str | None,
     memory_format: str | None,
     compile: bool | str | None,
+    threads: int | str | None = None,
 ) -> Numerics:
     """The numerics with what was to be probed; on a CPU a precision that you gave is probed too.
 
     Raises:
         PlanError: bf16 was asked for on a CPU where it is slower, or torch.compile does not work here.
     """
+    if threads == "probe":
+        usual = numerics.threads
+        numerics = _fastest(numerics, model, sample, "threads", tuple(dict.fromkeys((usual, max(usual // 2, 1), 1))))
     if memory_format == "probe":
         numerics = _fastest(numerics, model, sample, "memory_format", ("contiguous", "channels_last"))
     if precision == "probe":
@@ -63,24 +75,30 @@ def measured(
             raise PlanError(f"precision='bf16' is slower than float32 on this CPU: {reason}. Leave precision away, or use another device.")
     if compile:
         try:
-            plain, compiled = (step_seconds(model, sample, replace(numerics, compile=value)) for value in (False, True))
+            plain, started = step_seconds(model, sample, replace(numerics, compile=False)), time.perf_counter()
+            compiled = step_seconds(model, sample, replace(numerics, compile=True))
+            making = max(time.perf_counter() - started - (STEPS + 1) * compiled, 0.0)
         except Exception as error:  # dynamo, inductor and the compiler each raise their own; all mean the same here
             raise PlanError(f"compile={compile!r}: torch.compile does not work here ({first_line(error)}). Leave compile away.") from error
         if compile == "probe":
             faster = compiled < plain
-            numerics = _decided(numerics, "compile", faster, f"a step took {_ms(compiled)} compiled, {_ms(plain)} plain", sample)
+            back = f", which {making / (plain - compiled):,.0f} steps win back" if faster else ""
+            told = f"a step took {_ms(compiled)} compiled, {_ms(plain)} plain; compiling took {making:.3g} s{back}"
+            numerics = _decided(numerics, "compile", faster, told, sample)
         else:
             numerics = replace(numerics, compile=True)
     return numerics
 
 
-def _fastest(numerics: Numerics, model: nn.Module, sample: torch.Tensor, field: str, values: tuple[str, ...]) -> Numerics:
+def _fastest(numerics: Numerics, model: nn.Module, sample: Any, field: str, values: tuple[str | int, ...]) -> Numerics:
     seconds = {value: step_seconds(model, sample, replace(numerics, **{field: value})) for value in values}  # type: ignore[arg-type]
     told = ", ".join(f"{_ms(took)} with {value}" for value, took in seconds.items())
-    return _decided(numerics, field, min(seconds, key=seconds.__getitem__), f"a step took {told}", sample)
+    fastest = min(seconds, key=seconds.__getitem__)
+    pays = seconds[fastest] * PAYS < seconds[values[0]]
+    return _decided(numerics, field, fastest if pays else values[0], f"a step took {told}", sample)
 
 
-def _decided(numerics: Numerics, field: str, value: str | bool, told: str, sample: torch.Tensor) -> Numerics:
+def _decided(numerics: Numerics, field: str, value: str | bool | int, told: str, sample: torch.Tensor) -> Numerics:
     origin = Origin(field=field, by="measured", reason=f"{told} ({len(sample)} items of {'x'.join(map(str, sample.shape[1:]))})")
     others = tuple(kept for kept in numerics.origins if kept.field != field)
     return replace(numerics, origins=(*others, origin), **{field: value})  # type: ignore[arg-type]

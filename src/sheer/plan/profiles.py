@@ -29,6 +29,8 @@ _DEFAULT = {
     "size.cpu": Setting(value=160, reason="half the work of 224 on a CPU (log 2026-11-21)"),
     "implementation": Setting(value="fused", reason="one kernel for all tensors; differs from the plain loop by 6e-8"),
     "memory_format.cpu": Setting(value="channels_last", reason="faster on a CPU in 8 of 9 measurements (log 2026-11-21)"),
+    "memory_format.cuda": Setting(value="probe", reason="it halves the speed of some networks and adds half to that of others"),
+    "precision.cuda": Setting(value="probe", reason="bf16 is two to three times as fast on tensor cores, and slower without them"),
 }
 
 _FASTAI = {

@@ -61,6 +61,8 @@ class Profile:
 
 SHARED = {
     "rate": Setting(value=1e-3, reason="peak rate of fit and fit_one_cycle when none is given"),
+    "precision.cuda": Setting(value="float32", reason="full precision"),
+    "memory_format.cuda": Setting(value="contiguous", reason="tensors as PyTorch makes them"),
     "rate.sliced": Setting(value=False, reason="every stage that trains at this rate"),
     "rest_divisor": Setting(value=10.0, reason="slice(x) gives the body a tenth of the head's rate"),
     "momentum_high": Setting(value=0.95, reason="momentum is high where the rate is low"),

@@ -1,0 +1,90 @@
+"""What is measured before a run: the decision follows the seconds, the usual value stays where another gains next to nothing."""
+
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+
+import sheer
+from conftest import Small
+from sheer.errors import PlanError
+from sheer.loop import probe
+from sheer.plan.document import differences
+from sheer.plan.plan import Origin
+from sheer.plan.profiles import profile_named
+
+
+def learned(**options):
+    inputs = torch.randint(0, 255, (20, 3, 16, 16), dtype=torch.uint8)
+    return sheer.learner(sheer.arrays(inputs, [0, 1] * 10), Small, quiet=True, device="cpu", **options)
+
+
+def told(learn, field):
+    numerics = learn.plan().numerics
+    (origin,) = [one for one in numerics.origins if one.field == field]
+    return getattr(numerics, field), origin
+
+
+@pytest.mark.parametrize(
+    ("seconds", "chosen"), [({4: 1.0, 2: 0.5, 1: 0.8}, 2), ({4: 1.0, 2: 0.97, 1: 3.0}, 4), ({4: 9.0, 2: 5.0, 1: 4.0}, 1)]
+)
+def test_threads_are_those_whose_step_is_shortest(monkeypatch, seconds, chosen):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    monkeypatch.setattr(probe, "step_seconds", lambda model, sample, numerics: seconds[numerics.threads])
+    threads, origin = told(learned(threads="probe"), "threads")
+    assert (threads, origin.by) == (chosen, "measured")
+    assert re.search(r"a step took \S+ ms with 4, \S+ ms with 2, \S+ ms with 1 \(", origin.reason.replace("e+03", "000"))
+
+
+def test_threads_of_your_own_and_those_that_cannot_be_had():
+    assert told(learned(threads=1), "threads") == (1, Origin(field="threads", by="you", reason="you gave it"))
+    for wrong, message in ((0, "threads"), (5000, "1 to 4096 can be had"), ("many", "threads='many'")):
+        with pytest.raises(PlanError, match=message):
+            learned(threads=wrong)
+
+
+@pytest.mark.parametrize(("bf16", "chosen"), [(0.4, "bf16"), (0.97, "float32"), (7.0, "float32")])
+def test_a_precision_is_taken_where_it_pays(monkeypatch, bf16, chosen):
+    monkeypatch.setattr(probe, "step_seconds", lambda model, sample, numerics: {"float32": 1.0, "bf16": bf16}[numerics.precision])
+    assert told(learned(precision="probe"), "precision")[0] == chosen
+
+
+def test_on_a_cuda_device_the_default_profile_probes_and_others_do_not():
+    numerics = learned().plan().numerics
+    there = replace(numerics, device="cuda:0")
+    for field, plain in (("precision", "float32"), ("memory_format", "contiguous")):
+        assert probe.by_profile(None, field, there, profile_named("default")) == "probe"
+        assert probe.by_profile(None, field, there, profile_named("fastai-2.8")) == plain
+        assert probe.by_profile(None, field, numerics, profile_named("default")) is None
+        assert probe.by_profile(plain, field, there, profile_named("default")) == plain
+
+
+def test_compiling_says_when_it_is_won_back(monkeypatch):
+    monkeypatch.setattr(probe, "step_seconds", lambda model, sample, numerics: 0.5 if numerics.compile else 1.0)
+    clock = iter((0.0, 102.0))
+    monkeypatch.setattr(probe.time, "perf_counter", lambda: next(clock))
+    numerics = probe.measured(
+        learned().plan().numerics, Small(), torch.rand(2, 3, 8, 8), precision=None, memory_format=None, compile="probe"
+    )
+    (origin,) = [one for one in numerics.origins if one.field == "compile"]
+    assert numerics.compile and "compiling took 100 s, which 200 steps win back (2 items" in origin.reason
+
+
+def test_a_probe_draws_nothing():
+    data = sheer.arrays(torch.zeros(20, 3, 16, 16, dtype=torch.uint8), [0, 1] * 10)
+    before = torch.get_rng_state()
+    sheer.learner(data, Small, quiet=True, device="cpu", precision="probe", memory_format="probe", threads="probe")
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_what_was_measured_for_both_makes_no_other_plan():
+    plan = learned().plan()
+
+    def measured(precision, by):
+        origins = tuple(one for one in plan.numerics.origins if one.field != "precision")
+        origin = Origin(field="precision", by=by, reason="x")
+        return replace(plan, numerics=replace(plan.numerics, precision=precision, origins=(*origins, origin)))
+
+    assert not differences(measured("bf16", "measured"), measured("float32", "measured"))
+    assert differences(measured("bf16", "you"), measured("float32", "measured")) == ["numerics.precision: 'bf16' there, 'float32' here"]
