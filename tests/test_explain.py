@@ -61,6 +61,7 @@ VALID = {
     "Numerics.precision": "bf16",
     "Phase.schedule": Part(name="constant"),
     "Phase.optimizer": Part(name="sgd"),
+    "Phase.prefix": Part(name="whole"),
     "Phase.loss": Part(name="focal"),
     "Phase.class_weights": (1.0, 2.0),
     "Phase.loss_mean": "items",
@@ -212,7 +213,7 @@ def test_a_second_phase_says_what_it_has_in_common_once(plan):
 def test_text_markdown_and_html_say_the_same(plan):
     explanation = sheer.explain(replace(plan, data=replace(plan.data, classes=("<b>", "a|b"))))
     text, markdown, html = str(explanation), explanation.markdown(), explanation._repr_html_()
-    for words in ("1,024 inputs", "Over a stride of 32 the last map is about 1 x 1", "fastai-2.8 has"):
+    for words in ("512 inputs", "Over a stride of 32 the last map is about 1 x 1", "fastai-2.8 has"):
         assert words in text.replace("\n  ", " ") and words in markdown and words in html
     assert "<b>" in text and "&lt;b&gt;" in html and "\\<b>" in markdown
     assert "<b>" not in html
@@ -253,7 +254,7 @@ def test_wrong_names_are_errors_that_name_the_nearest(random_resnet_run):
 
 def test_the_command_prints_it(random_resnet_run, capsys):
     assert main(["explain", str(random_resnet_run)]) == 0
-    assert f"{2 * sheer.load(random_resnet_run).plan().model.features:,} inputs" in capsys.readouterr().out
+    assert f"{sheer.load(random_resnet_run).plan().model.features:,} inputs" in capsys.readouterr().out
     assert main(["explain", str(random_resnet_run), "--markdown"]) == 0
     out = capsys.readouterr().out
     assert (

@@ -65,6 +65,7 @@ def learner(
     ema: float | None = None,
     stop: Stop | None = None,
     keep: Keep | None = None,
+    prefix: Choice | None = None,
     precision: str | None = None,
     memory_format: str | None = None,
     compile: bool | str | None = None,
@@ -99,7 +100,8 @@ def learner(
         size, batch_size, norm, weight_decay, augmentation, mix, resize, label_smoothing: Decisions for every
             phase; each has a default in the profile.
         resident: Whether all items lie on the device; where not given, on a CUDA device if they fit into a quarter of what is free.
-        optimizer: `adamw`, `adam`, `sgd`, `rmsprop` or `timm:NAME`, or one of these with settings: `("sgd", {"nesterov": True})`.
+        optimizer: `adamw`, `adam`, `sgd`, `rmsprop` or `timm:NAME`, or one of these with settings: `("sgd", {"nesterov": True})`;
+            `lbfgs` fits a linear head on a frozen body.
         loss: `cross_entropy` or `focal` for one class an item; `squared_error` or `huber` for numbers; with settings as above. Or
             your own function of (output, target), the raw scores (N, ...) and what the loss of a name would get, that returns one loss an
             item (N,); or a class of such objects, made without arguments.
@@ -200,6 +202,7 @@ def learner(
         ema=ema,
         stop=stop,
         keep=keep,
+        prefix=prefix,
     )
     if data.arrays is not None and pictures and size not in (None, int(data.arrays.shape[-1])):
         raise PlanError(f"size={size}: pictures in memory keep their {data.arrays.shape[-1]} px; other sizes are for photographs.")

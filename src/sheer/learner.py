@@ -26,6 +26,7 @@ from sheer.loop.interrupts import Interrupts
 from sheer.loop.preview import Preview, preview
 from sheer.loop.train import loss_of, train
 from sheer.model.build import Built
+from sheer.model.cutting import facts_of
 from sheer.model.hashing import hashes_by_name
 from sheer.model.made import AnyHead, AnyModel, Weights
 from sheer.plan import recipes
@@ -83,8 +84,7 @@ class Learner(Showing):
         self._state = RunState(plan=plan, first=0, phase=len(plan.phases), rows=self.history, stop=NOTHING)
         self._state.own_module = own_module(built.made_by) if built.made_by is not None else None
         self._state.own_head = own_module(built.made_head) if built.made_head is not None else None
-        self._paused: RunState | None = None
-        self._inside, self._told, self._contents = False, False, list[str]()
+        self._inside, self._told, self._contents, self._paused = False, False, list[str](), cast(RunState | None, None)
         self._known, self._room = hashes_by_name(built.model), room_of(plan, data)
 
     def __repr__(self) -> str:
@@ -139,6 +139,7 @@ class Learner(Showing):
             tensors=self._tensors,
             inputs=self._inputs,
             train_items=self._plan.data.train_items,
+            valid_items=self._plan.data.valid_items,
             train_counts=self._plan.data.train_counts,
             judged_by={name: "min" if name in LOWER_IS_BETTER else "max" for name in ("train_loss", "valid_loss", *self._plan.metrics)},
             task=self._plan.data.task.name,
@@ -147,6 +148,7 @@ class Learner(Showing):
             items=items_of(self._plan.data.columns),
             trains_from=self._trains_from,
             weights_from=self._label,
+            prefix=facts_of(self.model, self._plan.model, self.data.arrays if self.data else None, self._plan.numerics),
             phases_before=before,
             branches=self._plan.model.branches,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -104,8 +105,8 @@ class Feed:
         """What the network takes of each row of items."""
         if not self.data.inputs:
             for draw, images in zip(draws, self._images(rows, draws), strict=True):
-                *_, (_, images) = self._steps(images, draw, augmentations)
-                yield images
+                steps = deque(self._steps(images, draw, augmentations), maxlen=1)  # the last one alone: a batch takes memory
+                yield steps.pop()[1]
             return
         streams = [
             Arrays(one.array, self.device.type == "cuda").batches(rows, draws)
@@ -127,7 +128,7 @@ class Feed:
         for draw, present in zip(draws, there, strict=True):
             found = torch.zeros(0, len(self.phase.mean), self.phase.size, self.phase.size, device=self.device)
             if present.any():
-                *_, (_, found) = self._steps(next(images), draw[present], augmentations)
+                found = deque(self._steps(next(images), draw[present], augmentations), maxlen=1).pop()[1]
             yield with_gaps(found, present, self.memory_format)
 
     def _steps(self, images: torch.Tensor, draw: np.ndarray, augmentations: Sequence[Any]) -> Iterator[tuple[str, torch.Tensor]]:
@@ -194,9 +195,14 @@ class Feed:
         rows, draws_of_rows = (chunks(values, self.phase.batch_size, "keep") for values in (items, draws))
         return self._batches(rows, draws_of_rows, self.augmentations)
 
-    def plain(self, items: np.ndarray) -> Iterator[Batch]:
+    def view(self, items: np.ndarray, epoch: int, batch_size: int) -> Iterator[Batch]:
+        """The items in the order given, cut and augmented as in `epoch` where every item comes once."""
+        draws = uniform_draws(stream_key(self.seed, "augment", epoch), items, 2 + sum(a.draws for a in self.augmentations))
+        return self._batches(chunks(items, batch_size, "keep"), chunks(draws, batch_size, "keep"), self.augmentations)
+
+    def plain(self, items: np.ndarray, batch_size: int = 0) -> Iterator[Batch]:
         """The items in the order given, cut at the centre, not augmented, every one once."""
-        rows = chunks(items, self.phase.batch_size, "keep")
+        rows = chunks(items, batch_size or self.phase.batch_size, "keep")
         return self._batches(rows, [np.full((len(row), 2), 0.5) for row in rows], ())
 
     def preflight(self, items: np.ndarray | None = None) -> None:

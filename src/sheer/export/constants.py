@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import textwrap
 from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 from sheer.data import splits
@@ -181,6 +182,8 @@ def needed_marks(plan: Plan, events: Sequence[Event] = ()) -> frozenset[str]:
         "stop": any(phase.stop for phase in phases),
         "autocast": numerics.precision != "float32",
         "compile": numerics.compile,
+        "cached": any(phase.prefix.name == "cached" for phase in phases),
+        "views": any(phase.prefix.options().get("views") for phase in phases),
         "channels": plan.model.channel_init != "kept",
     }
     return frozenset(name for name, used in marks.items() if used)
@@ -215,11 +218,17 @@ def _phase_text(phase: Phase, numerics: Numerics, functions: Mapping[str, Functi
         "average": average_of(phase),
         "keep": keep_of(phase),
         "stop": stop_of(phase),
+        "cached": SimpleNamespace(**phase.prefix.options()) if phase.prefix.name == "cached" else None,
     }
     values |= {name: value for name, value in extras.items() if name in needed}
-    text = ", ".join(
-        f"{name}={value.__name__ if callable(value) and hasattr(value, '__name__') else repr(value)}" for name, value in values.items()
-    )
+    text = ", ".join(f"{name}={_source_of(value)}" for name, value in values.items())
     return textwrap.fill(
         f"SimpleNamespace({text}),", 138, initial_indent=" " * 4, subsequent_indent=" " * 8, break_long_words=False, break_on_hyphens=False
     )
+
+
+def _source_of(value: object) -> str:
+    """A value as Python: a function by its name."""
+    if callable(value) and hasattr(value, "__name__"):
+        return str(value.__name__)
+    return repr(value).replace("namespace(", "SimpleNamespace(", 1) if isinstance(value, SimpleNamespace) else repr(value)

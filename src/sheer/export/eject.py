@@ -29,12 +29,12 @@ from sheer.data import (
     tokens,
 )
 from sheer.errors import EjectError
-from sheer.export import fusion_template, main_template, table_template
+from sheer.export import fusion_template, main_template, model_template, prefix_template, table_template
 from sheer.export.constants import needed_marks, render_constants
 from sheer.export.source import Definition, definitions, import_block, names_read, own_definitions, reached
 from sheer.interpret import attribution
-from sheer.loop import optimizers, precision, step, updates
-from sheer.model import backbones, channels, encoders, fusion, hashing, heads, stages, tabular
+from sheer.loop import fitting, optimizers, precision, step, updates
+from sheer.model import backbones, channels, encoders, fusion, hashing, heads, prefix, stages, tabular
 from sheer.model.rebuild import OWN
 from sheer.plan import schedules
 from sheer.plan.checks import check_objects, path_of
@@ -65,6 +65,7 @@ LEAVES: tuple[ModuleType, ...] = (
     encoders,
     hashing,
     heads,
+    prefix,
     tabular,
     fusion,
     stages,
@@ -75,6 +76,7 @@ LEAVES: tuple[ModuleType, ...] = (
     optimizers,
     precision,
     step,
+    fitting,
     updates,
     attribution,
 )
@@ -155,7 +157,9 @@ def script_text(plan: Plan, objects: Mapping[str, Callable[..., object]], beside
     after = for_inputs(after, needed) if plan.data.inputs else after
     constants = render_constants(plan, items, start, beside.get("tokenizer.json", ""), objects, record.events if record else ())
     own_template = table_template if plan.data.columns else fusion_template if plan.data.inputs else None
-    parts = definitions(only(inspect.getsource(own_template), needed) if own_template else "") + definitions(after)
+    own_parts = definitions(only(inspect.getsource(own_template), needed)) if own_template else []
+    prefix_parts = definitions(only(inspect.getsource(prefix_template), needed)) if "cached" in needed else []
+    parts = definitions(only(inspect.getsource(model_template), needed)) + own_parts + prefix_parts + definitions(after)
     wanted = names_read(ast.parse(constants)) | {"main"}
     leaves = [item for leaf in LEAVES for item in definitions(inspect.getsource(leaf))]
     used = reached([*leaves, *yours, *parts], wanted)
@@ -231,6 +235,7 @@ def for_table(text: str, rows: str) -> str:
         ("    photos: Any = None\n", f"    table = {rows}\n"),
         ("photos: Photos,", "table: torch.Tensor,"),
         ("network_batches(photos,", "table_batches(table,"),
+        ("passes(network_batches, photos,", "passes(table_batches, table,"),
         ("        predict(model, args.predict)", "        predict_rows(model, args.predict)"),
         ("the folder of photographs that the run was trained on", "the CSV file that was written beside this script"),
         ("photographs or folders to classify", "CSV files with the columns of the table"),

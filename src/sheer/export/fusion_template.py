@@ -31,7 +31,8 @@ from sheer.export.constants_template import (
     SEED,
     TASK,
 )
-from sheer.export.main_template import network_batches, scores, start_head, with_head
+from sheer.export.main_template import network_batches, scores
+from sheer.export.model_template import start_head, with_head
 from sheer.model.backbones import TorchvisionBody, load_body, timm_body, timm_whole, torchvision_whole
 from sheer.model.fusion import Fused
 from sheer.model.tabular import TabularBody

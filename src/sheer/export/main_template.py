@@ -7,14 +7,13 @@ import csv
 import os
 import sys
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from sheer.data.folders import SUFFIXES, listing_hash, photo_files
@@ -22,24 +21,13 @@ from sheer.data.photos import Photos, Resident, augment, chunks, to_network
 from sheer.data.pixels import decode
 from sheer.data.sampling import balanced_sample, joined
 from sheer.export.constants_template import (
-    BODY_SHA256,
-    BODY_WEIGHTS,
-    CHANNEL_INIT,
-    CHANNELS,
     CLASSES,
     DETERMINISTIC,
     DEVICE,
-    FEATURES,
-    HEAD,
-    INITIAL_SHA256,
     ITEMS,
-    KIND,
     LISTING_SHA256,
-    MAKE,
     MEASURES,
     MEMORY_FORMAT,
-    NAME,
-    NODE,
     PHASES,
     PRECISION,
     SEED,
@@ -49,7 +37,6 @@ from sheer.export.constants_template import (
     SPLIT_SEED,
     SPLITS,
     STAGES,
-    START,
     TASK,
     THREADS,
     TRAIN_PART,
@@ -57,83 +44,18 @@ from sheer.export.constants_template import (
     VALID_PART,
     VALID_SIZE,
 )
+from sheer.export.model_template import make_timm_model, start_timm_model
+from sheer.export.prefix_template import features, passes
 from sheer.loop.optimizers import set_rates
 from sheer.loop.precision import autocast
 from sheer.loop.step import hopeless, joint, moving_buffers, put_back, scores_of
-from sheer.model.backbones import TorchvisionBody, load_body, timm_body, timm_whole, torchvision_whole
-from sheer.model.channels import widen
 from sheer.model.hashing import weights_sha256
+from sheer.model.prefix import suffix
 from sheer.model.stages import parameter_groups, set_modes, set_trainable
 from sheer.streams import permutation, reseed, stream_key, uniform_draws
 from sheer.task.losses import ItemWeighted, per_weight
 
 HISTORY_COLUMNS = ("phase", "epoch", "train_loss", "valid_loss", *MEASURES, "seconds", "weights_sha256")
-
-
-def make_timm_model() -> nn.Module:
-    """timm's body and the head, with weights yet to come."""
-    return with_head(timm_body(NAME, KIND))
-
-
-def make_torchvision_model() -> nn.Module:
-    """torchvision's body and the head, with weights yet to come."""
-    return with_head(TorchvisionBody(torchvision_whole(NAME), NODE))
-
-
-def make_own_model() -> nn.Module:
-    """Your own module, from its random stream."""
-    reseed(stream_key(SEED, "init-body"), torch.device("cpu"))
-    return MAKE()
-
-
-def make_own_body() -> nn.Module:
-    """Your own module as the body, from its random stream, and the head."""
-    return with_head(make_own_model())
-
-
-def with_head(body: nn.Module) -> nn.Module:
-    """The body with a head on it."""
-    widen(body, CHANNELS, CHANNEL_INIT)  # only channels
-    return nn.Sequential(OrderedDict(body=body, head=HEAD.build(FEATURES, len(CLASSES), KIND)))
-
-
-def start_timm_model(model: Any) -> None:
-    """Give the body its pretrained weights, and the head new ones, each from its own random stream."""
-    model.body = timm_body(NAME, KIND)  # only channels
-    reseed(stream_key(SEED, "init-body"), torch.device("cpu"))
-    load_body(model.body, BODY_WEIGHTS.load(timm_whole(NAME), NAME))
-    widen(model.body, CHANNELS, CHANNEL_INIT)  # only channels
-    start_head(model)
-
-
-def start_torchvision_model(model: Any) -> None:
-    """Give the body its pretrained weights, and the head new ones, each from its own random stream."""
-    model.body = TorchvisionBody(torchvision_whole(NAME), NODE)  # only channels
-    reseed(stream_key(SEED, "init-body"), torch.device("cpu"))
-    load_body(model.body, BODY_WEIGHTS.load(torchvision_whole(NAME), NAME), "net.")
-    widen(model.body, CHANNELS, CHANNEL_INIT)  # only channels
-    start_head(model)
-
-
-def start_head(model: Any) -> None:
-    """A new head from its random stream, on a body that is proved to have the weights of the run."""
-    if weights_sha256(model.body) != BODY_SHA256:
-        sys.exit(f"The weights of the body are not those of the run: their SHA-256 is another ({NAME}).")
-    reseed(stream_key(SEED, "init-head"), torch.device("cpu"))
-    model.head = HEAD.build(FEATURES, len(CLASSES), KIND)
-
-
-def start_own_model(model: nn.Module) -> None:
-    """Prove that your own module starts from the weights of the run."""
-    if weights_sha256(model) != INITIAL_SHA256:
-        sys.exit("Your module does not start from the weights of the run: their SHA-256 is another.")
-
-
-def start_of_run(model: nn.Module) -> None:
-    """Load the weights in the file beside this script, proved to be those that the run started from."""
-    model.load_state_dict(load_file(os.path.join(os.path.dirname(os.path.abspath(__file__)), START)))
-    if weights_sha256(model) != INITIAL_SHA256:
-        sys.exit(f"{START} does not hold the weights that the run started from: their SHA-256 is another.")
 
 
 def find_photos(root: str) -> tuple[list[str], np.ndarray, np.ndarray]:
@@ -177,11 +99,13 @@ def network_batches(photos: Photos, phase: SimpleNamespace, rows: Any, draws: An
         yield augment(to_network(images, mean, std, MEMORY_FORMAT), augmentations, draw, True)
 
 
-def scores(model: nn.Module, photos: Photos, phase: SimpleNamespace, items: np.ndarray) -> torch.Tensor:
+def scores(model: nn.Module, photos: Photos, phase: SimpleNamespace, items: np.ndarray, kept: Any = None) -> torch.Tensor:
     """Raw scores (items, classes) of items in order, cut at the centre, not augmented."""
     rows = chunks(items, phase.batch_size, "keep")
     rows = chunks(items, min(phase.batch_size, VALID_SIZE), "keep")  # only splits
-    return scores_of(model, network_batches(photos, phase, rows, [np.full((len(row), 2), 0.5) for row in rows], ()))
+    batches = network_batches(photos, phase, rows, [np.full((len(row), 2), 0.5) for row in rows], ())
+    batches = batches if kept is None else (kept[0, row].to(DEVICE) for row in rows)  # only cached
+    return scores_of(model, batches)
 
 
 def train(model: nn.Module, root: str, out: str) -> None:
@@ -204,9 +128,14 @@ def train(model: nn.Module, root: str, out: str) -> None:
         if phase.average:  # only average
             phase.average.start(model)  # only average
         recent: deque[torch.Tensor] = deque(maxlen=phase.skip_limit)
+        started = time.perf_counter()
+        run, kept = model, None
+        if phase.cached:  # only cached
+            once = passes(network_batches, photos, phase, train_items, valid_items, epoch_number)  # only cached
+            kept = features(model, phase, (max(phase.cached.views, 1), len(targets)), once)  # only cached
         for epoch in range(phase.epochs):
-            started = time.perf_counter()
             set_modes(model, STAGES, phase.trains_from, phase.norm)
+            run = model if kept is None else suffix(model, phase.cached.modules)  # only cached
             items = train_items[permutation(stream_key(SEED, "shuffle", epoch_number), len(train_items))]
             draws = uniform_draws(stream_key(SEED, "augment", epoch_number), items, 2 + sum(a.draws for a in phase.augmentations))
             if phase.sampling == "balanced":  # only sampling
@@ -218,7 +147,9 @@ def train(model: nn.Module, root: str, out: str) -> None:
             if phase.accumulate:  # only accumulate
                 rows, cuts = (joined(parts, phase.accumulate // phase.batch_size) for parts in (rows, cuts))  # only accumulate
             losses, moving = [], moving_buffers(model)
-            for step, inputs in enumerate(network_batches(photos, phase, rows, cuts, phase.augmentations)):
+            batches = network_batches(photos, phase, rows, cuts, phase.augmentations)
+            batches = batches if kept is None else (kept[epoch_number % len(kept), row].to(DEVICE) for row in rows)  # only cached
+            for step, inputs in enumerate(batches):
                 progress = (epoch * len(rows) + step) / (phase.epochs * len(rows))
                 set_rates(optimizer, phase.schedule.rate(progress), phase.schedule.momentum(progress))
                 reseed(stream_key(SEED, "step", step_number), device)
@@ -230,7 +161,7 @@ def train(model: nn.Module, root: str, out: str) -> None:
                     loss = per_weight(loss, wanted)  # only per_weight
                 phase.step = SPLITS.get(step_number, phase.step)  # only splits
                 before = joint(moving)
-                losses.append(phase.step(model, loss, optimizer, inputs, wanted))
+                losses.append(phase.step(run, loss, optimizer, inputs, wanted))
                 put_back(moving, before, losses[-1])
                 recent.append(losses[-1])
                 if phase.average:  # only average
@@ -241,7 +172,7 @@ def train(model: nn.Module, root: str, out: str) -> None:
             epoch_number += 1
             if phase.average:  # only average
                 phase.average.swap(model)  # only average
-            predicted = scores(model, photos, phase, valid_items)
+            predicted = scores(run, photos, phase, valid_items, kept)
             outputs, true, loss = TASK.outputs(predicted), targets[valid_items], phase.loss
             loss = ItemWeighted(loss=loss, weight=weight.cpu()[valid_items])  # only weight
             if phase.per_weight:  # only per_weight

@@ -15,7 +15,8 @@ from torch import nn
 
 from sheer.data.cells import inputs_of
 from sheer.export.constants_template import BODY, BODY_WEIGHTS, CLASSES, COLUMNS, DEVICE, LISTING_SHA256, PHASES, SEED, TASK
-from sheer.export.main_template import scores, start_head, with_head
+from sheer.export.main_template import scores
+from sheer.export.model_template import start_head, with_head
 from sheer.model.encoders import TextBody, take_encoder
 from sheer.model.tabular import TabularBody
 from sheer.streams import reseed, stream_key

@@ -4,7 +4,8 @@ A fit that is stopped ends after the epoch: it is finished. One that is paused i
 unfinished, with all that it needs to go on to the same bits.
 
 on_start(position)
-for each phase: for each epoch: for each step: on_step(position)
+for each phase: on_features(position) for each batch of cached features, of observers that have it
+                for each epoch: for each step: on_step(position)
                                 on_epoch(position, row)
 on_end(position), however the fit ends
 """
@@ -32,7 +33,7 @@ from sheer.task.metrics import why_undefined
 class Position:
     """Where the loop is. `step` and `epoch` count from the start of this fit, `steps` and `epochs` are their totals.
 
-    `events` are those of the whole run so far.
+    `events` are those of the whole run so far; `features` are the rows of a phase's cached features that are known, and all of them.
     """
 
     phase: str
@@ -44,6 +45,7 @@ class Position:
     events: list[Event] = field(default_factory=list)
     stop: str = ""
     pause: str = ""
+    features: tuple[int, int] = (0, 0)
 
 
 def position_of(state: RunState) -> Position:
@@ -100,6 +102,12 @@ class Progress:
         """Move the bar."""
         assert self.bar is not None
         self.bar.update()
+
+    def on_features(self, position: Position) -> None:
+        """Say how far the features are."""
+        assert self.bar is not None
+        done, every = position.features
+        self.bar.set_postfix_str("" if done == every else f"frozen part: {done:,} of {every:,} items")
 
     def on_epoch(self, position: Position, row: Row) -> None:
         """Print the row."""

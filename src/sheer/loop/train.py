@@ -21,25 +21,27 @@ import torch
 from torch import nn
 
 from sheer.data.augmentations import mix_of
-from sheer.data.feed import Batch, Feed
+from sheer.data.feed import Feed
 from sheer.errors import FrozenError, RunError
 from sheer.loop.batch_loss import batch_loss, own_loss
+from sheer.loop.cached import cached
 from sheer.loop.callbacks import Callback, Position
 from sheer.loop.engine import check_ownership, frozen_sha256, prepared, switched
+from sheer.loop.fitting import fit_step
 from sheer.loop.item_losses import ItemLosses
 from sheer.loop.memory import Halving, half, in_update, split_event, split_valid
 from sheer.loop.optimizers import OPTIMIZERS, set_rates
-from sheer.loop.step import Loss, Update, hopeless, joint, moving_buffers, put_back, scores_of, train_step
+from sheer.loop.step import Loss, Update, hopeless, joint, moving_buffers, put_back, train_step
 from sheer.loop.updates import Average, BestEpoch, Patience
-from sheer.loop.watch import WINDOW, announced, looked_back, stuck
-from sheer.model.hashing import weights_sha256
+from sheer.loop.watch import WINDOW, announced, fitted_events, looked_back, stuck, validated, value_of
+from sheer.model.prefix import suffix
 from sheer.model.stages import parameter_groups, set_modes, set_trainable
 from sheer.plan.augmentations import Function
 from sheer.plan.plan import Numerics, Phase, Plan
 from sheer.plan.schedules import schedule_named
 from sheer.record.checkpoint import COMPLETED, RunState
 from sheer.record.keeping import Keeper
-from sheer.record.run import Event, Row
+from sheer.record.run import Event
 from sheer.streams import borrowed_generators, reseed, stream_key
 from sheer.task.losses import LOSSES, Weighted
 from sheer.task.metrics import Metric
@@ -155,9 +157,17 @@ def train(
             optimizer, average, patience, best = carried.optimizer, carried.average, carried.patience, carried.best
             if state.carried is not None:
                 carried.load(state.carried, phase, numerics)
+            modules, started = cast(tuple[str, ...], phase.prefix.options().get("modules", ())), time.perf_counter()
+            if modules:
+                features = cached(feed, phase, model, first_epoch, position, callbacks)
+                if features is None:
+                    return ""
+                feed = features
             for epoch in range(state.epoch, phase.epochs):
-                started, epoch_step = time.perf_counter(), first_step + epoch * phase.steps_per_epoch
+                epoch_step = first_step + epoch * phase.steps_per_epoch
                 set_modes(model, stages, phase.trains_from, phase.norm)
+                run = suffix(model, modules) if modules else model
+                judged = run if modules else whole
                 moving = moving_buffers(model)
                 for place, batch in enumerate(feed.training(first_epoch + epoch, skip=state.batch), state.batch):
                     step_number = epoch_step + place
@@ -171,7 +181,7 @@ def train(
                     while value is None:
                         reseed(stream_key(plan.seed, "step", step_number), device)
                         try:
-                            value = carried.step(model, step_loss, optimizer, inputs, batch.target)
+                            value = carried.step(run, step_loss, optimizer, inputs, batch.target)
                         except torch.OutOfMemoryError as error:
                             updating = in_update(error, optimizer)
                         if value is None:  # here the tensors of the pass that failed are let go
@@ -206,13 +216,15 @@ def train(
                 row = None
                 while row is None:
                     try:
-                        row = validated(whole, feed, task, loss, metrics, phase, first_epoch + epoch + 1, train_loss, started)
+                        row = validated(judged, model, feed, task, loss, metrics, phase, first_epoch + epoch + 1, train_loss, started)
                     except torch.OutOfMemoryError:
-                        whole = Halving(model)
+                        judged = Halving(run)
+                        whole = whole if modules else judged
                 state.rows.append(row)
-                if isinstance(whole, Halving) and (shrunk := whole.shrunk()):
+                if isinstance(judged, Halving) and (shrunk := judged.shrunk()):
                     state.events.append(split_valid(epoch_step + state.batch, shrunk))
-                state.epoch, state.batch, carried.losses = epoch + 1, 0, []
+                state.events += fitted_events(optimizer, epoch_step)
+                state.epoch, state.batch, carried.losses, started = epoch + 1, 0, [], time.perf_counter()
                 position.epoch += 1
                 for callback in callbacks:
                     callback.on_epoch(position, row)
@@ -261,30 +273,6 @@ def carried_by(model: nn.Module, plan: Plan, phase: Phase, stages: Sequence[Sequ
     return Carried(optimizer=optimizer, step=step, average=average, patience=patience, best=best, frozen_sha256=frozen, recent=recent)
 
 
-def value_of(row: Row, name: str) -> float:
-    """A loss or metric of an epoch by its name."""
-    return row.metrics[name] if name in row.metrics else float(getattr(row, name))
-
-
-def validated(
-    model: nn.Module, feed: Feed, task: Task, loss: Loss, metrics: Metrics, phase: Phase, epoch: int, train_loss: float, started: float
-) -> Row:
-    """The row of history for the model as it is now."""
-    items = feed.data.valid
-    scores = scores_of(model, (batch.inputs for batch in feed.plain(items)))
-    outputs, targets = task.outputs(scores), feed.data.targets[items]
-    weights, wanted = feed.data.weights, task.wanted(targets)
-    if weights is not None or phase.class_weights:
-        batch, counts = Batch(inputs=scores, target=wanted, index=items), None if weights is None else torch.from_numpy(weights)
-        loss = batch_loss(loss, phase, batch, counts)[1]
-    valid_loss = float(loss(scores, wanted).double().mean())
-    values = {name: metric(outputs, targets) for name, metric in metrics.items()}
-    seconds, now = time.perf_counter() - started, weights_sha256(model)
-    return Row(
-        phase=phase.name, epoch=epoch, train_loss=train_loss, valid_loss=valid_loss, metrics=values, seconds=seconds, weights_sha256=now
-    )
-
-
 def task_of(plan: Plan) -> Task:
     """The plan's kind of task as the object that carries it out."""
     return TASKS[plan.data.task.name](**plan.data.task.options())  # type: ignore[arg-type]
@@ -307,7 +295,9 @@ def loss_of(phase: Phase, functions: Mapping[str, Function]) -> Loss:
 
 
 def step_of(phase: Phase, numerics: Numerics, micro: int = 0) -> Any:
-    """`train_step`, or an `Update` where the plan clips, accumulates or scales, or where `micro` items are all that fit."""
+    """`train_step`, `fit_step` for L-BFGS, or an `Update` where the plan clips, accumulates or scales, or `micro` items fit."""
+    if phase.optimizer.name == "lbfgs":
+        return fit_step
     scaled = numerics.precision == "fp16"
     if not (phase.clip or phase.accumulate or scaled or micro):
         return train_step

@@ -1,16 +1,26 @@
 """What watching a fit takes: observers are told of its start and end; an epoch's losses say afterwards which steps were skipped or
-spikes. Looking changes nothing; it costs nothing a step."""
+spikes; the row of an epoch. Looking changes nothing; it costs nothing a step."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+import torch
+from torch import nn
 
-from sheer.data.feed import Feed, data_path
+from sheer.data.feed import Batch, Feed, data_path
+from sheer.loop.batch_loss import batch_loss
 from sheer.loop.callbacks import Callback, Position
-from sheer.record.run import Event
+from sheer.loop.optimizers import Fitter
+from sheer.loop.step import Loss, scores_of
+from sheer.model.hashing import weights_sha256
+from sheer.plan.plan import Phase
+from sheer.record.run import Event, Row
+from sheer.task.metrics import Metric
+from sheer.task.tasks import Task
 
 WINDOW, LEAST, MULTIPLE = 100, 20, 2.0
 
@@ -56,9 +66,51 @@ def looked_back(before: np.ndarray, new: np.ndarray, feed: Feed, epoch: int, ste
     ]
 
 
+def fitted_events(optimizer: torch.optim.Optimizer, step: int) -> list[Event]:
+    """What a fit of the head has found, if this was one."""
+    if not isinstance(optimizer, Fitter):
+        return []
+    best = min(optimizer.left_out, key=optimizer.left_out.__getitem__)
+    tried = ", ".join(f"{penalty:g}: {loss:.4f}" for penalty, loss in optimizer.left_out.items())
+    return [Event(step=step, kind="fitted", what=f"penalty {best:g}, by the loss of items left out of the fit ({tried})")]
+
+
 def stuck(limit: int, step: int, epoch: int) -> str:
     """Why a run stops whose last steps were all skipped."""
     return (
         f"the last {limit} steps before step {step} (epoch {epoch}) were skipped, because the loss or a gradient was no finite number; "
         "the weights are those before them. Too high a rate, or an input that is no number?"
+    )
+
+
+def value_of(row: Row, name: str) -> float:
+    """A loss or metric of an epoch by its name."""
+    return row.metrics[name] if name in row.metrics else float(getattr(row, name))
+
+
+def validated(
+    judged: nn.Module,
+    model: nn.Module,
+    feed: Feed,
+    task: Task,
+    loss: Loss,
+    metrics: Mapping[str, Metric],
+    phase: Phase,
+    epoch: int,
+    train_loss: float,
+    started: float,
+) -> Row:
+    """The row of history for the model as it is now; `judged` gives its scores of what the feed gives."""
+    items = feed.data.valid
+    scores = scores_of(judged, (batch.inputs for batch in feed.plain(items)))
+    outputs, targets = task.outputs(scores), feed.data.targets[items]
+    weights, wanted = feed.data.weights, task.wanted(targets)
+    if weights is not None or phase.class_weights:
+        batch, counts = Batch(inputs=scores, target=wanted, index=items), None if weights is None else torch.from_numpy(weights)
+        loss = batch_loss(loss, phase, batch, counts)[1]
+    valid_loss = float(loss(scores, wanted).double().mean())
+    values = {name: metric(outputs, targets) for name, metric in metrics.items()}
+    seconds, now = time.perf_counter() - started, weights_sha256(model)
+    return Row(
+        phase=phase.name, epoch=epoch, train_loss=train_loss, valid_loss=valid_loss, metrics=values, seconds=seconds, weights_sha256=now
     )

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from sheer.errors import PlanError, first_line, nearest
 from sheer.plan.augmentations import mix_part
 from sheer.plan.checks import real, whole
-from sheer.plan.facts import InputFacts, TensorFact, joint_hash
+from sheer.plan.facts import InputFacts, PrefixFact, TensorFact, joint_hash
 from sheer.plan.looks import Room, look_of, resident_of
+from sheer.plan.parts import SCHEDULE_SETTINGS, chosen
 from sheer.plan.plan import Branch, Group, Origin, Phase, Stage
+from sheer.plan.prefixes import FITTED, FITTED_FIELDS, fitted, fitted_given, prefix_part
 from sheer.plan.profiles import Profile
 from sheer.plan.rates import Decayed, Rate, depths, first_new, is_new, spread
 from sheer.plan.recipes import Draft
@@ -33,6 +35,7 @@ class Situation:
     """What a draft is resolved against; `pictures` are in "files", in "memory" (squares of one size), or there are "none".
 
     `items` says what goes in: a key of KEYS; `branches` are those of a model for several inputs.
+    `prefix` tells of what is frozen, by trains_from, norm and size.
     """
 
     profile: Profile
@@ -40,6 +43,7 @@ class Situation:
     tensors: tuple[TensorFact, ...]
     inputs: InputFacts
     train_items: int
+    valid_items: int
     task: str
     train_counts: tuple[int, ...]
     judged_by: dict[str, str]
@@ -48,6 +52,7 @@ class Situation:
     items: str
     trains_from: int
     weights_from: str
+    prefix: Callable[[int, tuple[str, ...], int], PrefixFact]
     phases_before: tuple[Phase, ...]
     branches: tuple[Branch, ...] = ()
 
@@ -110,11 +115,19 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
     if draft.share != 1:
         look = replace(look, size=max(round(draft.share * look.size / 8) * 8, 8))
     resident, resident_origin = resident_of(given.resident, situation.room, look)
-    decay = _pick(given.weight_decay, profile, "weight_decay", "weight_decay")
+    fact, items = situation.prefix(trains_from, norm, look.size), situation.train_items
+    fits, unfit = fitted(draft, fact, items, profile)
+    if fits:
+        given, rates = fitted_given(given, situation.pictures, items, batch_size), tuple(float(i >= trains_from) for i in range(count))
+        look = replace(look, augmentation=())
+    decay = _pick(0.0 if fits else given.weight_decay, profile, "weight_decay", "weight_decay")
     training = training_values(
         given, profile, task=situation.task, batch_size=batch_size, counts=situation.train_counts, judged_by=situation.judged_by
     )
-    last = str(profile.value("last_batch"))
+    mix = mix_part(str(profile.value("mix")) if given.mix is None else given.mix)
+    prefix, prefix_origin = prefix_part(
+        given, profile, fact, mixed=mix is not None, epochs=draft.epochs, items=items + situation.valid_items, plain=fits
+    )
     phase = Phase(
         name=draft.name,
         epochs=draft.epochs,
@@ -122,7 +135,8 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
         trains_from=trains_from,
         rates=rates,
         norm=norm,
-        schedule=draft.schedule,
+        prefix=prefix,
+        schedule=chosen("constant", SCHEDULE_SETTINGS, profile, "schedule") if fits else draft.schedule,
         optimizer=training.optimizer,
         weight_decay=decay[0],
         no_decay=str(profile.value("no_decay")),
@@ -137,12 +151,12 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
         stop=training.stop,
         keep=training.keep,
         batch_size=batch_size,
-        last_batch=last,
+        last_batch="keep" if fits else str(profile.value("last_batch")),
         size=look.size,
         resize=look.resize,
         resident=resident,
         augmentation=look.augmentation,
-        mix=mix_part(str(profile.value("mix")) if given.mix is None else given.mix),
+        mix=mix,
         mean=look.mean,
         std=look.std,
         groups=(),
@@ -151,6 +165,7 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
             *training.origins,
             trains_origin,
             norm_origin,
+            prefix_origin,
             batch_origin,
             *(origin for origin in draft.origins if origin.field == "size"),
             *(origin for origin in look.origins if origin.field != "size" or "size" not in {one.field for one in draft.origins}),
@@ -169,6 +184,11 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
     )
     measured = {origin.field: origin for origin in given.measured}
     origins = tuple(measured.get(origin.field, origin) for origin in phase.origins)
+    if fits:
+        ours = {*FITTED_FIELDS, *([] if draft.given.optimizer else ["optimizer"])}
+        origins = tuple(Origin(field=o.field, by="recipe", reason=FITTED) if o.field in ours else o for o in origins)
+    if unfit:
+        origins = tuple(replace(o, reason=f"{o.reason}; the head is not fitted: {unfit}") if o.field == "optimizer" else o for o in origins)
     phase = replace(phase, origins=origins, steps_per_epoch=steps_of(situation.train_items, phase))
     return replace(phase, groups=groups_of(phase, situation))
 

@@ -54,6 +54,22 @@ def width_of(columns: Sequence[Part]) -> int:
     return sum(length for length in lengths if isinstance(length, int))
 
 
+@dataclass(frozen=True, kw_only=True)
+class PrefixFact:
+    """Whether what is `frozen` of a network can be run by itself: its `modules` in order of execution, () where it cannot.
+
+    `frozen`: something comes before the first tensor that trains. `values` are those of one item's features; `linear`: what is
+    left is one linear layer; `fold`: its norm layers can be folded into convolutions. `proof` says how that is known, or why not.
+    """
+
+    frozen: bool
+    modules: tuple[str, ...]
+    values: int
+    linear: bool
+    fold: bool
+    proof: str
+
+
 def joint_hash(tensors: Sequence[TensorFact]) -> str:
     """The first 8 digits of the SHA-256 over the tensors' own hashes, in order; "" for no tensors."""
     if not tensors:

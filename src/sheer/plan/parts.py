@@ -16,6 +16,7 @@ OPTIMIZER_SETTINGS: Table = {
     "adamw": _ADAM,
     "adam": _ADAM,
     "sgd": {"nesterov": "sgd.nesterov", "implementation": "implementation"},
+    "lbfgs": {"folds": "lbfgs.folds", "penalties": "lbfgs.penalties"},
     "rmsprop": {"alpha": "rmsprop.alpha", "eps": "rmsprop.eps", "implementation": "rmsprop.implementation"},
 }
 LOSS_SETTINGS: dict[str, Table] = {

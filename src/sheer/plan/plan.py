@@ -195,7 +195,8 @@ class Phase:
     """One stretch of training under one set of decisions.
 
     `rates` and `norm` have one entry per stage. Stages before `trains_from` are frozen, but for
-    what their norm policy lets move (`train`, `adapt` or `frozen`).
+    what their norm policy lets move (`train`, `adapt` or `frozen`). `prefix` says how what comes before the first
+    trained tensor is run: `whole`, with the rest at every step, or `cached`, once an item.
 
     `loss_mean` is what the sum of a batch's weighted losses is divided by: the sum of their "weights", or the number of "items".
 
@@ -210,6 +211,7 @@ class Phase:
     trains_from: int
     rates: tuple[float, ...]
     norm: tuple[str, ...]
+    prefix: Part
     schedule: Part
     optimizer: Part
     weight_decay: float

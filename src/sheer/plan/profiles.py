@@ -19,6 +19,10 @@ _DEFAULT = {
         value="frozen", reason="going over to statistics of small batches threw away what the head had learnt (log 2026-11-21)"
     ),
     "no_decay": Setting(value="norm_bias_1d", reason="shrinking scales, biases, tokens and positions regularises nothing"),
+    "fine_tune.fit": Setting(value=True, reason="better than an epoch of steps, in a fraction of the time (log 2026-11-21)"),
+    "prefix": Setting(value="cached", reason="what does not change is computed once an item"),
+    "head.name": Setting(value="linear", reason="one layer can be fitted, and two small ones were not better (log 2026-11-21)"),
+    "head.dropout": Setting(value=0.0, reason="the penalty of the fit does what dropout would"),
     "batch_size": Setting(value=32, reason="more steps an epoch than 64, and about as fast on a CPU (log 2026-11-21)"),
     "last_batch": Setting(value="drop", reason="a short last batch would unsettle norm layers; another one each epoch"),
     "split": Setting(value="stratified", reason="each class has the same share in both parts"),

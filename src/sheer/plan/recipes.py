@@ -28,7 +28,7 @@ class Given:
 
     `norm` is a policy for the body in every phase (`train`, `adapt`, `frozen`), or one policy a stage;
     `augmentation` is the name of a set, or a tuple of names from AUGMENTATIONS, (name, {settings}), Parts and functions;
-    `resize` a name from RESIZES, (name, {settings}) or a Part; `optimizer` and `loss` a name, or a name with settings;
+    `resize` a name from RESIZES, (name, {settings}) or a Part; `optimizer`, `loss` and `prefix` a name, or a name with settings;
     `loss` may be a function of your own.
     """
 
@@ -43,6 +43,7 @@ class Given:
     label_smoothing: float | None = None
     optimizer: Choice | None = None
     loss: Choice | Function | None = None
+    prefix: Choice | None = None
     class_weights: str | Sequence[float] | None = None
     loss_mean: str | None = None
     sampling: str | None = None
@@ -58,8 +59,8 @@ class Given:
 class Draft:
     """A phase before it knows its model and data. `trains_from` counts from the end where negative.
 
-    `gradual`: one phase a stage instead, each training one stage more, from the last to all of them. `share` of the pictures'
-    side that the phase would have otherwise.
+    `gradual`: one phase a stage instead, each training one stage more, from the last to all of them. `fit`: the head is fitted
+    instead, where it can be. `share` of the pictures' side that the phase would have otherwise.
     """
 
     profile: str
@@ -70,6 +71,7 @@ class Draft:
     schedule: Part
     given: Given = field(default_factory=Given)
     gradual: bool = False
+    fit: bool = False
     share: float = 1.0
     origins: tuple[Origin, ...]
 
@@ -116,7 +118,9 @@ def fine_tune(
 ) -> tuple[Draft, ...]:
     """First the head alone, then the whole network at discriminative rates.
 
-    Phase 1 (`frozen`, left out where freeze_epochs is 0): the head at `rate`, what moves of the body
+    Phase 1 (`frozen`, left out where freeze_epochs is 0): where the profile says so, freeze_epochs is not given and the head is one
+    linear layer, it is fitted by L-BFGS to what the frozen body gives (Kumar et al. 2022, arXiv 2202.10054: fine-tuning that starts
+    from there keeps more of what the body knows); else the head at `rate`, what moves of the body
     at a tenth of it, warming up throughout. Phase 2 (`unfrozen`): `rate` / 2 for the head, falling
     geometrically to a hundredth of that for the first stage. Source: fastai 2.8 `fine_tune`.
 
@@ -135,6 +139,7 @@ def fine_tune(
         epochs=max(frozen_epochs, 1),
         rate=slice(base),
         trains_from=-1,
+        fit=freeze_epochs is None and constants.value("fine_tune.fit") is True,
         schedule=_one_cycle(
             constants,
             warmup=constants.number("fine_tune.frozen_warmup"),

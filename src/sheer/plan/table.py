@@ -94,6 +94,7 @@ def _phase(phase: Phase, number: int, count: int, stages: Sequence[str]) -> str:
         ("trains from", f"stage {phase.trains_from} on", "trains_from"),
         ("peak rates", _numbers(phase.rates) + ", one a stage", "rates"),
         ("norm policy", ", ".join(phase.norm), "norm"),
+        ("frozen part", _frozen_part(phase), "prefix"),
         ("size", f"{phase.size} px", "size"),
         ("resize", str(phase.resize), "resize"),
         ("resident", "on the device" if phase.resident else "copied to the device batch by batch", "resident"),
@@ -119,6 +120,14 @@ def _phase(phase: Phase, number: int, count: int, stages: Sequence[str]) -> str:
     ]
     notes = "".join("\n" + textwrap.fill(f"  note: {text}", WIDTH, subsequent_indent="    ") for text in frozen_but_training(phase, stages))
     return f"{title}\n{_groups(phase)}{notes}\n{_decisions(phase, rows)}"
+
+
+def _frozen_part(phase: Phase) -> str:
+    if phase.prefix.name != "cached":
+        return "runs with the rest at every step"
+    part = phase.prefix.options()
+    views = f"{part['views']} views" if part["views"] else "plain"
+    return f"once an item ({views}), in batches of {part['batch_size']}, norm layers {'folded' if part['fold'] else 'as they are'}"
 
 
 def overview(plan: Plan) -> tuple[tuple[str, ...], list[list[str]]]:

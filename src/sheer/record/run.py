@@ -69,8 +69,8 @@ class Event:
 
     `kind` is "skipped" (loss or gradients were no finite numbers, so nothing moved), "spike" (a loss far above those before it; the
     step was taken) or "split" (out of memory: from this step to the end of its phase, `size` items go through the network at a
-    time) or "split valid" (the same in validation, to the end of the fit), "early end", "interrupt", "resume" or "failed save". `items`
-    are those of the batch, where they matter.
+    time) or "split valid" (the same in validation, to the end of the fit), "early end", "fitted" (a head), "interrupt", "resume" or
+    "failed save". `items` are those of the batch, where they matter.
     """
 
     step: int

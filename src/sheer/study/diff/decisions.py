@@ -29,7 +29,7 @@ TOUCHES = {
     ),
     "pixels": ("channels", "size", "resize", "augmentation", "mix", "mean", "std"),
     "model": ("name", "weights", "weights_sha256", "channel_init", "body", "head", "stages"),
-    "what trains": ("trains_from", "norm"),
+    "what trains": ("trains_from", "norm", "prefix"),
     "rates and schedule": ("epochs", "rates", "schedule", "batch_size", "last_batch", "accumulate", "stop", "keep"),
     "optimiser": ("optimizer", "weight_decay", "no_decay", "clip", "ema", "skip_limit"),
     "loss": ("loss", "class_weights", "loss_mean", "metrics"),

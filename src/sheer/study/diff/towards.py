@@ -12,6 +12,7 @@ from sheer.errors import PlanError, nearest
 from sheer.learner import Learner
 from sheer.loop.engine import choose_numerics
 from sheer.model.build import DEFAULT_MODEL, Built, build_named, tensor_facts
+from sheer.model.cutting import facts_of
 from sheer.plan.defaults import Situation, resolve
 from sheer.plan.facts import items_of
 from sheer.plan.looks import Room
@@ -142,6 +143,7 @@ def _resolved(plan: Plan, built: Built, given: Given, epochs: int) -> Plan:
                 tensors=built.tensors,
                 inputs=built.inputs,
                 train_items=plan.data.train_items,
+                valid_items=plan.data.valid_items,
                 task=plan.data.task.name,
                 train_counts=plan.data.train_counts,
                 judged_by={name: "min" if name in LOWER_IS_BETTER else "max" for name in ("train_loss", "valid_loss", *plan.metrics)},
@@ -150,6 +152,7 @@ def _resolved(plan: Plan, built: Built, given: Given, epochs: int) -> Plan:
                 items=items_of(plan.data.columns),
                 trains_from=0,
                 weights_from=plan.model.weights.name,
+                prefix=facts_of(built.model, plan.model, None, plan.numerics),
                 phases_before=tuple(phases),
                 branches=plan.model.branches,
             )

@@ -16,7 +16,7 @@ from sheer.plan.profiles import profile_named
 from sheer.plan.table import WIDTH, columns
 from sheer.record.run import read_run
 from sheer.study.diff.diff import diff
-from sheer.study.explain import data_sentences, phases, sentences
+from sheer.study.explain import data_sentences, phases, rates, sentences
 from sheer.study.explain.script_lines import line_of, objects_of, script_of
 from sheer.study.explain.words import Sentence, Words
 
@@ -229,7 +229,7 @@ def _phase(plan: Plan, index: int) -> list[Sentence]:
     text, rows = phases.ledger(plan, index)
     said = [Sentence(topic=topic, text=text, values=(f"{at}.optimizer", f"{at}.groups"), rows=rows)]
     for field, words in phases.PHASE.items():
-        table = phases.rate_rows(phase) if field == "schedule" else ()
+        table = rates.rate_rows(phase) if field == "schedule" else ()
         said.append(Sentence(topic=topic, text=words(plan, index), values=(f"{at}.{field}",), rows=table))
     for number, group in enumerate(phase.groups):
         first = "stage" if group.trains else "trains"  # what the line of the script is about

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from sheer.interpret.shown import schedule_steps
-from sheer.plan.plan import Group, Phase, Plan
-from sheer.plan.recipes import SCHEDULE_REASONS
+from sheer.plan.plan import Group, Plan
+from sheer.study.explain.rates import decay_words, no_decay_words, optimizer_words, rates_words, schedule_words, steps_of_phase
 from sheer.study.explain.words import MEANS, Rows, listed, number
 
 PhaseWords = Callable[[Plan, int], str]
@@ -38,18 +37,20 @@ def _amount(groups: Sequence[Group]) -> str:
     return f"{sum(group.tensors for group in groups):,} tensors with {sum(group.values for group in groups):,} values"
 
 
-def _rates(plan: Plan, number_: int) -> str:
+def _prefix(plan: Plan, number_: int) -> str:
     phase = plan.phases[number_]
-    names = [stage.name for stage in plan.model.stages]
-    pairs = ", ".join(f"{name} {rate:g}" for name, rate in zip(names, phase.rates, strict=False))
-    text = f"Peak rates, one a stage: {pairs}."
-    for group in phase.groups:
-        if group.trains and group.stage in names[: phase.trains_from] and len(phase.rates) > 1:
-            same = "as fast as the head" if group.rate_peak >= phase.rates[-1] * 0.999 else f"the head's is {phase.rates[-1]:g}"
-            text += f" The norm layers of the frozen stage {group.stage} train at {phase.rates[names.index(group.stage)]:g}: {same}."
-    if len(set(phase.rates)) == 1 and len(phase.rates) > 1:
-        text += " One number went to all stages; slice(x) gives x to the last stage alone, and a tenth to the others."
-    return text
+    part = phase.prefix.options()
+    if phase.prefix.name != "cached":
+        return "The whole network runs at every step."
+    views = (
+        f"{part['views']} drawn views of each item, taken in turn," if part["views"] else "each item, cut at the centre and not augmented,"
+    )
+    names = listed([str(name) for name in part["modules"]]) if isinstance(part["modules"], tuple) else ""
+    folded = ", its norm layers folded into its convolutions" if part["fold"] else ""
+    return (
+        f"What comes before the first tensor that trains ({names}) runs once: {views} in batches of {part['batch_size']}, without "
+        f"gradients{folded}. What it gives is kept, and every epoch reads it."
+    )
 
 
 def _norm(plan: Plan, number_: int) -> str:
@@ -65,71 +66,6 @@ def _norm(plan: Plan, number_: int) -> str:
         f"Norm layers, chosen by their type and never by their name: {said}.{extra} Layers without running "
         "statistics (LayerNorm, GroupNorm) know the first switch only."
     )
-
-
-def _schedule(plan: Plan, number_: int) -> str:
-    phase, total = plan.phases[number_], _steps(plan.phases[number_])
-    options = phase.schedule.options()
-    if phase.schedule.name != "one_cycle":
-        return f"The schedule is {phase.schedule}: {SCHEDULE_REASONS.get(phase.schedule.name, 'its own shape')}, over {total} steps."
-    warmup, start = number(options.get("warmup"), 0.25), number(options.get("start_div"), 25.0)
-    end, high, low = (number(options.get(name), 0) for name in ("end_div", "momentum_high", "momentum_low"))
-    top = max(phase.rates)
-    return (
-        f"The schedule warms up: it begins at the peak / {start:g} (the last stage at {phase.rates[-1]:g} / {start:g} = "
-        f"{phase.rates[-1] / start:.3g}), is at the peak after {warmup:.0%} of the {total} steps, and falls towards peak / {end:g} = "
-        f"{top / end:.3g}. Momentum goes the other way, {high:g} to {low:g} and back."
-    )
-
-
-def _steps(phase: Phase) -> int:
-    return phase.epochs * phase.steps_per_epoch
-
-
-def rate_rows(phase: Phase) -> Rows:
-    """Rate of each group that trains, and momentum, at some steps: the first, the last, the highest, and between; header first."""
-    if not any(group.trains for group in phase.groups):
-        return ()
-    steps, total = schedule_steps([phase]), _steps(phase)
-    highest = int(steps.rates[:, -1].argmax())
-    chosen = sorted({0, total // 4, total // 2, 3 * total // 4, highest, total - 1})
-    header = ("step", *(f"rate of {name}" for name in steps.groups), "momentum")
-    rows = [(f"{step + 1} of {total}", *(f"{rate:.3g}" for rate in steps.rates[step]), f"{steps.momentum[step]:.3f}") for step in chosen]
-    return (header, *rows)
-
-
-def _optimizer(plan: Plan, number_: int) -> str:
-    phase = plan.phases[number_]
-    first = "The optimiser" if number_ == 0 else "A new optimiser"
-    return f"{first} is {phase.optimizer}; before the first step its tensors are proved to be exactly those of the model that train."
-
-
-def _decay(plan: Plan, number_: int) -> str:
-    phase = plan.phases[number_]
-    decay, rate = phase.weight_decay, phase.rates[-1]
-    if not decay:
-        return "Weight decay is 0: off, in either form."
-    if phase.optimizer.name == "adamw":
-        return (
-            f"Weight decay {decay:g} is decoupled: each step first shrinks a weight by the factor 1 - rate x {decay:g} (at the last "
-            f"stage's peak by {rate * decay:.2g} of itself), apart from the gradient."
-        )
-    if phase.optimizer.name == "timm":
-        return f"Weight decay {decay:g} acts as timm's {phase.optimizer.options().get('name')} defines it."
-    scaled = {"adam": ", which Adam then divides by the gradient's own scale", "rmsprop": ", which RMSprop then divides by its scale"}
-    then = scaled.get(phase.optimizer.name, "")
-    return f"Weight decay {decay:g} is L2, not decoupled: {decay:g} times the weight is added to its gradient{then}."
-
-
-def _no_decay(plan: Plan, number_: int) -> str:
-    phase = plan.phases[number_]
-    if phase.no_decay == "none":
-        return "Nothing is exempt from decay (rule 'none'): norm layers and biases decay like all weights."
-    rule = {
-        "norm_bias": "scale and shift of norm layers, and everything called bias",
-        "norm_bias_1d": "scale and shift of norm layers, biases, all tensors with one dimension, and what the network itself lists",
-    }.get(phase.no_decay, phase.no_decay)
-    return f"Exempt from decay by the rule {phase.no_decay!r}: {rule}; they make groups of their own."
 
 
 def _size(plan: Plan, number_: int) -> str:
@@ -195,16 +131,16 @@ PHASE: dict[str, PhaseWords] = {
     "name": lambda plan, i: f"Phase {i + 1} of {len(plan.phases)} is called {plan.phases[i].name!r}.",
     "epochs": lambda plan, i: f"It goes through the items {plan.phases[i].epochs} time{'s' * (plan.phases[i].epochs != 1)}.",
     "steps_per_epoch": lambda plan, i: (
-        f"An epoch has {plan.phases[i].steps_per_epoch} steps, the phase {_steps(plan.phases[i])}; "
+        f"An epoch has {plan.phases[i].steps_per_epoch} steps, the phase {steps_of_phase(plan.phases[i])}; "
         "the schedule moves at each step, not each epoch."
     ),
     "trains_from": _trains_from,
-    "rates": _rates,
-    "schedule": _schedule,
+    "rates": rates_words,
+    "schedule": schedule_words,
     "norm": _norm,
-    "optimizer": _optimizer,
-    "weight_decay": _decay,
-    "no_decay": _no_decay,
+    "optimizer": optimizer_words,
+    "weight_decay": decay_words,
+    "no_decay": no_decay_words,
     "loss": lambda plan, i: f"The loss of an item is {plan.phases[i].loss}; a step takes the mean over its batch.",
     "loss_mean": lambda plan, i: f"Where they are weighted, their sum is divided by {MEANS[plan.phases[i].loss_mean]}.",
     "class_weights": lambda plan, i: (
@@ -222,6 +158,7 @@ PHASE: dict[str, PhaseWords] = {
         if plan.phases[i].clip
         else "Gradients are not clipped."
     ),
+    "prefix": _prefix,
     "skip_limit": lambda plan, i: (
         f"A step whose loss or gradients are no finite numbers moves nothing; {plan.phases[i].skip_limit} such steps in a row end the run."
     ),
@@ -281,7 +218,7 @@ def ledger(plan: Plan, index: int) -> tuple[str, Rows]:
     state = {"sgd": "momentum", "rmsprop": "squared gradients and momentum", "adam": "both Adam moments", "adamw": "both Adam moments"}
     moments = state.get(phase.optimizer.name, "its state")
     momenta = f"fresh: {moments} begin at 0" + (", nothing of the phase before is carried" if index else "")
-    epochs, steps = (sum(p.epochs for p in plan.phases[:index]), sum(_steps(p) for p in plan.phases[:index]))
+    epochs, steps = (sum(p.epochs for p in plan.phases[:index]), sum(steps_of_phase(p) for p in plan.phases[:index]))
     sources = {group.stage: group.weights_from for group in phase.groups}
     moved = [
         stage.name

@@ -1,0 +1,109 @@
+"""What of a network does not train, found by one pass and proved: run by itself and followed by the rest it gives the same."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+
+from sheer.errors import first_line
+from sheer.model.prefix import Prefix, fold_norms, suffix
+from sheer.model.stages import set_modes, set_trainable
+from sheer.model.surgery import sample_inputs
+from sheer.plan.facts import PrefixFact
+from sheer.plan.plan import ModelPlan, Numerics
+
+CLOSE = 1e-3
+
+
+def prefix_fact(
+    model: nn.Module, stages: Sequence[Sequence[str]], trains_from: int, norm: Sequence[str], sample: torch.Tensor
+) -> PrefixFact:
+    """What is known of the part of `model` before the first tensor that trains; `sample` are two inputs.
+
+    The proof: in eval mode the part, then the model with Identity in its place, give the model's own scores bit for bit.
+    Features with norm layers folded may differ by `CLOSE` of the largest one; beyond that they are not folded.
+    """
+    if not trains_from:
+        return _none("everything trains", frozen=False)
+    if set(norm[:trains_from]) != {"frozen"}:
+        return _none("norm layers of the frozen stages do not stand still", frozen=False)
+    device = next(model.parameters()).device
+    copied, sample = copy.deepcopy(model), sample.to(device)
+    set_trainable(copied, stages, trains_from, norm)
+    set_modes(copied, stages, trains_from, norm)
+    moving = [module for module in copied.modules() if _moves(module)]
+    copied.eval()
+    modules = _before(copied, moving, sample)
+    if not modules:
+        return _none("no module ends before the first tensor that trains")
+    with torch.inference_mode():
+        rest = suffix(copied, modules)
+        try:
+            features, scores = Prefix(copied, modules[-1])(sample), copied(sample)
+            same = torch.equal(rest(features), scores)
+        except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
+            return _none(f"the rest does not take what {modules[-1]} gives ({first_line(error)})")
+        if not same:
+            return _none(f"the rest gives other scores from what {modules[-1]} gives")
+        trained = [module for module in rest.modules() if any(p.requires_grad for p in module.parameters(recurse=False))]
+        linear = len(trained) == 1 and isinstance(trained[0], nn.Linear) and trained[0].bias is not None
+        linear = linear and features.ndim == 2 and torch.equal(trained[0](features), scores)
+        folded = Prefix(copied, modules[-1])
+        fold_norms(folded, sample)
+        apart = float((folded(sample) - features).abs().max() / features.abs().max().clamp_min(1e-12))
+    proof = "the same scores bit for bit on two inputs" + (f"; folded, features differ by {apart:.0e} of the largest" if apart else "")
+    return PrefixFact(frozen=True, modules=modules, values=features[0].numel(), linear=linear, fold=0 < apart <= CLOSE, proof=proof)
+
+
+def facts_of(
+    model: nn.Module, plan: ModelPlan, arrays: torch.Tensor | None, numerics: Numerics
+) -> Callable[[int, tuple[str, ...], int], PrefixFact]:
+    """`prefix_fact` by trains_from, norm and the pictures' side, each asked for once."""
+
+    @functools.cache
+    def fact(trains_from: int, norm: tuple[str, ...], size: int) -> PrefixFact:
+        if numerics.compile:
+            return _none("the network is compiled as a whole", frozen=False)
+        if plan.branches:
+            return _none("a network of several inputs runs as a whole")
+        stages = [stage.prefixes for stage in plan.stages]
+        return prefix_fact(model, stages, trains_from, norm, sample_inputs(arrays, size, plan.channels or 3))
+
+    return fact
+
+
+def _none(proof: str, frozen: bool = True) -> PrefixFact:
+    return PrefixFact(frozen=frozen, modules=(), values=0, linear=False, fold=False, proof=proof)
+
+
+def _moves(module: nn.Module) -> bool:
+    """Whether the module itself trains, draws at random, or keeps statistics, in its present mode."""
+    drops = isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0
+    running = module.training and (drops or any(True for _ in module.buffers(recurse=False)))
+    drops_paths = module.training and bool(getattr(module, "drop_prob", 0))
+    return running or drops_paths or any(p.requires_grad for p in module.parameters(recurse=False))
+
+
+def _before(model: nn.Module, moving: list[nn.Module], sample: torch.Tensor) -> tuple[str, ...]:
+    """The largest modules that have ended before the first moving one begins, in that order."""
+    names, ended, begun = {module: name for name, module in model.named_modules()}, list[str](), list[str]()
+
+    def begin(module: nn.Module, inputs: object) -> None:
+        if module in moving:
+            begun.append(names[module])
+
+    def end(module: nn.Module, inputs: object, output: object) -> None:
+        if not begun and isinstance(output, torch.Tensor):
+            ended.append(names[module])
+
+    hooks = [module.register_forward_pre_hook(begin) for module in names] + [module.register_forward_hook(end) for module in names]
+    with torch.inference_mode():
+        model(sample)
+    for hook in hooks:
+        hook.remove()
+    done = dict.fromkeys(ended)
+    return tuple(name for name in done if name and not any(name.startswith(other + ".") for other in done if other))

@@ -1,0 +1,126 @@
+"""How what does not train of a network is run, and whether the head is fitted instead of trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from sheer.errors import PlanError
+from sheer.plan.checks import whole
+from sheer.plan.facts import PrefixFact
+from sheer.plan.parts import chosen
+from sheer.plan.plan import Origin, Part, Value
+from sheer.plan.profiles import Choice, Profile
+from sheer.plan.recipes import Draft, Given
+
+PREFIX_SETTINGS: Mapping[str, Mapping[str, str]] = {
+    "whole": {},
+    "cached": {"views": "prefix.views", "batch_size": "prefix.batch_size", "fold": "prefix.fold"},
+}
+MOST_BYTES = 16 << 30
+FITTED = "all items at once, plain; the penalty is chosen by cross-validation"
+FITTED_FIELDS = (
+    "accumulate",
+    "augmentation",
+    "clip",
+    "ema",
+    "keep",
+    "last_batch",
+    "mix",
+    "rates",
+    "sampling",
+    "schedule",
+    "stop",
+    "weight_decay",
+)
+
+
+def prefix_part(
+    given: Given, profile: Profile, fact: PrefixFact, *, mixed: bool, epochs: int, items: int, plain: bool
+) -> tuple[Part, Origin]:
+    """How the frozen part runs in one phase: as given, else cached where the profile says so and it is proved to be the same.
+
+    Args:
+        given, profile: What the caller decided, and who decides the rest.
+        fact: What is known of the network in this phase.
+        mixed, epochs: The phase's; `mixed`: whole inputs are mixed.
+        items: How many items are kept, held-out ones included.
+        plain: Items are neither cut at random nor augmented.
+
+    Raises:
+        PlanError: a value is not allowed, or "cached" was given and something is frozen that cannot be cached.
+    """
+    by, said = ("default", profile.reason("prefix")) if given.prefix is None else ("you", "you gave it")
+    part = chosen(str(profile.value("prefix")) if given.prefix is None else given.prefix, PREFIX_SETTINGS, profile, "prefix")
+    if part.name == "whole":
+        return part, Origin(field="prefix", by=by, reason=said)
+    values = part.options()
+    if _views_silent(given.prefix):
+        values["views"] = min(int(str(values["views"])), epochs)
+    views = 0 if plain else whole(values["views"], "prefix: views", 0, ", drawn ones of each item, 0 for the plain one")
+    batch_size = whole(values["batch_size"], "prefix: batch_size", 1)
+    why = fact.proof if not fact.modules else "whole inputs are mixed" if mixed else ""
+    if 4 * items * max(views, 1) * fact.values > MOST_BYTES:
+        why = "its features would take more than 16 GiB"
+    if why and fact.frozen and given.prefix is not None:
+        raise PlanError(f"prefix={given.prefix!r}: what is frozen cannot be run by itself here: {why}. Give 'whole'.")
+    if why:
+        return Part(name="whole"), Origin(field="prefix", by=by, reason=why)
+    settings: dict[str, Value] = {
+        "modules": fact.modules,
+        "views": views,
+        "batch_size": batch_size,
+        "fold": bool(values["fold"]) and fact.fold,
+    }
+    return Part(name="cached", settings=tuple(settings.items())), Origin(field="prefix", by=by, reason=f"{said}; {fact.proof}")
+
+
+def _views_silent(given: Choice | None) -> bool:
+    """Whether nobody said how many views there are."""
+    return not isinstance(given, tuple) or "views" not in given[1]
+
+
+def _why_not_fitted(given: Given, fact: PrefixFact, items: int, folds: int) -> str:
+    """Why the head cannot be fitted in this phase; "" where it can."""
+    if given.prefix is not None and "whole" in (given.prefix, given.prefix[0]):
+        return "prefix is 'whole'"
+    if not fact.modules:
+        return fact.proof
+    if not fact.linear:
+        return "what trains is not one linear layer with a bias"
+    return "" if items >= 2 * folds else f"{items} items are too few for {folds} folds"
+
+
+def fitted_given(given: Given, pictures: str, items: int, batch_size: int) -> Given:
+    """What a phase is given in which the head is fitted: what is about steps of an optimiser goes."""
+    every = -(-items // batch_size) * batch_size
+    augmentation = None if pictures == "none" else "none"
+    nobody = dict.fromkeys(("clip", "ema", "stop", "keep", "measured"))
+    return replace(
+        given,
+        optimizer=given.optimizer or "lbfgs",
+        accumulate=every,
+        augmentation=augmentation,
+        mix="none",
+        sampling="shuffle",
+        **nobody | {"measured": tuple(origin for origin in given.measured if origin.field not in FITTED_FIELDS)},  # type: ignore[arg-type]
+    )
+
+
+def fitted(draft: Draft, fact: PrefixFact, items: int, profile: Profile) -> tuple[bool, str]:
+    """Whether the head is fitted, and why not where the draft would have it.
+
+    Raises:
+        PlanError: the caller would have it, and it cannot be.
+    """
+    given = draft.given.optimizer
+    wanted = given is not None and "lbfgs" in (given, given[0])
+    if not wanted and (not draft.fit or given is not None):
+        return False, ""
+    folds = given[1].get("folds") if isinstance(given, tuple) else None
+    why = _why_not_fitted(
+        draft.given, fact, items, int(profile.number("lbfgs.folds")) if folds is None else whole(folds, "lbfgs: folds", 2)
+    )
+    if why and wanted:
+        raise PlanError(f"optimizer={given!r} fits a head to what a frozen body gives, which is not possible here: {why}.")
+    return not why, why
