@@ -359,3 +359,76 @@ def test_explain_diff_compare_and_ablate(run, folder, weights, tmp_path):
     plans = (learn.plan(sheer.recipes.one_cycle(1)), learner(folder, weights, clip=1.0).plan(sheer.recipes.one_cycle(1)))
     found = sheer.ablate(*plans, data=learn.data, out=tmp_path, seeds=2, waterfall=False, quiet=True)
     assert "clip" in str(found)
+
+
+@pytest.fixture
+def texts(folder, tmp_path, monkeypatch):
+    """A small encoder, and the items with a column of texts, as a person works."""
+    pytest.importorskip("transformers", reason="the extra text is not installed")
+    from test_text import save_encoder
+
+    monkeypatch.chdir(tmp_path)
+    save_encoder(tmp_path / "encoder")
+    frame = pd.read_csv(folder / "items.csv")
+    words = ["the good cat plays", "the bad dog sleeps all day", "a very good day", "very bad"]
+    frame["words"] = [words[number % 4] if number % 8 else None for number in range(60)]
+    frame["more"] = frame["words"].str.upper()
+    frame.to_csv(folder / "texts.csv", index=False)
+    return folder / "texts.csv"
+
+
+TEXT = {"text": sheer.TextInput(column="words"), "table": sheer.TableInput(columns=["width", "doors"])}
+
+
+def test_a_text_beside_a_table_and_a_photograph(texts, folder, weights, tmp_path):
+    inputs = {"image": sheer.ImageInput(column="photo"), **TEXT, "more": sheer.TextInput(column="more", length=6)}
+    models = {"image": "test_resnet", "text": "encoder", "more": ("encoder", {"pool": "max"})}
+    options = {"weights": {"image": weights}, "size": 32, "batch_size": 8, "quiet": True}
+    data = block(inputs=inputs).build(texts)
+    assert [one.missing_train + one.missing_valid for one in data.plan.inputs] == [7, 8, 9, 8]
+    learn = sheer.learner(data, models, out=tmp_path / "run", **options)
+    names = [stage.name for stage in learn.plan().model.stages]
+    assert names[2:5] == ["text embeddings", "text lower", "text upper"] and names[-3:] == ["table embeddings", "table layers", "head"]
+    phase = learn.plan(sheer.recipes.one_cycle(1, rate=slice(1e-5, 1e-3))).phases[0]
+    assert phase.rates[1] == phase.rates[4] == phase.rates[7] and phase.rates[-3:] == (1e-3,) * 3
+    assert "text: sheer" not in str(learn.plan()) and "input  kind" in str(learn.plan())
+    learn.fine_tune(1)
+    script = sheer.eject(tmp_path / "run", tmp_path / "train.py")
+    command = [sys.executable, script, folder, "--out", tmp_path / "again", "--predict", texts]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "again" / "history.csv").open() as file:
+        assert [row["weights_sha256"] for row in csv.DictReader(file)] == [row.weights_sha256 for row in learn.history]
+    assert [line.split()[-2] for line in done.stdout.splitlines()[-60:]] == list(learn.predict(texts).labels)
+    loaded = sheer.load(tmp_path / "run", data=block(inputs=inputs).build(texts))
+    assert np.abs(loaded.validate().outputs - learn.validate().outputs).max() < 1e-6
+    loaded.export(tmp_path / "three.sheer")
+    bundle = sheer.load_bundle(tmp_path / "three.sheer")
+    assert np.abs(bundle.predict(texts).outputs - learn.predict(texts).outputs).max() < 1e-6
+    assert [one.branch for one in sheer.branches(learn, repeats=1).rows[::2]] == ["image", "text", "table", "more"]
+
+
+def test_text_and_table_alone_from_the_run_folder(texts, tmp_path):
+    def begun(out):
+        return sheer.learner(block(inputs=TEXT).build(texts), {"text": "encoder"}, batch_size=8, quiet=True, out=out)
+
+    whole = begun(tmp_path / "whole").fine_tune(1)
+    begun(tmp_path / "run").run(sheer.recipes.fine_tune(1), callbacks=[Stop(8)])
+    again = sheer.resume(tmp_path / "run", quiet=True)
+    assert [row.weights_sha256 for row in again.history] == [row.weights_sha256 for row in whole.history]
+    frozen = whole.plan().phases[0]
+    assert frozen.trains_from == 3 and frozen.norm[3:] == ("train", "train", "train")
+    script = sheer.eject(tmp_path / "run", tmp_path / "train.py")
+    done = subprocess.run(
+        [sys.executable, script, tmp_path / "train_items.csv", "--out", tmp_path / "again"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "again" / "history.csv").open() as file:
+        assert [row["weights_sha256"] for row in csv.DictReader(file)] == [row.weights_sha256 for row in whole.history]
+    with pytest.raises(DataError, match=r"Column 'width' holds .* which is no text"):
+        block(inputs={"text": sheer.TextInput(column="width")}).build(texts)
+    with pytest.raises(DataError, match="length=99: the encoder takes at most 24"):
+        long = {"text": sheer.TextInput(column="words", length=99)}
+        sheer.learner(block(inputs=long).build(texts), {"text": "encoder"})
+    with pytest.raises(ModelError, match="no such folder"):
+        sheer.learner(block(inputs=TEXT).build(texts), {"text": "./nothing"})

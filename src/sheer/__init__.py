@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sheer.data.cache import Cache
     from sheer.data.images import images
     from sheer.data.preflight import FileCheck, check
-    from sheer.data.several import ImageInput, TableInput
+    from sheer.data.several import ImageInput, TableInput, TextInput
     from sheer.data.sources import Data
     from sheer.data.tabular import table
     from sheer.data.text import text
@@ -71,6 +71,7 @@ __all__ = [
     "RateSweep",
     "SheerError",
     "TableInput",
+    "TextInput",
     "ablate",
     "arrays",
     "branches",
@@ -117,6 +118,7 @@ HOMES = {
     "Predictor": "sheer.export.predictor",
     "RateSweep": "sheer.loop.lr_find",
     "TableInput": "sheer.data.several",
+    "TextInput": "sheer.data.several",
     "ablate": "sheer.study.ablate.ablate",
     "arrays": "sheer.data.arrays",
     "branches": "sheer.study.branches",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,13 +11,15 @@ from typing import Any
 import numpy as np
 
 from sheer.data.cells import COLUMN_KINDS, NUMBER_CELL, encoded, number_in
-from sheer.data.tokens import Text
+from sheer.data.tokens import Text, token_counts
 from sheer.errors import DataError, first_line
 from sheer.plan.plan import Part
 
 FEW = 20
 MIXED = 0.9
 MOST_CATEGORIES = 100_000
+SHARE = 0.95
+ROUND = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,3 +150,37 @@ def unknown_cells(parts: Sequence[Part], cells: Mapping[str, Sequence[str]]) -> 
         total += count
         notes += [f"column {column!r}: {count} of {len(cells[column])} further rows {what}"] if count else []
     return notes, total
+
+
+def unread_text(column: str, length: int | None) -> Part:
+    """The part of a column of texts that no tokenizer has read yet."""
+    return Part(name="text", settings=(("column", column), ("length", length or 0)))
+
+
+def read_text(part: Part, tokenizer: str, pad: int, most: int, cells: Sequence[str], train: np.ndarray) -> tuple[Part, list[str], str]:
+    """What `unread_text` becomes by an encoder's tokenizer, notes on texts that are cut, and why it has its length.
+
+    `train` int64 has the items to train on, `most` the tokens that the encoder takes, `pad` its id for none.
+
+    Raises:
+        DataError: more tokens were asked for than that.
+    """
+    column, given = str(part.options()["column"]), part.options()["length"]
+    assert isinstance(given, int)
+    if given > most:
+        raise DataError(f"length={given}: the encoder takes at most {most} tokens. Give at most that, or leave length away.")
+    counts = token_counts(tokenizer, cells)
+    usual = -(-int(np.quantile(counts[train], SHARE, method="higher")) // ROUND) * ROUND
+    length = given or min(max(usual, ROUND), most)
+    cut = int((counts > length).sum())
+    more = f"; length={min(most, int(counts.max()))} keeps more" if length < most else ", the most that the encoder takes"
+    notes = [f"{cut} of {len(counts)} texts in column {column!r} are longer than {length} tokens and lose their end{more}"] if cut else []
+    sha256 = hashlib.sha256(tokenizer.encode()).hexdigest()
+    read = Part(name="text", settings=(("column", column), ("tokenizer_sha256", sha256), ("length", length), ("pad", pad)))
+    return read, notes, "you gave the length" if given else _why(length, most, usual)
+
+
+def _why(length: int, most: int, usual: int) -> str:
+    if length < usual:
+        return f"{length} tokens are the most that the encoder takes"
+    return f"{SHARE:.0%} of the texts to train on have at most {length} tokens (rounded up to {ROUND}s); a longer row costs time for all"

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from sheer.data.columns import Kinds, fitted, table_inputs, unknown_cells
+from sheer.data.columns import Kinds, fitted, read_text, table_inputs, unknown_cells, unread_text
 from sheer.data.folders import listing_hash
-from sheer.data.frames import cells_of, read_rows, with_cells
+from sheer.data.frames import cells_of, read_rows, text_cells, with_cells
 from sheer.data.inputs import Input, inputs_sha256, places_of
 from sheer.data.listing import Listing, checked, is_empty
 from sheer.data.sources import Data, assemble
@@ -43,8 +43,16 @@ class TableInput:
     ignore: Sequence[str] = ()
 
 
-AnInput = ImageInput | TableInput
-KINDS: dict[type[AnInput], str] = {ImageInput: "image", TableInput: "table"}
+@dataclass(frozen=True, kw_only=True)
+class TextInput:
+    """A text an item, in `column`; an empty cell means that the item has none. `length` as for `sheer.text`."""
+
+    column: str
+    length: int | None = None
+
+
+AnInput = ImageInput | TableInput | TextInput
+KINDS: dict[type[AnInput], str] = {ImageInput: "image", TableInput: "table", TextInput: "text"}
 
 
 def several(block: Any, source: Any) -> Data:
@@ -63,12 +71,16 @@ def several(block: Any, source: Any) -> Data:
     decided = block.decided(listing, False, np.arange(count), count)
     train = ~decided.held_out
     notes, plans, cells = list(decided.notes), list[InputPlan](), dict[str, list[str]]()
+    texts = dict[str, tuple[str, ...]]()
     for key, one in wanted.items():
-        own = {column: _texts(one, column, columns[column]) for column in reads[key]}
+        own = {column: _texts(KINDS[type(one)], column, columns[column]) for column in reads[key]}
         parts: tuple[Part, ...] = ()
         there = _present(list(own.values()))
         if not (there & train).any():
             raise DataError(f"Input {key!r}: no row to train on has it ({', '.join(own)} are empty), so its branch has nothing to train.")
+        if isinstance(one, TextInput):
+            parts = (unread_text(one.column, one.length),)
+            texts |= {column: tuple(values) for column, values in own.items()}
         if isinstance(one, TableInput):
             kinds = Kinds(categorical=tuple(one.categorical), continuous=tuple(one.continuous), ignore=tuple(one.ignore))
             parts, said = fitted(own, there & train, kinds)
@@ -105,6 +117,7 @@ def several(block: Any, source: Any) -> Data:
         listing_text=with_cells(text, cells),
         weights=decided.weights,
         weight=block.weight or "",
+        texts=texts,
     )
     origins = tuple(origin for origin in made.plan.origins if origin.field != "inputs")
     origin = Origin(field="inputs", by="you", reason="you named them; what each becomes was fitted on the rows to train on")
@@ -136,8 +149,8 @@ def _read_by(wanted: Mapping[str, AnInput], source: str, columns: Mapping[str, A
     """The columns that each input reads; DataError where one is not there, or would be read twice."""
     reads = dict[str, tuple[str, ...]]()
     for key, one in wanted.items():
-        named = (one.column,) if isinstance(one, ImageInput) else tuple(one.columns or ())
-        more = () if isinstance(one, ImageInput) else (*one.categorical, *one.continuous, *one.ignore)
+        named = tuple(one.columns or ()) if isinstance(one, TableInput) else (one.column,)
+        more = () if not isinstance(one, TableInput) else (*one.categorical, *one.continuous, *one.ignore)
         for column in (*named, *more):
             if column not in columns:
                 raise DataError(f"Input {key!r} reads the column {column!r}: {source} has no such column. {nearest(str(column), columns)}")
@@ -163,8 +176,10 @@ def _folder_of(source: Any) -> str:
     return str(Path(source).expanduser().parent) if isinstance(source, str | Path) else "."
 
 
-def _texts(one: AnInput | None, column: str, values: Sequence[Any]) -> list[str]:
-    return cells_of(column, values) if isinstance(one, TableInput) else ["" if is_empty(value) else str(value) for value in values]
+def _texts(kind: str, column: str, values: Sequence[Any]) -> list[str]:
+    if kind != "image":
+        return cells_of(column, values) if kind == "table" else text_cells(column, values)
+    return ["" if is_empty(value) else str(value) for value in values]
 
 
 def _present(cells: Sequence[Sequence[str]]) -> np.ndarray:
@@ -173,9 +188,9 @@ def _present(cells: Sequence[Sequence[str]]) -> np.ndarray:
 
 
 def inputs_of_cells(
-    plans: Sequence[InputPlan], cells: Mapping[str, Sequence[str]], root: str, source: str
+    plans: Sequence[InputPlan], cells: Mapping[str, Sequence[str]], root: str, source: str, tokenizer: str = ""
 ) -> tuple[tuple[str, ...], tuple[Input, ...]]:
-    """The files that the cells name, below `root`, and the inputs of each item.
+    """The files that the cells name, below `root`, and the inputs of each item; texts that no `tokenizer` has read have no ids.
 
     Raises:
         DataError: a file is not there, or a cell holds what its column cannot.
@@ -188,7 +203,10 @@ def inputs_of_cells(
             paths += [cell for cell in own[0] if cell]
             inputs.append(Input(name=plan.name, place=places, present=places >= 0))
         else:
-            array = torch.from_numpy(table_inputs(plan.columns, {column: cells[column] for column in plan.reads}))
+            unread = plan.kind == "text" and not tokenizer
+            array = torch.zeros((len(own[0]), 0), dtype=torch.int32)
+            if not unread:
+                array = torch.from_numpy(table_inputs(plan.columns, {column: cells[column] for column in plan.reads}, tokenizer))
             inputs.append(Input(name=plan.name, array=array, present=_present(own)))
     if paths:
         checked(Listing(source=source, root=root, files=tuple(paths), columns={}), False)
@@ -201,7 +219,43 @@ def several_sha256(root: str, paths: Sequence[str], inputs: Sequence[Input]) -> 
     return inputs_sha256(listing_hash(root, list(paths)) if paths else "", arrays)
 
 
-def further_items(plans: Sequence[InputPlan], source: Any) -> tuple[str, tuple[str, ...], tuple[Input, ...], tuple[str, ...]]:
+def read_inputs(data: Data, tokenizers: Mapping[str, tuple[str, int, int]]) -> Data:
+    """The data with token ids in its inputs of text, each by its encoder's (tokenizer, pad, most tokens).
+
+    Raises:
+        DataError: two inputs have other tokenizers, or these are not those that have read the data.
+    """
+    told = {tokenizer for tokenizer, _, _ in tokenizers.values()} | ({data.tokenizer} if data.tokenizer else set())
+    if len(told) > 1:
+        raise DataError(
+            "The texts would be read by two tokenizers. Give all inputs of text encoders with one, and the data as it was built."
+        )
+    if data.tokenizer or not tokenizers:
+        return data
+    plans, notes = list[InputPlan](), list[str]()
+    for plan in data.plan.inputs:
+        if plan.name in tokenizers:
+            part, said, _ = read_text(plan.columns[0], *tokenizers[plan.name], data.texts[plan.reads[0]], data.train)
+            notes += [f"input {plan.name!r}: {text}" for text in said]
+            plan = replace(plan, columns=(part,))
+        plans.append(plan)
+    return with_token_ids(data, plans, told.pop(), notes)
+
+
+def with_token_ids(data: Data, plans: Sequence[InputPlan], tokenizer: str, notes: Sequence[str]) -> Data:
+    """The data with the ids of its texts as these plans' lengths make them."""
+    inputs = tuple(
+        replace(one, array=torch.from_numpy(table_inputs(plan.columns, data.texts, tokenizer))) if plan.kind == "text" else one
+        for plan, one in zip(plans, data.inputs, strict=True)
+    )
+    listing = several_sha256(data.root, data.paths, inputs)
+    plan = replace(data.plan, inputs=tuple(plans), listing_sha256=listing, notes=(*data.plan.notes, *notes))
+    return replace(data, inputs=inputs, plan=plan, tokenizer=tokenizer)
+
+
+def further_items(
+    plans: Sequence[InputPlan], source: Any, tokenizer: str
+) -> tuple[str, tuple[str, ...], tuple[Input, ...], tuple[str, ...]]:
     """A CSV file or data frame as the branches take it: the folder of its files, those files, the inputs, notes.
 
     Files are relative to the CSV file's folder, or for a frame to the current one.
@@ -215,12 +269,12 @@ def further_items(plans: Sequence[InputPlan], source: Any) -> tuple[str, tuple[s
         for column in plan.reads:
             if column not in columns:
                 raise DataError(f"{name} lacks the column {column!r}, which the input {plan.name!r} reads. {nearest(column, columns)}")
-            cells[column] = _texts(TableInput() if plan.kind == "table" else None, column, columns[column])
+            cells[column] = _texts(plan.kind, column, columns[column])
         if plan.kind == "table":
             rows = np.flatnonzero(_present([cells[column] for column in plan.reads])).tolist()
             notes += unknown_cells(plan.columns, {column: [cells[column][row] for row in rows] for column in plan.reads})[0]
     root = _folder_of(source)
-    paths, inputs = inputs_of_cells(plans, cells, root, name)
+    paths, inputs = inputs_of_cells(plans, cells, root, name, tokenizer)
     for plan, one in zip(plans, inputs, strict=True):
         lacks = int((~one.present).sum())
         if lacks:

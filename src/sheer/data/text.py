@@ -7,23 +7,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 
 from sheer.data.arrays import tensors_hash
 from sheer.data.block import DataBlock
-from sheer.data.columns import columns_of
+from sheer.data.columns import columns_of, read_text, unread_text
 from sheer.data.frames import text_cells, with_cells
+from sheer.data.several import with_token_ids
 from sheer.data.sources import Data, assemble
 from sheer.data.tabular import labelled_rows
 from sheer.data.targets import items_csv
-from sheer.data.tokens import token_counts
 from sheer.errors import DataError
 from sheer.plan.checks import whole
 from sheer.plan.plan import DataPlan, Origin, Part
-
-SHARE = 0.95
-ROUND = 8
 
 
 def text(
@@ -107,11 +103,6 @@ def text(
     )
 
 
-def unread_text(column: str, length: int | None) -> Part:
-    """The part of a column of texts that no tokenizer has read yet."""
-    return Part(name="text", settings=(("column", column), ("length", length or 0)))
-
-
 def tokenised(data: Data, tokenizer: str, pad: int, most: int) -> Data:
     """The data with the ids of its texts behind what columns it has; `most` tokens are what the encoder takes.
 
@@ -128,36 +119,21 @@ def tokenised(data: Data, tokenizer: str, pad: int, most: int) -> Data:
         if part.name != "text":
             parts.append(part)
             continue
-        column, given = str(part.options()["column"]), part.options()["length"]
-        assert isinstance(given, int)
-        if given > most:
-            raise DataError(f"length={given}: the encoder takes at most {most} tokens. Give at most that, or leave length away.")
-        counts = token_counts(tokenizer, data.texts[column])
-        usual = -(-int(np.quantile(counts[data.train], SHARE, method="higher")) // ROUND) * ROUND
-        length = given or min(max(usual, ROUND), most)
-        cut = int((counts > length).sum())
-        more = (
-            f"; sheer.text(..., length={min(most, int(counts.max()))}) keeps more" if length < most else ", the most that the encoder takes"
-        )
-        notes += (
-            [f"{cut} of {len(counts)} texts in column {column!r} are longer than {length} tokens and lose their end{more}"] if cut else []
-        )
-        reasons.append("you gave the length" if given else _why(length, most, usual))
-        parts.append(Part(name="text", settings=(("column", column), ("tokenizer_sha256", sha256), ("length", length), ("pad", pad))))
+        column = str(part.options()["column"])
+        read, said, why = read_text(part, tokenizer, pad, most, data.texts[column], data.train)
+        parts.append(read)
+        notes += said
+        reasons.append(why)
     origin = Origin(field="columns", by="data", reason=f"{'; '.join(reasons)}; the tokenizer is the encoder's own")
     return _with_ids(data, tuple(parts), tokenizer, notes, origin)
-
-
-def _why(length: int, most: int, usual: int) -> str:
-    if length < usual:
-        return f"{length} tokens are the most that the encoder takes"
-    return f"{SHARE:.0%} of the texts to train on have at most {length} tokens (rounded up to {ROUND}s); a longer row costs time for all"
 
 
 def tokenised_as(data: Data, plan: DataPlan, tokenizer: str) -> Data:
     """The data with the ids of its texts as an earlier plan's tokenizer and length make them; data without unread texts as it is."""
     if not data.texts or data.tokenizer:
         return data
+    if data.inputs:
+        return with_token_ids(data, plan.inputs, tokenizer, [])
     return _with_ids(data, plan.columns, tokenizer, [], next(origin for origin in plan.origins if origin.field == "columns"))
 
 

@@ -62,7 +62,7 @@ def render_constants(
     if model.body is not None:
         rows |= {"BODY": repr(body_arguments(model.body, plan.data.columns))}
     if model.branches:
-        rows |= _branch_rows(plan, start)
+        rows |= _branch_rows(plan, start, tokenizer)
     elif model.head is not None and kind not in OWN and not start and kind != "sheer":
         known = ENCODER_WEIGHTS if model.body is not None else backbones.WEIGHTS
         rows |= {"BODY_WEIGHTS": repr(known[model.weights.name](**model.weights.options()))}
@@ -108,7 +108,7 @@ def render_constants(
     return "\n".join(f"{name} = {value}" for name, value in rows.items()) + f"\nPHASES = (\n{phases}\n)"
 
 
-def _branch_rows(plan: Plan, start: str) -> dict[str, str]:
+def _branch_rows(plan: Plan, start: str, tokenizer: str) -> dict[str, str]:
     """The constants of several inputs: their branches, what fuses them, and what each input reads."""
     inputs, branches = dict[str, str](), dict[str, str]()
     for one, branch in zip(plan.data.inputs, plan.model.branches, strict=True):
@@ -118,10 +118,13 @@ def _branch_rows(plan: Plan, start: str) -> dict[str, str]:
             values |= {"body": body_arguments(model.body, one.columns)}
         else:
             values |= {"name": name, "kind": model.kind, "node": model.node}
-            values |= {} if start else {"weights": backbones.WEIGHTS[model.weights.name](**model.weights.options())}
+        if library != "sheer" and not start:
+            known = ENCODER_WEIGHTS if model.body is not None else backbones.WEIGHTS
+            values |= {"weights": known[model.weights.name](**model.weights.options())}
         branches[branch.name] = _namespace(values)
-        made = columns_of(one.columns, "")
-        inputs[one.name] = _namespace({"kind": one.kind, "reads": one.reads} | ({"columns": tuple(made)} if made else {}))
+        made = ", ".join(_column_text(column, tokenizer) for column in columns_of(one.columns, ""))
+        reads = f"kind={one.kind!r}, reads={one.reads!r}"
+        inputs[one.name] = f"SimpleNamespace({reads}, columns=({made},))" if made else f"SimpleNamespace({reads})"
     assert plan.model.fusion is not None
     fusion = FUSIONS[plan.model.fusion.name](**plan.model.fusion.options())  # type: ignore[arg-type]
     return {"BRANCHES": _dictionary(branches), "FUSION": repr(fusion), "INPUTS": _dictionary(inputs)}
@@ -171,7 +174,8 @@ def needed_marks(plan: Plan, events: Sequence[Event] = ()) -> frozenset[str]:
         "skip": bool(plan.data.skipped),
         "resident": any(phase.resident for phase in phases) and plan.data.pictures != "none",
         "photos": plan.data.pictures != "none" if plan.data.inputs else not plan.data.columns,
-        "table": any(one.kind == "table" for one in plan.data.inputs),
+        "table": any(one.kind != "image" for one in plan.data.inputs),
+        "encoder": any(branch.model.name.startswith("transformers:") for branch in plan.model.branches),
         "timm": any(branch.model.name.startswith("timm:") for branch in plan.model.branches),
         "torchvision": any(branch.model.name.startswith("torchvision:") for branch in plan.model.branches),
         "mix": any(phase.mix for phase in phases),

@@ -34,6 +34,7 @@ from sheer.export.constants_template import (
 from sheer.export.main_template import network_batches, scores
 from sheer.export.model_template import start_head, with_head
 from sheer.model.backbones import TorchvisionBody, load_body, timm_body, timm_whole, torchvision_whole
+from sheer.model.encoders import TextBody, take_encoder
 from sheer.model.fusion import Fused
 from sheer.model.tabular import TabularBody
 from sheer.streams import reseed, stream_key
@@ -47,6 +48,8 @@ def make_branch(branch: SimpleNamespace) -> nn.Module:
         return timm_body(branch.name, branch.kind)  # only timm
     if branch.library == "torchvision":  # only torchvision
         return TorchvisionBody(torchvision_whole(branch.name), branch.node)  # only torchvision
+    if branch.library == "transformers":  # only encoder
+        return TextBody(**branch.body)  # only encoder
     return TabularBody(**branch.body)
 
 
@@ -59,6 +62,8 @@ def start_branch(branch: SimpleNamespace) -> nn.Module:
     if branch.library == "torchvision":  # only torchvision
         whole = branch.weights.load(torchvision_whole(branch.name), branch.name)  # only torchvision
         return load_body(make_branch(branch), whole, "net.")  # only torchvision
+    if branch.library == "transformers":  # only encoder
+        return take_encoder(TextBody(**branch.body), branch.weights.whole())  # only encoder
     return make_branch(branch)
 
 
@@ -102,7 +107,7 @@ def inputs_in(rows: list[dict[str, str]], prefix: str, root: str) -> SimpleNames
             files = [row[0] if row[0].strip() else "" for row in cells]  # only photos
             found.places[name] = places_of(files, len(found.names))  # only photos
             found.names += [file for file in files if file]  # only photos
-        if one.kind == "table":  # only table
+        if one.kind != "image":  # only table
             found.arrays[name] = [inputs_of(one.columns, rows, prefix)]  # only table
     found.paths = [os.path.join(root, name) for name in found.names]
     return found

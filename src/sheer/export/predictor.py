@@ -110,7 +110,7 @@ class Predictor:
 
     def _of_items(self, source: Any) -> tuple[torch.Tensor, tuple[str, ...]]:
         """The scores of the rows of a CSV file or data frame, and notes on what was not known of them."""
-        root, paths, inputs, notes = further_items(self.plan.data.inputs, source)
+        root, paths, inputs, notes = further_items(self.plan.data.inputs, source, self._tokenizer)
         scores = []
         for rows in np.array_split(np.arange(len(inputs[0].present)), -(-len(inputs[0].present) // BATCH)):
             parts = dict[str, torch.Tensor]()

@@ -158,7 +158,7 @@ class View:
         if tta:
             raise PlanError(f"tta={tta!r} is for pictures, which can be augmented; rows of a table or texts cannot. Leave it away.")
         if self.plan.data.inputs:
-            root, paths, items, said = further_items(self.plan.data.inputs, source)
+            root, paths, items, said = further_items(self.plan.data.inputs, source, self.tokenizer)
             numbers = np.arange(len(items[0].present))
             feed = self.feed(replace(self._unlabelled(paths, None, len(numbers)), root=root, inputs=items))
             if isinstance(feed.source, Photos):

@@ -20,13 +20,15 @@ from sheer.model.layers import by_layers
 from sheer.model.pretrained import IMAGENET
 from sheer.model.surgery import probe_images
 from sheer.model.table import DEFAULT_TABLE_MODEL, build_table
+from sheer.model.text import DEFAULT_ENCODER, Encoder, build_text, find_encoder, named_encoder
+from sheer.plan.facts import width_of
 from sheer.plan.parts import FUSION_SETTINGS, chosen
 from sheer.plan.plan import Branch, InputPlan, ModelPlan, Origin, Part, Stage
 from sheer.plan.profiles import Choice, Profile
 from sheer.plan.rates import is_new
 from sheer.streams import borrowed_generators, reseed, stream_key
 
-DEFAULTS = {"image": DEFAULT_MODEL, "table": DEFAULT_TABLE_MODEL}
+DEFAULTS = {"image": DEFAULT_MODEL, "table": DEFAULT_TABLE_MODEL, "text": DEFAULT_ENCODER}
 
 
 def build_branches(
@@ -41,6 +43,7 @@ def build_branches(
     make_head: HeadMaker | None,
     seed: int,
     stages_by: str | None,
+    encoders: object,
 ) -> Built:
     """The network of a branch an input, on the CPU; `models` and `weights` are by input, where they are not left to the default;
     one name for `weights` is for all branches that can have pretrained ones.
@@ -49,18 +52,24 @@ def build_branches(
         ModelError: a name is none of the inputs', a branch cannot be made, or photographs would need two normalisations.
         PlanError: a setting is not known.
     """
-    for_all = {one.name: weights for one in inputs if one.kind != "table"} if isinstance(weights, str) else weights
-    by_name, sources = _by_input(models, inputs, "model"), _by_input(for_all, inputs, "weights")
+    by_name, sources = _by_input(models, inputs, "model"), _sources(weights, inputs)
     made: list[tuple[InputPlan, Built]] = []
     for one in inputs:
         choice = cast(Choice, by_name.get(one.name, DEFAULTS[one.kind]))
         source = str(sources.get(one.name, "default"))
-        if not isinstance(choice, str) and one.kind != "table":
+        if not isinstance(choice, str) and one.kind == "image":
             raise ModelError(f"model={{{one.name!r}: {choice!r}}}: a branch for pictures is named, by a name of timm or torchvision.")
         if one.kind == "table":
             if source not in ("default", "none"):
                 raise ModelError(f"weights={source!r} for {one.name!r}: a table's network has no pretrained weights. Leave it away.")
             built = build_table(choice, columns=one.columns, classes=classes, profile=profile, head=None, make_head=None, seed=seed)
+        elif one.kind == "text":
+            assert isinstance(encoders, Mapping)
+            settings, length = named_encoder(choice)[1], width_of(one.columns)
+            built = build_text(
+                encoders[one.name], settings, length=length, classes=classes, profile=profile, head=None, make_head=None, seed=seed
+            )
+            built = built if stages_by is None else by_layers(built, stages_by)
         else:
             built = build_named(
                 str(choice), weights=source, classes=classes, profile=profile, head=None, seed=seed, head_by="default", channels=RGB
@@ -136,6 +145,22 @@ def build_branches(
     )
 
 
+def found_encoders(models: object, weights: object, inputs: Sequence[InputPlan]) -> dict[str, Encoder]:
+    """The encoder of each input of text.
+
+    Raises:
+        ModelError, WeightsError: one cannot be had.
+    """
+    by_name, sources = _by_input(models, inputs, "model"), _sources(weights, inputs)
+    texts = [one.name for one in inputs if one.kind == "text"]
+    return {name: find_encoder(named_encoder(by_name.get(name))[0], str(sources.get(name, "default"))) for name in texts}
+
+
+def _sources(weights: object, inputs: Sequence[InputPlan]) -> dict[str, object]:
+    for_all = {one.name: weights for one in inputs if one.kind != "table"} if isinstance(weights, str) else weights
+    return _by_input(for_all, inputs, "weights")
+
+
 def _by_input(given: object, inputs: Sequence[InputPlan], what: str) -> dict[str, object]:
     """What was given for each input by its name; nothing where it was left to the defaults."""
     if given is None:
@@ -185,5 +210,5 @@ def sample_items(inputs: Sequence[InputPlan], count: int, size: int) -> Inputs:
         if one.kind == "image":
             parts[one.name] = probe_images(max(size, 1)).repeat(-(-count // 2), 1, 1, 1)[:count]
         else:
-            parts[one.name] = torch.zeros(count, len(one.columns))
+            parts[one.name] = torch.zeros(count, width_of(one.columns), dtype=torch.int32 if one.kind == "text" else torch.float32)
     return Inputs(parts, torch.ones(count, len(inputs), dtype=torch.bool))

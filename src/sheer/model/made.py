@@ -8,10 +8,11 @@ from typing import cast
 
 import torch
 
+from sheer.data.several import read_inputs
 from sheer.data.sources import Data
 from sheer.data.text import tokenised
 from sheer.errors import ModelError, PlanError, first_line, nearest
-from sheer.model.branches import build_branches
+from sheer.model.branches import build_branches, found_encoders
 from sheer.model.build import DEFAULT_MODEL, Built, HeadMaker, build_named
 from sheer.model.heads import HEADS
 from sheer.model.inputs import choose_channels, extended
@@ -43,11 +44,11 @@ def made_model(
     size: int | None,
     fusion: Choice | None = None,
     stages: str | None = None,
-    encoder: Encoder | None = None,
+    encoder: Encoder | Mapping[str, Encoder] | None = None,
 ) -> Built:
     """The model for the data's classes and inputs; the arguments are those of `sheer.learner`.
 
-    `encoder` is what `read_texts` found for it.
+    `encoder` is what `read_texts` found for it, by input where there are several.
 
     Raises:
         ModelError, WeightsError: the model or its weights cannot be had, or the cut cannot be proved.
@@ -67,10 +68,11 @@ def made_model(
             make_head=make,
             seed=seed,
             stages_by=stages,
+            encoders=encoder if isinstance(encoder, Mapping) else read_texts(data, model, weights)[1],
         )
     if items_of(data.plan.columns) == "text":
         found = encoder or read_texts(data, model, weights)[1]
-        assert found is not None and data.arrays is not None
+        assert isinstance(found, Encoder) and data.arrays is not None
         length, settings = int(data.arrays.shape[1]), named_encoder(model)[1]
         built = build_text(found, settings, length=length, classes=len(data.classes), profile=profile, head=part, make_head=make, seed=seed)
         return by_layers(built, stages) if stages is not None else built
@@ -106,13 +108,16 @@ def made_model(
     return by_layers(built, stages) if stages is not None else built
 
 
-def read_texts(data: Data, model: AnyModel, weights: Weights) -> tuple[Data, Encoder | None]:
-    """The data with its texts as token ids, and the encoder whose tokenizer made them; other data as it is.
+def read_texts(data: Data, model: AnyModel, weights: Weights) -> tuple[Data, Encoder | Mapping[str, Encoder] | None]:
+    """The data with its texts as token ids, and the encoder whose tokenizer made them (by input, of several); other data as it is.
 
     Raises:
         ModelError, WeightsError: the encoder cannot be had.
         DataError: another encoder's tokenizer has read the texts, or a text may have more tokens than this one takes.
     """
+    if data.inputs:
+        encoders = found_encoders(model, weights, data.plan.inputs)
+        return read_inputs(data, {name: (one.tokenizer, one.pad, one.most) for name, one in encoders.items()}), encoders
     if items_of(data.plan.columns) != "text":
         return data, None
     encoder = find_encoder(named_encoder(model)[0], str(weights))

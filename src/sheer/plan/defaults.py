@@ -110,6 +110,8 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
     rates = _rates(draft.rate, count, situation.branches, profile.number("rest_divisor"))
     keys = KEYS[situation.items]
     norm, norm_origin = norm_policies(given.norm, profile, count, trains_from, keys, first_new(count, situation.branches))
+    if given.norm is None:
+        norm = _norms_of_texts(norm, situation.branches, trains_from, profile)
     batch_size, batch_origin = _batch_size(given.batch_size, profile, situation.train_items, keys[2])
     look = look_of(given, profile, situation.inputs, situation.room.device, situation.pictures)
     if draft.share != 1:
@@ -191,6 +193,17 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
         origins = tuple(replace(o, reason=f"{o.reason}; the head is not fitted: {unfit}") if o.field == "optimizer" else o for o in origins)
     phase = replace(phase, origins=origins, steps_per_epoch=steps_of(situation.train_items, phase))
     return replace(phase, groups=groups_of(phase, situation))
+
+
+def _norms_of_texts(norm: tuple[str, ...], branches: Sequence[Branch], trains_from: int, profile: Profile) -> tuple[str, ...]:
+    """The policies with those that text has for the pretrained stages of a text's branch."""
+    own, place = list(norm), 0
+    for branch in sorted(branches, key=is_new):
+        for _ in branch.model.stages:
+            if not is_new(branch) and branch.model.body is not None:
+                own[place] = str(profile.value(KEYS["text"][0 if place < trains_from else 1]))
+            place += 1
+    return tuple(own)
 
 
 def _rates(rate: Rate, stages: int, branches: Sequence[Branch], rest_divisor: float) -> tuple[float, ...]:

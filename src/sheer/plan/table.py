@@ -164,7 +164,13 @@ def _model(plan: Plan) -> str:
     for branch in model.branches:
         one = branch.model
         source = f"{one.weights} sha256 {one.weights_sha256[:8]}, {one.licence}, {one.features} ({one.kind})"
-        rows.append((f"branch {branch.name}", f"{one.name}, {one.body or source}", "branches"))
+        rows.append(
+            (
+                f"branch {branch.name}",
+                f"{one.name}, {one.body if one.body and one.weights.name == 'none' and one.body.name != 'encoder' else source}",
+                "branches",
+            )
+        )
     text = "Model\n" + _decisions(model, rows)
     if model.surgery:
         cut = model.surgery

@@ -22,7 +22,7 @@ from sheer.data.inputs import Input
 from sheer.data.several import inputs_of_cells, several_sha256
 from sheer.data.sources import Data
 from sheer.errors import DataError, RunError
-from sheer.plan.plan import DataPlan, Plan
+from sheer.plan.plan import DataPlan, Part, Plan
 from sheer.task.tasks import TASKS
 
 
@@ -76,9 +76,10 @@ def _listed(root: Path, items: Path, plan: Plan) -> Data | None:
 def _several_again(root: str, items: Path, plan: Plan) -> Data:
     """The inputs that a run's items.csv holds, their files below `root`; RunError where they are not those of the plan."""
     text, rows = _rows(items)
+    tokenizer = read_tokenizer(items.parent, plan.data)
     try:
         cells = {column: [row[INPUT + column] for row in rows] for one in plan.data.inputs for column in one.reads}
-        paths, inputs = inputs_of_cells(plan.data.inputs, cells, root, str(items))
+        paths, inputs = inputs_of_cells(plan.data.inputs, cells, root, str(items), tokenizer)
     except KeyError as error:
         raise RunError(f"{items} is damaged: it has no column {error}.") from error
     except DataError as error:
@@ -88,7 +89,7 @@ def _several_again(root: str, items: Path, plan: Plan) -> Data:
         raise RunError(
             f"{items} does not list what the run was trained on, or files have other sizes now. Give the data: resume(run, data=...)."
         )
-    return data
+    return replace(data, tokenizer=tokenizer)
 
 
 def _table_again(items: Path, plan: Plan) -> Data:
@@ -105,9 +106,14 @@ def _table_again(items: Path, plan: Plan) -> Data:
     return replace(data, tokenizer=tokenizer)
 
 
+def text_columns(data: DataPlan) -> tuple[Part, ...]:
+    """The columns of the one input, or of all of several."""
+    return (*data.columns, *(part for one in data.inputs for part in one.columns))
+
+
 def read_tokenizer(run: Path, data: DataPlan) -> str:
     """The tokenizer.json of a run on texts, "" for any other; RunError where it is not there, or another."""
-    wanted = {str(part.options()["tokenizer_sha256"]) for part in data.columns if part.name == "text"}
+    wanted = {str(part.options()["tokenizer_sha256"]) for part in text_columns(data) if part.name == "text"}
     if not wanted:
         return ""
     try:

@@ -10,6 +10,7 @@ from sheer.errors import EjectError
 from sheer.export.eject import script_text
 from sheer.learner import Learner
 from sheer.plan.plan import Plan
+from sheer.record.again import text_columns
 
 LINES: dict[str, tuple[str, ...]] = {
     "profile": (),
@@ -99,7 +100,7 @@ def script_of(plan: Plan, objects: Mapping[str, Callable[..., object]]) -> tuple
     """The lines of the script that `eject` would write, or none and why there is none."""
     listed = plan.data.columns or plan.data.inputs or (plan.data.pictures == "files" and not plan.data.source.startswith("folder "))
     beside = {"items.csv": "train_items.csv"} if listed else {}
-    beside |= {"tokenizer.json": "train_tokenizer.json"} if any(part.name == "text" for part in plan.data.columns) else {}
+    beside |= {"tokenizer.json": "train_tokenizer.json"} if any(part.name == "text" for part in text_columns(plan.data)) else {}
     beside |= {"start.safetensors": "train_start.safetensors"} if plan.model.weights.name == "run" else {}
     try:
         return script_text(plan, objects, beside).splitlines(), ""
