@@ -21,9 +21,8 @@ def photo_files(root: str, part: str = "") -> list[tuple[str, str]]:
             new = os.path.realpath(folder) not in visited
             visited.add(os.path.realpath(folder))
             inside[:] = [name for name in inside if new and not name.startswith(".")]
-            for name in names:
-                if new and is_listed(name):
-                    found.append((os.path.relpath(os.path.join(folder, name), root).replace(os.sep, "/"), label))
+            prefix = os.path.relpath(folder, root).replace(os.sep, "/")
+            found += [(f"{prefix}/{name}", label) for name in names if new and is_listed(name)]
     return sorted(found)
 
 

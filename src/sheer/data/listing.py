@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import itertools
+import os
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from sheer.data.pixels import to_rgb
 from sheer.errors import DataError, first_line, nearest
 from sheer.plan.checks import path_of
 
+ROWS_AT_A_TIME, FEW_CELLS = 10_000, 20_000
 WHOLE = re.compile(r"-?(0|[1-9][0-9]*)")
 SOURCES = (
     "Give a folder, a CSV file, a data frame of pandas or polars, a list of paths, or a data set with a length and items (picture, target)."
@@ -55,8 +58,7 @@ def read_listing(source: Any, *, path: str | None, root: str | Path | None, miss
     if isinstance(source, str | Path):
         where = Path(source).expanduser()
         if where.is_dir():
-            found = sorted(p.relative_to(where).as_posix() for p in where.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-            found = [name for name in found if not any(part.startswith(".") for part in name.split("/"))]
+            found = sorted(name for name in files_below(str(where)) if not any(part.startswith(".") for part in name.split("/")))
             return checked(
                 Listing(source=f"files of {where.resolve().name}", root=str(where), files=tuple(found), columns={}), missing_allowed
             )
@@ -84,27 +86,52 @@ def read_listing(source: Any, *, path: str | None, root: str | Path | None, miss
     raise DataError(f"{type(source).__name__} is no source. {SOURCES}")
 
 
+def files_below(top: str) -> Iterator[str]:
+    """Every photograph by its name below `top`, by relative path with "/"; linked folders are not followed."""
+    for folder, _, names in os.walk(top):
+        inside = os.path.relpath(folder, top).replace(os.sep, "/")
+        for name in names:
+            if os.path.splitext(name)[1].lower() in SUFFIXES and os.path.isfile(os.path.join(folder, name)):
+                yield name if inside == "." else f"{inside}/{name}"
+
+
 def csv_columns(path: Path) -> dict[str, list[Any]]:
-    """The cells of a CSV file by column; DataError where it is none, or a cell's column cannot be told."""
-    rows = list[list[str]]()
+    """The cells of a CSV file by column; DataError where it is none, or a cell's column cannot be told.
+
+    Equal cells of a column are one object: a million rows of a few words take little more than their places.
+    """
+    header, columns, known = list[str](), list[list[str]](), list[dict[str, str]]()
+    wrong, rows, read, count = list[tuple[int, int]](), list[list[str]](), 0, 0
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows.extend(csv.reader(file, strict=True))
+            reader = csv.reader(file, strict=True)
+            for start in itertools.count(0, ROWS_AT_A_TIME):
+                read, rows = start, []
+                rows.extend(itertools.islice(reader, ROWS_AT_A_TIME))
+                if not rows:
+                    break
+                cells = [row for row in rows if row]
+                if not header and cells:
+                    header, *cells = cells
+                    columns, known = [[] for _ in header], [{} for _ in header]
+                wrong += [(number, len(row)) for number, row in enumerate(cells, count + 1) if len(row) != len(header)]
+                count += len(cells)
+                for column, seen, values in zip(columns, known, zip(*cells, strict=False), strict=False) if not wrong else ():
+                    column += [seen.setdefault(value, value) for value in values] if len(seen) < FEW_CELLS else values
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is no UTF-8 text ({first_line(error)}). Save it as CSV in UTF-8.") from error
     except (csv.Error, OSError) as error:
-        raise DataError(f"{path} cannot be read as CSV after line {len(rows)}: {error}. Is a quote not closed?") from error
-    header, *cells = [row for row in rows if row] or [[]]
-    twice = sorted(name for name, count in Counter(header).items() if count > 1)
+        raise DataError(f"{path} cannot be read as CSV after line {read + len(rows)}: {error}. Is a quote not closed?") from error
+    twice = sorted(name for name, times in Counter(header).items() if times > 1)
     if twice:
         raise DataError(f"{path} has the column {twice[0]!r} twice: which one is meant cannot be told. Rename one.")
-    wrong = [number for number, row in enumerate(cells, 1) if len(row) != len(header)]
     if wrong:
+        number, found = wrong[0]
         raise DataError(
-            f"{path}: row {wrong[0]} has {len(cells[wrong[0] - 1])} cells under {len(header)} columns ({len(wrong)} such rows). "
+            f"{path}: row {number} has {found} cells under {len(header)} columns ({len(wrong)} such rows). "
             "Put what holds a comma in quotes, and leave empty cells empty."
         )
-    return {name: [row[place] for row in cells] for place, name in enumerate(header)}
+    return dict(zip(header, columns, strict=True))
 
 
 def _table(source: str, columns: dict[str, list[Any]], path: str | None, root: Path, missing_allowed: bool) -> Listing:
@@ -142,7 +169,7 @@ def checked(listing: Listing, missing_allowed: bool) -> Listing:
     strangers = [name for name in listing.files if not name.lower().endswith(SUFFIXES)]
     if strangers:
         raise DataError(f"{listing.source}: {strangers[0]!r} is no photograph by its name ({len(strangers)} such items).")
-    missing = [name for name in listing.files if not (Path(listing.root) / name).is_file()]
+    missing = [name for name in listing.files if not os.path.isfile(os.path.join(listing.root, name))]
     if missing:
         raise DataError(
             f"{listing.source}: there is no file {str(Path(listing.root) / missing[0])!r} ({len(missing)} of {len(listing.files)} are "
@@ -263,7 +290,7 @@ def photo_paths(given: object) -> list[str]:
     for item in given if isinstance(given, Sequence) and not isinstance(given, str) else [given]:
         path = path_of(item, "file")
         if path.is_dir():
-            inside = sorted(str(file) for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+            inside = sorted(str(path / name) for name in files_below(str(path)))
             if not inside:
                 raise DataError(f"The folder {str(item)!r} holds no photographs ({', '.join(SUFFIXES)}).")
             paths += inside

@@ -176,7 +176,8 @@ def _photo_data(
             f"{root / (valid_part or '')} has classes that {where} does not: {unseen}. Give them photos to learn from, or take them out."
         )
     everything = listed + held
-    labels = np.array([classes.index(label) for _, label in everything], dtype=np.int64)
+    numbers = {label: number for number, label in enumerate(classes)}
+    labels = np.array([numbers[label] for _, label in everything], dtype=np.int64)
     if held:
         held_out = np.arange(len(everything)) >= len(listed)
         part = Part(name="folders", settings=(("train", train_part or ""), ("valid", valid_part or "")))
@@ -218,7 +219,7 @@ def _listed(root: Path, part: str | None, left: LeftOut) -> list[tuple[str, str]
         remedy = UNKNOWN_FORMATS.get(suffix, "move it out of the class folders, or save it as one of them")
         more = f" and {len(strangers) - 1} more" if len(strangers) > 1 else ""
         raise DataError(f"{root / strangers[0]}{more} is no photograph by its name; read are {', '.join(SUFFIXES)}. Remedy: {remedy}.")
-    broken = [path for path, _ in found if not (root / path).is_file()]
+    broken = [path for path, _ in found if not os.path.isfile(os.path.join(root, path))]
     if broken:
         raise DataError(f"{root / broken[0]} is no file that can be read (a broken link, or a device): {len(broken)} such. Take it out.")
     if not found:

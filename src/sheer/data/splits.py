@@ -23,11 +23,20 @@ def stratified_split(labels: np.ndarray, share: float, order: np.ndarray) -> np.
     [True, False, True, False]
     """
     held_out = np.zeros(len(labels), dtype=bool)
-    for label in np.unique(labels):
-        members = order[labels[order] == label]
+    for members in members_by(labels, order):
         count = min(max(round(share * len(members)), 1), len(members) - 1)
         held_out[members[:count]] = True
     return held_out
+
+
+def members_by(labels: np.ndarray, order: np.ndarray) -> list[np.ndarray]:
+    """The items of each label that occurs, in `order`.
+
+    >>> [members.tolist() for members in members_by(np.array([7, 5, 7]), np.array([2, 0, 1]))]
+    [[1], [2, 0]]
+    """
+    ends = np.cumsum(np.unique(labels, return_counts=True)[1])
+    return np.split(order[np.argsort(labels[order], kind="stable")], ends[:-1])
 
 
 def grouped_split(groups: np.ndarray, share: float, order: np.ndarray) -> np.ndarray:
@@ -38,12 +47,10 @@ def grouped_split(groups: np.ndarray, share: float, order: np.ndarray) -> np.nda
     >>> grouped_split(np.array([5, 5, 7, 7]), 0.5, np.array([2, 0, 1, 3])).tolist()
     [False, False, True, True]
     """
-    names, first = np.unique(groups[order], return_index=True)
-    held_out = np.zeros(len(groups), dtype=bool)
-    for name in names[np.argsort(first)][: len(names) - 1]:
-        if held_out.sum() < share * len(groups):
-            held_out |= groups == name
-    return held_out
+    names, first, counts = np.unique(groups[order], return_index=True, return_counts=True)
+    met = np.argsort(first)[: len(names) - 1]
+    held_before = np.cumsum(counts[met]) - counts[met]
+    return np.isin(groups, names[met[held_before < share * len(groups)]])
 
 
 def fold_split(labels: np.ndarray, folds: int, fold: int, order: np.ndarray) -> np.ndarray:
@@ -55,8 +62,8 @@ def fold_split(labels: np.ndarray, folds: int, fold: int, order: np.ndarray) -> 
     [True, False, True, False]
     """
     held_out = np.zeros(len(labels), dtype=bool)
-    for label in np.unique(labels):
-        held_out[order[labels[order] == label][fold::folds]] = True
+    for members in members_by(labels, order):
+        held_out[members[fold::folds]] = True
     return held_out
 
 
