@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from sheer.data.cache import Cache
-from sheer.data.pictures import READERS
+from sheer.data.pictures import threads_of
 from sheer.data.sources import Data
 from sheer.errors import DataError, ModelError, PlanError, nearest
 from sheer.learner import Learner
@@ -74,7 +74,7 @@ def learner(
     fusion: Choice | None = None,
     metrics: Sequence[str | Metric] | None = None,
     cache: bool | Cache = True,
-    readers: int = READERS,
+    readers: int | None = None,
     checkpoints: Checkpoints = EVERY,
 ) -> Learner:
     """A learner: a pretrained network with a new head for the data's classes, or your own module.
@@ -126,7 +126,8 @@ def learner(
         metrics: Names from METRICS for the task, or functions of (outputs, targets), both NumPy arrays, that return a number.
         cache: Whether presized photographs are kept on disk between runs; a `sheer.Cache` says where and how many
             bytes. The pixels are the same with and without.
-        readers: Threads that decode photographs; 0 reads on the thread that trains. No bit depends on it.
+        readers: Threads that decode photographs; 0 reads on the thread that trains; where not given as many as the first reading finds
+            fastest. No bit depends on it.
         checkpoints: How often `out` gets a checkpoint; no bit depends on it.
 
     Raises:
@@ -226,7 +227,7 @@ def learner(
             ),
         ),
     )
-    return assembled(built, plan, data, given, folder, (), quiet, functions, cache, whole(readers, "readers", 0), checkpoints)
+    return assembled(built, plan, data, given, folder, (), quiet, functions, cache, threads_of(readers), checkpoints)
 
 
 def _check_types(data: object, model: object, metrics: object, cache: object) -> None:
@@ -268,7 +269,7 @@ def assembled(
     quiet: bool,
     metrics: Mapping[str, Metric],
     cache: bool | Cache,
-    readers: int = READERS,
+    readers: int | None = None,
     checkpoints: Checkpoints = EVERY,
 ) -> Learner:
     """The learner of these parts."""

@@ -68,7 +68,7 @@ class Learner(Showing):
         quiet: bool,
         metrics: Mapping[str, Metric],
         cache: Cache | None,
-        readers: int,
+        readers: int | None,
         checkpoints: Checkpoints,
         another: Callable[..., Learner],
     ) -> None:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from sheer.api import assembled
 from sheer.data.cache import Cache
-from sheer.data.pictures import READERS
+from sheer.data.pictures import threads_of
 from sheer.data.sources import Data
 from sheer.data.text import tokenised_as
 from sheer.errors import DataError, ModelError, PlanError, RunError, first_line
@@ -25,7 +25,7 @@ from sheer.model.hashing import weights_sha256
 from sheer.model.inputs import extended
 from sheer.model.made import training_pixels
 from sheer.model.rebuild import rebuild
-from sheer.plan.checks import check_objects, whole
+from sheer.plan.checks import check_objects
 from sheer.plan.document import differences
 from sheer.plan.plan import DataPlan, Origin, Part, Plan
 from sheer.plan.profiles import profile_named
@@ -107,7 +107,7 @@ def begun(
     out: Path | None = None,
     quiet: bool = False,
     cache: bool | Cache = True,
-    readers: int = READERS,
+    readers: int | None = None,
     checkpoints: Checkpoints = EVERY,
 ) -> Learner:
     """A learner at the very beginning of `plan`, with none of its phases done: `begun(plan, data).run(plan.phases)` carries it out.
@@ -147,7 +147,7 @@ def resume(
     callbacks: Sequence[Callback] = (),
     quiet: bool = False,
     cache: bool | Cache = True,
-    readers: int = READERS,
+    readers: int | None = None,
     checkpoints: Checkpoints = EVERY,
 ) -> Learner:
     """Go on with the run in a folder from its newest whole checkpoint, to the same bits as if it had never stopped.
@@ -180,7 +180,7 @@ def resume(
         raise RunError(f"The data is not that of {root}: {'; '.join(found[:8])}. Nothing was trained.")
     if not available(plan.numerics.device):
         raise RunError(f"{root} was trained on {plan.numerics.device!r}, which this machine does not have; on another device bits differ.")
-    given, first, readers = objects or {}, state.first if state is not None else 0, whole(readers, "readers", 0)
+    given, first, readers = objects or {}, state.first if state is not None else 0, threads_of(readers)
     if state is None:
         if not (root / "data.json").is_file():
             raise RunError(f"{root} was not made to its end, and nothing was trained: run the same command or lines again.")

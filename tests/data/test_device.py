@@ -11,7 +11,7 @@ import torch
 import sheer
 from conftest import make_photos
 from scripts import run_script
-from sheer.data import feed
+from sheer.data import feed, pictures
 from sheer.data.photos import Photos, Resident, chunks
 from sheer.data.pictures import room_for
 from sheer.data.pixels import Crop, Squish, decode
@@ -148,3 +148,25 @@ def test_on_cuda_items_lie_there_by_themselves_with_the_same_bits_as_copied_from
         hashes.append([row.weights_sha256 for row in learn.fine_tune(1).history])
         assert all(phase.resident is (resident is None) for phase in learn.plan().phases)
     assert hashes[0] == hashes[1]
+
+
+def test_the_number_of_reading_threads_is_found_while_reading_with_the_same_result(photos, monkeypatch):
+    names = sorted(str(path.relative_to(photos)) for path in photos.rglob("*.jpg"))
+    crop = Part(name="crop", settings=(("fraction", 0.8), ("interpolation", "bilinear")))
+    found = []
+    for readers, most in ((None, 8), (2, 8), (None, 2)):
+        monkeypatch.setattr(pictures, "cores", lambda most=most: most)
+        monkeypatch.setattr(pictures, "SHARE", 1)
+        kept = pictures.Pictures(str(photos), names, None, readers)
+        found.append(kept.read(crop, 24, range(len(names))))
+        notices = [text for text in kept.fresh_notices() if "are read by" in text]
+        assert len(notices) == (readers is None and most == 8)
+        assert (
+            kept.readers == 2
+            if not notices
+            else re.fullmatch(
+                rf"Photographs are read by {kept.readers} threads \(a second: \d+ with 2, \d+ with 4(, \d+ with 8)?\)\.", notices[0]
+            )
+        )
+        assert kept.photos(crop, 24).readers == kept.readers
+    assert found[0] == found[1] == found[2]

@@ -12,7 +12,6 @@ from typing import Any
 from sheer.api import learner
 from sheer.data.images import images
 from sheer.data.leftout import BAD_FILES
-from sheer.data.pictures import READERS
 from sheer.data.sources import Data
 from sheer.data.tabular import table
 from sheer.data.text import text
@@ -60,7 +59,7 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
 
 def add_machine_options(parser: argparse.ArgumentParser) -> None:
     """The options of what changes no bit: readers, checkpoints."""
-    parser.add_argument("--readers", type=int, default=READERS, help="threads that decode photographs (default: %(default)s)")
+    parser.add_argument("--readers", type=int, help="threads that decode photographs (default: what the first reading finds fastest)")
     parser.add_argument("--checkpoint-minutes", type=float, default=EVERY.minutes, help="0: not by time (default: %(default)s)")
     parser.add_argument("--checkpoint-steps", type=int, default=EVERY.steps, help="0: not by steps (default: %(default)s)")
     parser.add_argument("--on-requeue", metavar="COMMAND", help="run once when SIGUSR1 has ended the run and it is saved")
@@ -125,7 +124,7 @@ def prepare(args: argparse.Namespace) -> tuple[Learner, tuple[Draft, ...], Plan]
         batch_size=args.batch_size,
         cache=not getattr(args, "no_cache", False),
         augmentation=args.augmentation,
-        readers=getattr(args, "readers", READERS),
+        readers=getattr(args, "readers", None),
         checkpoints=checkpoints_of(args) if hasattr(args, "on_requeue") else EVERY,
         **for_learner,
     )

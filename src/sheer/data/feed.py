@@ -14,7 +14,7 @@ import torch
 from sheer.data.augmentations import augmentations_of
 from sheer.data.inputs import Input, Inputs, with_gaps
 from sheer.data.photos import Photos, augment, chunks, to_network
-from sheer.data.pictures import Pictures, cut_of, room_for
+from sheer.data.pictures import READERS, Pictures, cut_of, room_for
 from sheer.data.sampling import balanced_sample, joined
 from sheer.data.sources import Data
 from sheer.plan.augmentations import Function
@@ -65,12 +65,12 @@ class Feed:
         seed: int,
         device: torch.device,
         memory_format: str,
-        readers: int,
+        readers: int | None,
         pictures: Pictures | None = None,
         functions: Mapping[str, Function] | None = None,
     ) -> None:
         self.data, self.phase, self.seed, self.device = data, phase, seed, device
-        self.readers, self.memory_format = readers, MEMORY_FORMATS[memory_format]
+        self.readers, self.memory_format = READERS if readers is None else readers, MEMORY_FORMATS[memory_format]
         self.target = target.to(device)
         self.mean = torch.tensor(phase.mean, device=device).view(-1, 1, 1)
         self.std = torch.tensor(phase.std, device=device).view(-1, 1, 1)

@@ -6,9 +6,10 @@ import contextlib
 import hashlib
 import io
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -23,10 +24,34 @@ from sheer.data.pixels import RESIZES, Crop, Luma, Pad, Squish, decode
 from sheer.data.reading import in_threads
 from sheer.data.sources import Data
 from sheer.errors import DataError, DeviceMemoryError, first_line
+from sheer.plan.checks import whole
 from sheer.plan.plan import Part, Phase
 
+Result = TypeVar("Result")
 NO_FILE = Stamp(0, 0, 0)
-READERS = 2  # threads; more do not help where the network runs on the same cores, and no bit depends on them
+READERS = 2  # threads to begin with; no bit depends on them
+SHARE = 16  # photographs a thread in which a number of threads is tried
+
+
+def threads_of(readers: int | None) -> int | None:
+    """The threads that were asked for, or None; PlanError where they are no whole number."""
+    return None if readers is None else whole(readers, "readers", 0)
+
+
+def cores() -> int:
+    """The processor's cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def next_readers(rates: Mapping[int, float], most: int) -> int:
+    """How many threads read next, from photographs a second by number of threads: twice as many while that gains a tenth, else the best.
+
+    >>> next_readers({2: 300.0}, 8), next_readers({2: 300.0, 4: 500.0, 8: 520.0}, 64), next_readers({2: 300.0, 4: 500.0}, 4)
+    (4, 8, 4)
+    """
+    last = max(rates)
+    gains = len(rates) == 1 or rates[last] >= 1.1 * rates[last // 2]
+    return 2 * last if gains and 2 * last <= most else max(rates, key=lambda count: rates[count])
 
 
 @contextlib.contextmanager
@@ -64,7 +89,7 @@ class _Size:
 class Album:
     """The photographs of the data set that a learner has now, kept from one use to the next for as long as it has it."""
 
-    def __init__(self, cache: Cache | None, readers: int) -> None:
+    def __init__(self, cache: Cache | None, readers: int | None) -> None:
         self.cache, self.readers = cache, readers
         self._kept: tuple[Data, Pictures] | None = None
 
@@ -78,7 +103,8 @@ class Album:
 class Pictures:
     """Photographs below `root` by relative path. What is kept between runs lies in `cache`; None: nothing does.
 
-    `opened` gives the picture of a name where names are no files; such pictures are kept in memory only.
+    `opened` gives the picture of a name where names are no files; such pictures are kept in memory only. `readers` are threads; None:
+    as many as the first reading finds fastest, which tries 2, then twice as many for as long as that gains.
     """
 
     def __init__(
@@ -86,10 +112,12 @@ class Pictures:
         root: str,
         names: Sequence[str],
         cache: Cache | None,
-        readers: int,
+        readers: int | None,
         opened: Callable[[str], Image.Image] | None = None,
     ) -> None:
-        self.root, self.names, self.readers, self.opened = root, names, readers, opened
+        self.root, self.names, self.opened = root, names, opened
+        self.readers = READERS if readers is None else readers
+        self._rates: dict[int, float] | None = {} if readers is None and cores() >= 2 * READERS else None
         self.cache = None if opened else cache
         self._notices, self._told = list[str](), list[str]()
         self._sizes: dict[tuple[Part, int], _Size] = {}
@@ -173,7 +201,7 @@ class Pictures:
 
         bad: list[str] = []
         try:
-            for item, result in zip(items, in_threads(attempt, items, max(1, self.readers), lambda item: self.names[item]), strict=True):
+            for item, result in zip(items, self._results(attempt, items, at.photos), strict=True):
                 if isinstance(result, str):
                     bad.append(result)
                 else:
@@ -185,6 +213,21 @@ class Pictures:
             if at.shelf is not None:
                 at.shelf.drop()
         return bad
+
+    def _results(self, attempt: Callable[[int], Result], items: Sequence[int], photos: Photos) -> Iterator[Result]:
+        """What `attempt` gives for each item, in order; the number of threads is found on the way where nobody gave it."""
+        while items:
+            count, trying = max(1, self.readers), self._rates is not None and len(items) > 2 * SHARE * self.readers
+            part, items = (items[: SHARE * count], items[SHARE * count :]) if trying else (items, ())
+            started = time.perf_counter()
+            yield from in_threads(attempt, part, count, lambda item: self.names[item])
+            if trying and self._rates is not None:
+                self._rates[count] = len(part) / (time.perf_counter() - started)
+                self.readers = photos.readers = next_readers(self._rates, cores())
+                if self.readers in self._rates:
+                    rates = ", ".join(f"{rate:.0f} with {number}" for number, rate in self._rates.items())
+                    self._notices.append(f"Photographs are read by {self.readers} threads (a second: {rates}).")
+                    self._rates = None
 
     def _put(self, at: _Size, item: int, pixels: np.ndarray) -> bool:
         """Whether the cache has taken the picture. A disk that cannot be written ends the caching, not the training."""
