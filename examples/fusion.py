@@ -1,16 +1,21 @@
 """What a second input is worth: a fused model beside each of its branches alone, with seeds, intervals and paired tests.
 
-python examples/fusion.py [--items 900] [--epochs 2] [--seeds 3] [--size 64] [--json OUT] [--markdown docs/fusion_elpv.md]
+python examples/fusion.py elpv [--items 900] [--epochs 2] [--seeds 3] [--size 64] [--json OUT] [--markdown docs/fusion_elpv.md]
+python examples/fusion.py petfinder --items 1500 --probe [--markdown docs/fusion_petfinder.md]
 
-Photographs of solar cells (package `elpv-dataset`, Buerhop-Lutz and others 2018) and one column, whether the cell is mono- or
-polycrystalline: does a network that sees both find more defects than one that sees the photograph, or the column, alone?
+`elpv`: photographs of solar cells (package `elpv-dataset`, Buerhop-Lutz and others 2018) and whether the cell is mono- or polycrystalline:
+does a network that sees both find more defects than one that sees the photograph, or the column, alone? `petfinder`: descriptions of
+cats and dogs and columns about them (`petfinder_mini.csv` in $SHEER_DATA): which were adopted within a week, which not for 100 days?
 """
 
 from __future__ import annotations
 
 import csv
 import json
+import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from common import frame, options
@@ -23,11 +28,15 @@ from sheer.study.ablate.statistics import half_width
 from sheer.study.ablate.variants import Outcome, Surroundings, Variant, all_carried_out
 
 ABOUT = (
-    "Each row is a network for some of the inputs of the same solar cells, trained alike on the same split: by `fine_tune`, whose first "
+    "Each row is a network for some of the inputs of the same items, trained alike on the same split: by `fine_tune`, whose first "
     "phase trains what is new and the second everything. A gap to the fused network is called one only where chance does not explain it."
 )
-INPUTS = {"image": sheer.ImageInput(column="file"), "table": sheer.TableInput(columns=["type"], categorical=["type"])}
-SUBSETS = (("image", "table"), ("image",), ("table",))
+INPUTS: dict[str, dict[str, Any]] = {
+    "elpv": {"image": sheer.ImageInput(column="file"), "table": sheer.TableInput(columns=["type"], categorical=["type"])},
+    "petfinder": {"text": sheer.TextInput(column="Description", length=64), "table": sheer.TableInput()},
+}
+LABELS = {"elpv": "cell", "petfinder": "AdoptionSpeed"}
+MODELS = {"elpv": "tf_efficientnet_lite0", "petfinder": "sentence-transformers/all-MiniLM-L6-v2"}
 
 
 def cells(folder: Path, count: int) -> Path:
@@ -44,6 +53,24 @@ def cells(folder: Path, count: int) -> Path:
             for number in permutation(stream_key(0, "elpv"), len(images))[:count].tolist():
                 Image.fromarray(images[number]).save(folder / f"{number:04d}.png")
                 writer.writerow([f"{number:04d}.png", str(types[number]), "defective" if shares[number] > 0.5 else "sound"])
+    return table
+
+
+def pets(folder: Path, count: int) -> Path:
+    """The first `count` pets in an order drawn once that were adopted within a week, or not for 100 days."""
+    table = folder / f"pets-{count}.csv"
+    if not table.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        with (Path(os.environ["SHEER_DATA"]) / "petfinder_mini.csv").open(newline="") as file:
+            header, *rows = list(csv.reader(file))
+        speed = header.index("AdoptionSpeed")
+        kept = [row for row in rows if row[speed] in ("0", "1", "4")]
+        with table.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(header[1:])
+            for number in permutation(stream_key(0, "pets"), len(kept))[:count].tolist():
+                kept[number][speed] = "late" if kept[number][speed] == "4" else "soon"
+                writer.writerow(kept[number][1:])
     return table
 
 
@@ -72,19 +99,24 @@ def row(name: str, ones: list[Outcome], fused: list[Outcome]) -> str:
 def main() -> None:
     """Run the command line."""
     parser = options(__doc__.splitlines()[0], archives=(), items=900, epochs=2)
-    parser.add_argument("--model", default="tf_efficientnet_lite0", help="(default: %(default)s)")
+    parser.add_argument("--model", help="of the photographs or texts (default: a small one that a package has)")
     parser.add_argument("--fusion", default="concat", help="concat, gated_sum or cross_attention (default: %(default)s)")
     parser.add_argument("--probe", action="store_true", help="train only what is new, and leave the photographs' network frozen")
     args = parser.parse_args()
-    source, outcomes = cells(Path(args.work) / "data" / "elpv", args.items), dict[str, list[Outcome]]()
-    worth = ""
-    for subset in SUBSETS:
-        data = sheer.DataBlock(inputs={name: INPUTS[name] for name in subset}, label="cell", valid=1 / 3).build(source)
+    (chosen,) = args.folders or ["elpv"]
+    inputs, folder, outcomes, worth = INPUTS[chosen], Path(args.work) / "data" / chosen, dict[str, list[Outcome]](), ""
+    source = (cells if chosen == "elpv" else pets)(folder, args.items)
+    first = next(iter(inputs))
+    for subset in (tuple(inputs), *((name,) for name in inputs)):
+        block = {name: inputs[name] for name in subset}
+        if subset == ("table",):  # the column of the other input is none of the table's
+            block = {"table": replace(inputs["table"], ignore=[*inputs["table"].ignore, inputs[first].column])}
+        data = sheer.DataBlock(inputs=block, label=LABELS[chosen], valid=1 / 3).build(source)
         pictures = {"size": args.size, "augmentation": ("dihedral",)} if "image" in subset else {}
         learn = sheer.learner(
             data,
-            {"image": args.model} if "image" in subset else None,
-            weights=args.weights if "image" in subset else "default",
+            {first: args.model or MODELS[chosen]} if first in subset else None,
+            weights=args.weights if first in subset else "default",
             fusion=args.fusion if len(subset) > 1 else None,
             metrics=["balanced_accuracy", "accuracy"],
             class_weights="balanced",
@@ -98,11 +130,11 @@ def main() -> None:
         outcomes[name] = all_carried_out(variants, around, processes=args.processes, told=told)
         if len(subset) > 1 and not outcomes[name][0].failed:
             worth = str(sheer.branches(sheer.load(outcomes[name][0].folder, data=data)))
-    fused = outcomes[" + ".join(SUBSETS[0])]
+    fused = outcomes[" + ".join(inputs)]
     header = "| inputs | balanced accuracy | against the fused one | p seeds | p items | seconds | verdict |"
     body = ["", header, "|---|---|---|---|---|---|---|", *(row(name, ones, fused) for name, ones in outcomes.items())]
-    body += ["", "What the branches of the fused network are worth (seed 0, held-out cells):", "", "```", worth, "```"]
-    page = frame("Solar cells: photograph and type", ABOUT, args, body)
+    body += ["", "What the branches of the fused network are worth (seed 0, held-out items):", "", "```", worth, "```"]
+    page = frame(f"{chosen}: {' and '.join(inputs)}", ABOUT, args, body)
     print(page)
     if args.markdown:
         Path(args.markdown).write_text(page)

@@ -259,8 +259,7 @@ def for_inputs(text: str, needed: frozenset[str]) -> str:
         ("photos = Resident(photos, device) if phase.resident else photos\n", RESIDENT_PHOTOS),
         ("    photos: Any = None\n", "    photos: Any = None\n" if "photos" in needed else "    photos = paths\n"),
         ("photos: Photos,", "photos: Any,"),
-        ("scores_of(model, network_batches(photos,", "scores_of(model, input_batches(photos,"),
-        ("in enumerate(network_batches(photos,", "in enumerate(input_batches(photos,"),
+        ("batches = network_batches(photos,", "batches = input_batches(photos,"),
         ("        predict(model, args.predict)", "        predict_inputs(model, args.predict)"),
         ("photographs or folders to classify", "CSV files with the columns of the inputs"),
     ):

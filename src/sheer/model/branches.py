@@ -12,7 +12,7 @@ from torch import nn
 
 from sheer.data.inputs import Inputs
 from sheer.errors import ModelError, nearest
-from sheer.model.build import CPU, DEFAULT_MODEL, Built, HeadMaker, build_named, default_head, measured_origins, new_head, tensor_facts
+from sheer.model.build import CPU, DEFAULT_MODEL, Built, HeadMaker, build_named, measured_origins, new_head, tensor_facts
 from sheer.model.fusion import FUSIONS, Fused
 from sheer.model.hashing import weights_sha256
 from sheer.model.inputs import RGB
@@ -88,7 +88,8 @@ def build_branches(
     body = fused_body({one.name: built.model.get_submodule("body") for one, built in made}, widths, part, seed)
     with borrowed_generators(CPU):
         reseed(stream_key(seed, "init-head"), CPU)
-        head_part = head or default_head(profile)
+        settings = tuple((key, profile.value(f"fusion.{key}")) for key in ("hidden", "dropout"))
+        head_part = head or Part(name="concat_pool", settings=settings)
         features = FUSIONS[part.name](**part.options()).features(widths)  # type: ignore[arg-type]
         model = nn.Sequential(OrderedDict(body=body, head=new_head(head_part, make_head, features, classes, "vector")))
     ordered = sorted(branches, key=is_new)
@@ -119,7 +120,7 @@ def build_branches(
             Origin(field="weights", by="data", reason="each branch has its own"),
             *(origin for origin in measured_origins() if origin.field not in ("fusion", "branches")),
             *RGB.origins,
-            Origin(field="head", by="you" if head else "default", reason="you gave it" if head else profile.reason("head.name")),
+            Origin(field="head", by="you" if head else "default", reason="you gave it" if head else profile.reason("fusion.hidden")),
             Origin(
                 field="stages", by="default", reason="those of each branch in the order of the inputs, new ones last; then fusion and head"
             ),

@@ -95,6 +95,10 @@ SHARED = {
     "head.pool": Setting(value="avg", reason="the mean over places"),
     "head.init": Setting(value="torch", reason="torch's own initial weights of linear layers"),
     "fusion": Setting(value="concat", reason="nothing to learn but the head, which sees every branch"),
+    "fusion.hidden": Setting(
+        value=(512,), reason="a hidden layer, in which the branches meet: a linear head would only add up what each says"
+    ),
+    "fusion.dropout": Setting(value=0.5, reason="half of it before the hidden layer, all of it after"),
     "fusion.width": Setting(value=256, reason="the width to which each branch is brought"),
     "fusion.heads": Setting(value=4, reason="64 numbers a head of attention"),
     "tabular.hidden": Setting(value=(200, 100), reason="two layers, as fastai's tabular learner has them"),
