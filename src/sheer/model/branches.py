@@ -88,8 +88,8 @@ def build_branches(
     body = fused_body({one.name: built.model.get_submodule("body") for one, built in made}, widths, part, seed)
     with borrowed_generators(CPU):
         reseed(stream_key(seed, "init-head"), CPU)
-        settings = tuple((key, profile.value(f"fusion.{key}")) for key in ("hidden", "dropout"))
-        head_part = head or Part(name="concat_pool", settings=settings)
+        layers = tuple((key, profile.value(f"fusion.{key}")) for key in ("hidden", "dropout"))
+        head_part = head or Part(name="concat_pool", settings=layers)
         features = FUSIONS[part.name](**part.options()).features(widths)  # type: ignore[arg-type]
         model = nn.Sequential(OrderedDict(body=body, head=new_head(head_part, make_head, features, classes, "vector")))
     ordered = sorted(branches, key=is_new)

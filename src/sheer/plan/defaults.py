@@ -14,7 +14,7 @@ from sheer.plan.parts import SCHEDULE_SETTINGS, chosen
 from sheer.plan.plan import Branch, Group, Origin, Phase, Stage
 from sheer.plan.prefixes import FITTED, FITTED_FIELDS, fitted, fitted_given, prefix_part
 from sheer.plan.profiles import Profile
-from sheer.plan.rates import Decayed, Rate, depths, first_new, is_new, spread
+from sheer.plan.rates import first_new, is_new, staged_rates
 from sheer.plan.recipes import Draft
 from sheer.plan.schedules import schedule_named
 from sheer.plan.training import training_values
@@ -107,7 +107,7 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
             f"pass profile={profile.name!r} to the recipe."
         )
     trains_from, trains_origin = _trains_from(draft, situation)
-    rates = _rates(draft.rate, count, situation.branches, profile.number("rest_divisor"))
+    rates = staged_rates(draft.rate, count, situation.branches, profile.number("rest_divisor"))
     keys = KEYS[situation.items]
     norm, norm_origin = norm_policies(given.norm, profile, count, trains_from, keys, first_new(count, situation.branches))
     if given.norm is None:
@@ -204,15 +204,6 @@ def _norms_of_texts(norm: tuple[str, ...], branches: Sequence[Branch], trains_fr
                 own[place] = str(profile.value(KEYS["text"][0 if place < trains_from else 1]))
             place += 1
     return tuple(own)
-
-
-def _rates(rate: Rate, stages: int, branches: Sequence[Branch], rest_divisor: float) -> tuple[float, ...]:
-    """One rate a stage: spread over the depths of the branches, but for a list, which has one a stage."""
-    if not branches or not isinstance(rate, slice | Decayed):
-        return spread(rate, stages, rest_divisor)
-    at = depths(stages, branches)
-    by_depth = spread(rate, max(at) + 1, rest_divisor)
-    return tuple(by_depth[depth] for depth in at)
 
 
 def _trains_from(draft: Draft, situation: Situation) -> tuple[int, Origin]:
@@ -314,12 +305,6 @@ def _last_change(stage: int, tensors: Sequence[TensorFact], before: tuple[Phase,
 def _first_source(stage: str, situation: Situation) -> str:
     if situation.weights_from == "branches" and stage != "head":
         (branch,) = (one for one in situation.branches if stage in {own.name for own in one.model.stages})
-        weights = branch.model.weights
-        return (
-            "initialised"
-            if is_new(branch)
-            else f"package {weights.options()['distribution']}"
-            if weights.name == "package"
-            else weights.name
-        )
+        package = branch.model.weights.options().get("distribution", "")
+        return "initialised" if is_new(branch) else f"{branch.model.weights.name} {package}".strip()
     return "initialised" if stage == "head" else situation.weights_from

@@ -85,6 +85,15 @@ def first_new(stages: int, branches: Sequence[Branch]) -> int:
     return sum(len(branch.model.stages) for branch in branches if not is_new(branch)) if branches else stages - 1
 
 
+def staged_rates(rate: Rate, stages: int, branches: Sequence[Branch], rest_divisor: float) -> tuple[float, ...]:
+    """One rate a stage: spread over the depths of the branches, but for a list, which has one a stage."""
+    if not branches or not isinstance(rate, slice | Decayed):
+        return spread(rate, stages, rest_divisor)
+    at = depths(stages, branches)
+    by_depth = spread(rate, max(at) + 1, rest_divisor)
+    return tuple(by_depth[depth] for depth in at)
+
+
 def check_rates(rates: Sequence[object], given: object) -> None:
     """PlanError unless every rate is a positive, finite number, of Python or NumPy."""
     for rate in rates:
