@@ -11,7 +11,7 @@ from sheer.export.eject import LEAVES
 SOURCE = Path(sheer.__file__).parent
 LAYERS = (
     *("errors", "streams", "plan", "data", "task", "model", "record", "loop"),
-    *("interpret", "export", "learner", "api", "loading", "study", "cli"),
+    *("interpret", "export", "learner", "api", "loading", "scikit", "study", "cli"),
 )
 FILES = sorted(SOURCE.rglob("*.py"))
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from sheer.plan import recipes
     from sheer.plan.plan import Plan
     from sheer.record.keeping import Checkpoints
+    from sheer.scikit import SheerClassifier, SheerRegressor  # noqa: F401
     from sheer.study.ablate.ablate import ablate
     from sheer.study.ablate.ablation import Ablation
     from sheer.study.ablate.measure import Measurement, measure_norm_policy, measure_resolution
@@ -143,6 +144,9 @@ HOMES = {
 }
 """The module of each public name that is imported when it is first used; `recipes` is a module itself."""
 
+OPTIONAL = {"SheerClassifier": "sheer.scikit", "SheerRegressor": "sheer.scikit"}
+"""Public names that need an optional package, so `from sheer import *` leaves them out."""
+
 
 class _Package(ModuleType):
     """The package; importing its submodule `sheer.learner` does not put that in the place of the function of the same name."""
@@ -157,11 +161,12 @@ sys.modules[__name__].__class__ = _Package
 if not TYPE_CHECKING:  # a type checker reads the imports above, and reports names that are none
     # An exception to two house rules (no __getattr__, no imports of our own inside functions): `import sheer` would load 180 modules.
     def __getattr__(name: str) -> object:
-        if name not in HOMES:
-            raise AttributeError(f"module 'sheer' has no attribute {name!r}. {_nearest(name, __all__)}")
-        module = import_module(HOMES[name])
+        homes = HOMES | OPTIONAL
+        if name not in homes:
+            raise AttributeError(f"module 'sheer' has no attribute {name!r}. {_nearest(name, [*__all__, *OPTIONAL])}")
+        module = import_module(homes[name])
         found = globals()[name] = module if name == "recipes" else getattr(module, name)
         return found
 
     def __dir__() -> list[str]:
-        return sorted({*globals(), *__all__})
+        return sorted({*globals(), *__all__, *OPTIONAL})

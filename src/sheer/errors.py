@@ -1,9 +1,9 @@
 """Every error that sheer raises, so that one `except sheer.SheerError` catches them all.
 
     SheerError
-    ├── PlanError        a value of the plan is not allowed, or two values contradict each other
-    ├── DataError        the folder, its classes or a file in it cannot be learned from
-    ├── ModelError       the model's name, module or size cannot be used, or its surgery cannot be proved
+    ├── PlanError        a value of the plan is not allowed, or two values contradict each other (a ValueError too)
+    ├── DataError        the folder, its classes or a file in it cannot be learned from (a ValueError too)
+    ├── ModelError       the model's name, module or size cannot be used, or its surgery cannot be proved (a ValueError too)
     │   └── WeightsError the pretrained weights cannot be found, reached or matched
     ├── OwnershipError   the optimiser's tensors are not the model's, or the model is not the plan's
     ├── DeviceMemoryError one item at a time, the optimiser's state, or all items at once do not fit into the device's memory
@@ -11,7 +11,8 @@
     ├── RunError         a run folder is missing, damaged, of another plan, or in the way
     ├── EjectError       a run cannot be written as a plain script
     ├── StudyError       what was given to be explained, compared or examined is not of a kind that can be
-    └── BundleError      a bundle is damaged, of another format, or does not say what it said when it was written
+    ├── BundleError      a bundle is damaged, of another format, or does not say what it said when it was written
+    └── MissingError     an optional package is not installed (an ImportError too)
 
 A message says what was given, what is allowed, and what to do; on the command line it is printed
 alone, without a traceback, and the exit status is 2.
@@ -27,15 +28,15 @@ class SheerError(Exception):
     """Any error that sheer raises on purpose."""
 
 
-class PlanError(SheerError):
+class PlanError(SheerError, ValueError):
     """A value of the plan is not allowed, or two values contradict each other."""
 
 
-class DataError(SheerError):
+class DataError(SheerError, ValueError):
     """The folder, its classes or a file in it cannot be learned from."""
 
 
-class ModelError(SheerError):
+class ModelError(SheerError, ValueError):
     """The model's name, module or input size cannot be used, or its surgery cannot be proved."""
 
 
@@ -69,6 +70,10 @@ class StudyError(SheerError):
 
 class BundleError(SheerError):
     """A bundle is damaged, of another format, or does not say what it said when it was written."""
+
+
+class MissingError(SheerError, ImportError):
+    """A package that only a part of sheer needs is not installed; the message names the extra that brings it."""
 
 
 def first_line(error: BaseException) -> str:

@@ -43,7 +43,7 @@ from sheer.record.history import History
 from sheer.record.keeping import Checkpoints, Keeper, check_model, finish, found_state, kept_in, last_checkpoint, paused, restore
 from sheer.record.own import own_module
 from sheer.record.run import Record, Row, begin, check_contents, check_free, check_run_folder, contents_sha256
-from sheer.task.metrics import LOWER_IS_BETTER, Metric
+from sheer.task.metrics import Metric, judges
 
 
 class Learner(Showing):
@@ -141,7 +141,7 @@ class Learner(Showing):
             train_items=self._plan.data.train_items,
             valid_items=self._plan.data.valid_items,
             train_counts=self._plan.data.train_counts,
-            judged_by={name: "min" if name in LOWER_IS_BETTER else "max" for name in ("train_loss", "valid_loss", *self._plan.metrics)},
+            judged_by=judges(self._plan.metrics, self._plan.data.valid_items),
             task=self._plan.data.task.name,
             room=self._room,
             pictures=self._plan.data.pictures,

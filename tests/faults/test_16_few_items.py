@@ -40,13 +40,17 @@ def test_16_fewer_items_than_a_batch(tmp_path):
         sheer.learner(sheer.images(tmp_path), Small, size=32, batch_size=1, quiet=True).plan(sheer.recipes.one_cycle(1))
 
 
-def test_16_nothing_to_validate_on_is_refused(tmp_path):
+def test_16_nothing_to_validate_on_is_refused_unless_it_was_asked_for(tmp_path):
     make_photos(tmp_path, {"blue": 4, "red": 4}, part="train")
     (tmp_path / "valid" / "blue").mkdir(parents=True)
     with pytest.raises(DataError):
         sheer.images(tmp_path, split="folders")
-    with pytest.raises(sheer.SheerError):
-        sheer.arrays(torch.rand(10, 3), [0, 1] * 5, valid=0.0)
+    for data in (sheer.arrays(torch.rand(10, 3, 8, 8), [0, 1] * 5, valid=0.0), sheer.images(tmp_path / "train", valid=0)):
+        assert len(data.valid) == 0 and len(data.train) in (8, 10)
+        learn = sheer.learner(data, Small, quiet=True, size=32 if data.paths else None).fit(1)
+        assert math.isnan(learn.history[0].valid_loss) and math.isnan(learn.history[0].metrics["accuracy"])
+        with pytest.raises(DataError, match="No item is held out"):
+            learn.validate()
 
 
 def test_16_a_last_batch_of_one_item_meets_no_batch_norm(tmp_path):

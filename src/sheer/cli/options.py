@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import inspect
 import subprocess
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -20,6 +19,7 @@ from sheer.learner import Learner
 from sheer.loop.engine import DEVICES
 from sheer.model.build import DEFAULT_MODEL
 from sheer.plan.augmentations import SETS
+from sheer.plan.checks import keywords_of
 from sheer.plan.plan import Plan
 from sheer.plan.profiles import PROFILES
 from sheer.plan.recipes import RECIPES, Draft
@@ -143,8 +143,7 @@ def settings(given: Sequence[str], takers: Sequence[Callable[..., Any]], flags: 
     Raises:
         PlanError: a text without =, a name twice, one that no function takes, or one that has an option of its own.
     """
-    kinds = inspect.Parameter.KEYWORD_ONLY
-    taken = [{name for name, parameter in inspect.signature(taker).parameters.items() if parameter.kind is kinds} for taker in takers]
+    taken = [keywords_of(taker) for taker in takers]
     allowed = [name for name in sorted(set().union(*taken)) if name not in (*flags, "cache", "quiet")]
     found: list[dict[str, Any]] = [{} for _ in takers]
     for one in given:

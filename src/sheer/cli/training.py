@@ -99,8 +99,10 @@ def train_into(learn: Learner, recipe: Sequence[Draft], out: Path, started: floa
 
 
 def _told(learn: Learner, out: Path, started: float) -> int:
-    print(f"\n{learn.validate().report()}\n")
-    if learn.data is not None and learn.data.plan.columns:
+    data = learn.plan().data
+    if data.valid_items:
+        print(f"\n{learn.validate().report()}\n")
+    if data.valid_items and data.columns:
         print(f"{learn.baselines()}\n")
     seconds, memory = time.perf_counter() - started, peak_memory() / 2**30
     print(f"Run folder: {out}  ({seconds:.0f} s in all, {memory:.2f} GiB of memory at most)")

@@ -60,7 +60,8 @@ class DataBlock:
         root: The folder that file names start from; by default that of the CSV file.
         separator: What separates several labels in one cell, such as " " or ";".
         task: `classify` (one class an item), `tag` (several labels) or `regress` (numbers); seen from the targets by default.
-        valid: A share, a column of 0 and 1 (or "train" and "valid"), positions of items, or the name of a class folder's part.
+        valid: A share (0: every item trains, and nothing is validated), a column of 0 and 1 (or "train" and "valid"), positions of
+            items, or the name of a class folder's part.
         split: `stratified` or `random`, for shares.
         group: A column, or a function of the relative path; no group is on both sides of the split.
         weight: A column of numbers of at least 0, or a function of the relative path that gives one: what each item's loss counts,
@@ -197,7 +198,7 @@ class DataBlock:
         weights = None if self.weight is None else listed_weights(self.weight, listing, held_out)
         notes: list[str] = []
         if task == "classify":
-            check_sides(listing.source, targets, held_out, classes)
+            check_sides(listing.source, targets, held_out, classes, nothing_out=part.options().get("share") == 0)
             notes += imbalance(Counter(classes[number] for number in targets[~held_out].tolist()))
         return Decided(
             targets=targets,

@@ -19,22 +19,22 @@ UNEVEN = 10
 MOST_OPENED = 200_000
 
 
-def check_classes(where: Path, counts: Counter[str], where_is_split: bool) -> None:
-    """DataError for fewer than two classes, or a class with one item."""
+def check_classes(where: Path, counts: Counter[str], where_is_split: bool, singles: bool = False) -> None:
+    """DataError for fewer than two classes, or, unless `singles` are allowed, a class with one item."""
     if len(counts) < 2:
         raise DataError(
             f"{where} has one class only, {next(iter(counts))!r}: to tell things apart takes two. "
             "Make one folder of photographs for each class."
         )
     single = sorted(label for label, count in counts.items() if count < 2)
-    if single:
+    if single and not singles:
         why = "to learn from" if where_is_split else "so it cannot be both learned from and held out"
         raise DataError(f"{where} has one item only of {', '.join(single[:5])}, {why}. Add items, or take the class out.")
 
 
-def check_sides(source: str, targets: np.ndarray, held_out: np.ndarray, classes: tuple[str, ...]) -> None:
-    """DataError for classes that are too few or too small, or of which all items are held out."""
-    check_classes(Path(source), Counter(classes[number] for number in targets.tolist()), where_is_split=False)
+def check_sides(source: str, targets: np.ndarray, held_out: np.ndarray, classes: tuple[str, ...], nothing_out: bool) -> None:
+    """DataError for classes too few or too small to be split (unless nothing is held out), or of which all items are held out."""
+    check_classes(Path(source), Counter(classes[number] for number in targets.tolist()), where_is_split=False, singles=nothing_out)
     unseen = sorted(set(targets[held_out].tolist()) - set(targets[~held_out].tolist()))
     if unseen:
         names = ", ".join(f"{classes[number]} ({int((targets == number).sum())} items)" for number in unseen[:5])

@@ -1,4 +1,4 @@
-"""Rows of a CSV file or a data frame: read into columns, cells as text, and items.csv with the cells that went in."""
+"""Rows of a CSV file, a data frame or a dict of columns: read into columns, cells as text, and items.csv with the cells that went in."""
 
 from __future__ import annotations
 
@@ -24,6 +24,12 @@ def read_rows(source: Any) -> tuple[str, dict[str, list[Any]]]:
         if path.suffix.lower() != ".csv" or not path.is_file():
             raise DataError(f"{str(source)!r} is no CSV file. Give one, or a data frame of pandas or polars.")
         name, found = f"table {path.name}", {name: typed(values) for name, values in csv_columns(path).items()}
+    elif isinstance(source, Mapping):
+        name, found = "columns", {str(one): _listed(str(one), cells) for one, cells in source.items()}
+        lengths = {one: len(cells) for one, cells in found.items()}
+        if len(set(lengths.values())) > 1:
+            short, long = min(lengths, key=lengths.__getitem__), max(lengths, key=lengths.__getitem__)
+            raise DataError(f"Column {short!r} has {lengths[short]} cells, {long!r} {lengths[long]}: give as many in each.")
     else:
         names = [str(one) for one in getattr(source, "columns", ())]
         twice = [one for one, times in Counter(names).items() if times > 1]
@@ -33,11 +39,20 @@ def read_rows(source: Any) -> tuple[str, dict[str, list[Any]]]:
 
         frame = narwhals.from_native(source, eager_only=True, pass_through=True)
         if not isinstance(frame, narwhals.DataFrame):
-            raise DataError(f"{type(source).__name__} is no table: give a CSV file, or a data frame of pandas or polars.")
+            raise DataError(f"{type(source).__name__} is no table: give a CSV file, a frame of pandas or polars, or a dict of columns.")
         name, found = "data frame", {str(one): frame[one].to_list() for one in frame.columns}
     if not found or not next(iter(found.values())):
         raise DataError(f"{name} has no rows, so there is nothing to learn from.")
     return name, found
+
+
+def _listed(name: str, cells: Any) -> list[Any]:
+    """A column's cells as a list; DataError where they are no sequence."""
+    if hasattr(cells, "tolist") and getattr(cells, "ndim", 1) == 1:  # an array or tensor
+        return list(cells.tolist())
+    if isinstance(cells, str) or not isinstance(cells, Sequence):
+        raise DataError(f"Column {name!r} is a {type(cells).__name__}: give its cells in a list or an array of one axis.")
+    return list(cells)
 
 
 def cells_of(column: str, values: Sequence[Any]) -> list[str]:

@@ -16,15 +16,16 @@ def split_part(valid: float | str | None, split: str | None, seed: int, profile:
     """The split by share that was given, or the profile's; DataError for a share or name that is none."""
     constants, seed = profile_named(profile), whole(seed, "seed", 0)
     share = constants.number("valid") if valid is None else valid
-    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < 1:
-        raise DataError(f"valid={valid!r}: give the share to hold out, above 0 and below 1, such as 0.2.")
-    name = str(constants.value("split")) if split is None else split
-    if not known(name, SPLITS):
-        raise DataError(f"split={name!r} is no split. {nearest(name, SPLITS)}")
-    given = valid is not None or split is not None
-    reason = "you gave it" if given else f"{constants.reason('valid')}; {constants.reason('split')}"
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1:
+        raise DataError(f"valid={valid!r}: give the share to hold out, below 1, such as 0.2; 0 holds nothing out.")
+    name = (str(constants.value("split")) if share else "random") if split is None else split
+    splits = SPLITS if share else ("random",)
+    if not known(name, splits):
+        raise DataError(f"split={name!r} is no split{'' if share else ' that holds nothing out (valid=0)'}. {nearest(name, splits)}")
     part = Part(name=name, settings=(("share", float(share)), ("seed", seed)))
-    return part, Origin(field="split", by="you" if given else "default", reason=reason)
+    if valid is None and split is None:
+        return part, Origin(field="split", by="default", reason=f"{constants.reason('valid')}; {constants.reason('split')}")
+    return part, Origin(field="split", by="you", reason="you gave it")
 
 
 def held_out_by(labels: np.ndarray, part: Part) -> np.ndarray:

@@ -117,7 +117,7 @@ def class_folders(
 
     Args:
         folder: The top folder.
-        valid: The share of items to hold out, above 0 and below 1, or the name of the folder to hold out.
+        valid: The share of items to hold out, below 1 (0: none is, and nothing is validated), or the name of the folder to hold out.
         split: `stratified` or `random`; the profile's where not given.
         seed: Of the stream `split`.
         profile: Whose share and split are used where none is given.
@@ -255,7 +255,7 @@ def assemble(
 ) -> Data:
     """The data with its plan: counts, scale of numbers, origins; DataError where a side of the split is empty."""
     train, valid, left = np.flatnonzero(~held_out), np.flatnonzero(held_out), left or LeftOut.by(None, "default", False)
-    if len(valid) == 0 or len(train) == 0:
+    if (len(valid) == 0 and part.options().get("share") != 0) or len(train) == 0:
         raise DataError(f"The split leaves {len(train)} items to train on and {len(valid)} to validate on: give another share.")
     if task == "classify" and (lost := set(range(len(classes))) - set(targets[train].tolist())):
         raise DataError(f"The split leaves no item of {classes[min(lost)]!r} to learn from. Split otherwise, or add items.")

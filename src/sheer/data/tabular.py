@@ -1,4 +1,4 @@
-"""`table`: rows of a CSV file or a data frame as data."""
+"""`table`: rows of a CSV file, a data frame or a dict of columns as data."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def table(
     the rows to train on. Blank cells and NaN, NA, N/A, null are missing, in a CSV file as in a frame.
 
     Args:
-        source: A CSV file, or a data frame.
+        source: A CSV file, a data frame, or a dict with a sequence of cells for each column's name.
         target: The column to predict, or several of numbers (or of 0 and 1).
         categorical, continuous: Columns that are to go in as these, whatever they look like.
         ignore: Columns that do not go in.

@@ -42,10 +42,11 @@ def numbers(raw: list[Any], names: tuple[str, ...], separator: str | None) -> tu
         values = np.array(raw, dtype=np.float64).reshape(len(raw), -1)
     except (ValueError, TypeError) as error:
         raise DataError(f"task='regress' needs numbers: {error}.") from error
-    if not np.isfinite(values).all():
-        rows, places = np.nonzero(~np.isfinite(values))
+    usable = np.abs(values) < 1e38  # fits into float32; false for nan
+    if not usable.all():
+        rows, places = np.nonzero(~usable)
         column = names[int(places[0])] if len(names) == values.shape[1] else names[0]
-        raise DataError(f"{column!r} is infinite or no number in item {int(rows[0]) + 1} ({len(rows)} such cells): give finite numbers.")
+        raise DataError(f"{column!r} is infinite or no number in item {int(rows[0]) + 1} ({len(rows)} such cells): give some below 1e38.")
     wide = names if len(names) == values.shape[1] else tuple(f"{names[0]}{number}" for number in range(values.shape[1]))
     return values.astype(np.float32), wide
 
@@ -58,7 +59,7 @@ def item_weights(values: list[Any], name: str, train: np.ndarray) -> np.ndarray:
         raise DataError(f"weight={name!r} has a cell that is no number: {error}.") from error
     if not np.isfinite(weights).all() or weights.min() < 0 or weights[train].sum() == 0:
         raise DataError(f"weight={name!r}: weights are finite numbers of at least 0, and not all 0.")
-    if weights[~train].sum() == 0:
+    if not train.all() and weights[~train].sum() == 0:
         raise DataError(f"weight={name!r}: all held-out items weigh 0, so their weighted loss is not defined. Hold out items that count.")
     return (weights / weights[train].mean()).astype(np.float32)
 

@@ -172,7 +172,7 @@ def train(model: nn.Module, root: str, out: str) -> None:
             epoch_number += 1
             if phase.average:  # only average
                 phase.average.swap(model)  # only average
-            predicted = scores(run, photos, phase, valid_items, kept)
+            predicted = scores(run, photos, phase, valid_items, kept) if len(valid_items) else torch.zeros(0, len(CLASSES))
             outputs, true, loss = TASK.outputs(predicted), targets[valid_items], phase.loss
             loss = ItemWeighted(loss=loss, weight=weight.cpu()[valid_items])  # only weight
             if phase.per_weight:  # only per_weight

@@ -19,7 +19,7 @@ from sheer.data.photos import to_network
 from sheer.data.pixels import RESIZES, Crop, Pad, Squish, decode
 from sheer.data.several import further_items
 from sheer.data.tabular import further_rows
-from sheer.errors import BundleError, DataError, ModelError, first_line
+from sheer.errors import BundleError, DataError, ModelError, SheerError, first_line
 from sheer.export.bundle import Interface, Parts, interface_of, read_bundle
 from sheer.interpret.predictions import Predictions, prior_outputs
 from sheer.loop.engine import DTYPES, choose_numerics
@@ -220,6 +220,8 @@ def opened(file: str | Path, parts: Parts, made_by: Any, made_head: Any, device:
             raise BundleError(f"{file} is damaged: its tensors do not have the hash that its record states.")
         predictor = Predictor(model, parts.plan, device, parts.tokenizer)
         predictor.probe_difference = replay(predictor, parts.probe, parts.interface)
+    except SheerError:
+        raise
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise BundleError(f"{file}: its weights, probe and plan do not belong together: {first_line(error)}") from error
     return predictor

@@ -114,6 +114,8 @@ class View:
             raise DataError("This learner was loaded without its data: sheer.load(run, data=sheer.images(folder)).")
         if part not in ("train", "valid"):
             raise DataError(f"part={part!r}: give 'train' or 'valid'.")
+        if part == "valid" and len(self.data.valid) == 0:
+            raise DataError("No item is held out (valid=0), so nothing can be said of items that were not learned from. Hold some out.")
         return self.data, self.data.train if part == "train" else self.data.valid
 
     def feed(self, data: Data) -> Feed:

@@ -102,7 +102,7 @@ def validated(
 ) -> Row:
     """The row of history for the model as it is now; `judged` gives its scores of what the feed gives."""
     items = feed.data.valid
-    scores = scores_of(judged, (batch.inputs for batch in feed.plain(items)))
+    scores = scores_of(judged, (b.inputs for b in feed.plain(items))) if len(items) else torch.zeros(0, len(feed.data.classes))
     outputs, targets = task.outputs(scores), feed.data.targets[items]
     weights, wanted = feed.data.weights, task.wanted(targets)
     if weights is not None or phase.class_weights:

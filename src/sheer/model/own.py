@@ -45,6 +45,8 @@ def body_facts(body: nn.Module, name: str, sample: torch.Tensor) -> tuple[str, i
             raise ModelError(f"{name} gives {given} for 2 items; a body must give a map (2, C, H, W) or a vector (2, C).")
         pictures = features.ndim == 4 and sample.ndim == 4
         stride = measured_stride(body, sample.shape[-1], features.shape[2], sample.shape[1]) if pictures else 1
+    except ModelError:
+        raise
     except (RuntimeError, AssertionError, ValueError, TypeError) as error:
         raise ModelError(f"{name} as a body cannot take inputs of shape {tuple(sample.shape)}: {str(error).splitlines()[0]}") from error
     finally:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import operator
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from sheer.errors import PlanError, SheerError
@@ -81,3 +82,12 @@ def check_objects(given: object) -> None:
     """
     if given is not None and not isinstance(given, Mapping):
         raise PlanError(f"objects={given!r}: give your own objects by their names, such as {{'my_head': my_head}}.")
+
+
+def keywords_of(function: Callable[..., object]) -> tuple[str, ...]:
+    """The names of a function's keyword-only parameters.
+
+    >>> keywords_of(sorted)
+    ('key', 'reverse')
+    """
+    return tuple(name for name, one in inspect.signature(function).parameters.items() if one.kind is inspect.Parameter.KEYWORD_ONLY)

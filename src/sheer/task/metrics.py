@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -218,3 +218,12 @@ def why_undefined(name: str, items: int) -> str:
 
 
 LOWER_IS_BETTER = ("mean_absolute_error", "root_mean_squared_error", "valid_loss", "train_loss")
+
+
+def judges(metrics: Iterable[str], held_out: int) -> dict[str, str]:
+    """By what an epoch can be judged, and whether "min" or "max" of it is best; with no items `held_out` the training loss alone.
+
+    >>> judges(["accuracy"], 10), judges(["accuracy"], 0)
+    ({'train_loss': 'min', 'valid_loss': 'min', 'accuracy': 'max'}, {'train_loss': 'min'})
+    """
+    return {name: "min" if name in LOWER_IS_BETTER else "max" for name in ("train_loss", *(("valid_loss", *metrics) if held_out else ()))}

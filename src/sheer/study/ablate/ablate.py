@@ -84,6 +84,8 @@ def ablate(
     """
     if not isinstance(data, Data):
         raise DataError(f"data={data!r}: give what sheer.images(folder) or sheer.arrays(inputs, labels) returns.")
+    if data.plan.valid_items == 0:
+        raise DataError("No item is held out (valid=0), so variants cannot be compared. Hold some out.")
     folder = path_of(out, "out")
     if folder.exists() and not folder.is_dir():
         raise PlanError(f"out={str(out)!r} is a file: name the folder of the variants' runs, which is made where it is missing.")

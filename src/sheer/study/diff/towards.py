@@ -22,7 +22,7 @@ from sheer.plan.recipes import Given, merged, of_profile, unrolled
 from sheer.plan.training import given_like
 from sheer.record.run import Row, read_run, read_start
 from sheer.study.explain.script_lines import objects_of
-from sheer.task.metrics import LOWER_IS_BETTER
+from sheer.task.metrics import judges
 
 EPOCHS = 3
 Side = Plan | Learner | str | Path
@@ -146,7 +146,7 @@ def _resolved(plan: Plan, built: Built, given: Given, epochs: int) -> Plan:
                 valid_items=plan.data.valid_items,
                 task=plan.data.task.name,
                 train_counts=plan.data.train_counts,
-                judged_by={name: "min" if name in LOWER_IS_BETTER else "max" for name in ("train_loss", "valid_loss", *plan.metrics)},
+                judged_by=judges(plan.metrics, plan.data.valid_items),
                 room=Room(device=plan.numerics.device, free=0, items=plan.data.train_items, array_bytes=0),
                 pictures=plan.data.pictures,
                 items=items_of(plan.data.columns),
