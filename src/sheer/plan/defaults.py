@@ -127,6 +127,7 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
         given, profile, task=situation.task, batch_size=batch_size, counts=situation.train_counts, judged_by=situation.judged_by
     )
     mix = mix_part(str(profile.value("mix")) if given.mix is None else given.mix)
+    by, why = ("default", profile.reason("mix")) if given.mix is None else ("you", "you gave it")
     prefix, prefix_origin = prefix_part(
         given, profile, fact, mixed=mix is not None, epochs=draft.epochs, items=items + situation.valid_items, plain=fits
     )
@@ -174,14 +175,8 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
             resident_origin,
             decay[1],
             Origin(field="steps_per_epoch", by="data", reason=f"{situation.train_items} items in batches of {batch_size}"),
-            Origin(field="no_decay", by="default", reason=profile.reason("no_decay")),
-            Origin(field="last_batch", by="default", reason=profile.reason("last_batch")),
-            Origin(field="skip_limit", by="default", reason=profile.reason("skip_limit")),
-            Origin(
-                field="mix",
-                by="default" if given.mix is None else "you",
-                reason=profile.reason("mix") if given.mix is None else "you gave it",
-            ),
+            *(Origin(field=name, by="default", reason=profile.reason(name)) for name in ("no_decay", "last_batch", "skip_limit")),
+            Origin(field="mix", by=by, reason=why),
         ),
     )
     measured = {origin.field: origin for origin in given.measured}
