@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import timm.utils
 
 import sheer
 from conftest import make_photos
@@ -17,6 +18,9 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 from benchmarks.peers import report, sets  # noqa: E402
 from benchmarks.peers.__main__ import main  # noqa: E402
+from benchmarks.peers.child import measured as measured_run  # noqa: E402
+from benchmarks.peers.prepare import lay_out  # noqa: E402
+from benchmarks.peers.task import Task  # noqa: E402
 
 SCRIPT = """import argparse
 from timm import utils
@@ -29,13 +33,13 @@ for epoch in range(2):
     utils.update_summary(epoch, {"loss": 1.0}, {"loss": 1.0, "top1": 50.0 + epoch}, filename=args.output, lr=1.0)
 """
 INSTALLED = [name for name in ("fastai", "keras") if importlib.util.find_spec(name)]
-PEERS = ["sheer", "plain", "tricks-5", *INSTALLED]
+PEERS = ["sheer", "plain", *INSTALLED]
 
 
-def command(*words: object, **environment: str) -> subprocess.CompletedProcess:
+def command(*words: object) -> subprocess.CompletedProcess:
     path = os.pathsep.join([str(Path(sheer.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     line = [sys.executable, "-m", "benchmarks.peers", *map(str, words)]
-    return subprocess.run(line, cwd=ROOT, env=os.environ | {"PYTHONPATH": path} | environment, capture_output=True, text=True)
+    return subprocess.run(line, cwd=ROOT, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")
@@ -97,18 +101,18 @@ def run_of(peer: str, seed: int, *curve: tuple[float, float], hits: str = "") ->
     return {"peer": peer, "seed": seed, "curve": curve, "hits": hits, **cost}
 
 
-def test_a_train_script_of_timms_is_run_where_it_is(photos, tmp_path):
+def test_a_train_script_of_timms_is_run_where_it_is(photos, tmp_path, monkeypatch):
+    lay_out(str(photos), tmp_path / "laid", None)
+    task = Task(folder=str(tmp_path / "laid"), model="test_resnet", weights="weights.pth", size=32, epochs=1, seed=0)
+    monkeypatch.setattr(timm.utils, "update_summary", None)  # what the peer puts there is taken away again
+    monkeypatch.setattr(sys, "argv", [])
+    monkeypatch.setenv("TIMM_TRAIN", "")
+    assert "give the path of a copy" in measured_run("timm", task, 0.0)["skipped"]
     (tmp_path / "train.py").write_text(SCRIPT)
-    options = ("--data", photos, "--model", "test_resnet", "--weights", "none", "--size", 32, "--seeds", 1, "--peers", "timm")
-    done = command(*options, "--json", tmp_path / "out.json", TIMM_TRAIN=str(tmp_path / "train.py"))
-    assert done.returncode == 0, done.stderr
-    (run,) = json.loads((tmp_path / "out.json").read_text())["runs"]
+    monkeypatch.setenv("TIMM_TRAIN", str(tmp_path / "train.py"))
+    run = measured_run("timm", task, 0.0)
     assert [accuracy for _, accuracy in run["curve"]] == [0.5, 0.51]
-    done = command(*options, "--json", tmp_path / "without.json", TIMM_TRAIN="")
-    assert done.returncode == 0, done.stderr
-    result = json.loads((tmp_path / "without.json").read_text())
-    assert result["runs"] == []
-    assert "give the path of a copy" in result["skipped"]["timm"]
+    assert run["hits"] == ""
 
 
 def test_ratios_and_differences_are_paired_by_seed():
