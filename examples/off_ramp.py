@@ -168,7 +168,8 @@ def in_fastai(frame: pd.DataFrame, epochs: int) -> dict[str, Seen]:
     """fastai 2.8's tabular learner on the same split from the same weights; and swapped before, and after, its first fit."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import fastai.callback.progress  # noqa: F401  (gives learners no_bar)
+        import fastai.callback.progress  # gives learners no_bar
+        import fastai.callback.schedule  # noqa: F401  (gives them fit_one_cycle)
         from fastai.losses import CrossEntropyLossFlat
         from fastai.metrics import accuracy
         from fastai.tabular.core import CategoryBlock, Normalize, TabularPandas

@@ -152,6 +152,17 @@ def test_what_cannot_be_ablated_is_refused(run, photos, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(PlanError, match="is a file: name the folder of the variants' runs"):
         ablated(run, photos, tmp_path / "file")
+    other = tmp_path / "photos" / "red"
+    other.mkdir(parents=True)
+    (other / "a.JPG").write_bytes(b"")
+    for out, message in (
+        (photos, "the data's own folder"),
+        (photos / "ablation", "own folder"),
+        (other.parent, r"holds photographs \(a.JPG"),
+    ):
+        with pytest.raises(PlanError, match=message):
+            ablated(run, photos, out)
+    assert sorted(path.name for path in photos.iterdir()) == ["blue", "red"]
     with pytest.raises(PlanError, match="processes=0"):
         ablated(run, photos, tmp_path, processes=0)
     with pytest.raises(PlanError, match="decisions of one network compare"):

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import math
 import random
 from collections import OrderedDict
 from collections.abc import Callable
@@ -547,6 +548,25 @@ def test_differences_behind_the_data_are_found_on_the_same_batches():
     found = sheer.compare(loop(), loop(batches=batches(pixels() / 255), loss=nn.CrossEntropyLoss(label_smoothing=0.1)))
     assert [finding.cause for finding in found.findings] == ["normalisation", "label smoothing"], str(found)
     clean(sheer.compare(loop(), loop(batches=batches(pixels()), step=normalising), exact=False))
+
+
+def test_no_number_on_both_sides_is_no_difference():
+    def spoiled() -> Loop:
+        made = normalised(pixels())
+        made[3, 0, 0, 0] = math.nan
+        return loop(batches=batches(made))
+
+    clean(sheer.compare(spoiled(), spoiled()))
+    one_side = sheer.compare(loop(), spoiled())
+    assert one_side.first.stage == "inputs", str(one_side)
+
+
+def test_another_precision_is_told_where_it_is_within_the_tolerance():
+    wide = normalised(pixels()).double()
+    found = sheer.compare(loop(), loop(model=Net().double(), batches=batches(wide)))
+    said = [text for text in found.settings if text.startswith("precision of")]
+    assert said == [f"precision of the {what}: float32 against float64" for what in ("inputs", "scores", "weights")], str(found)
+    assert not found.equal
 
 
 def test_settings_are_told_even_where_no_tensor_shows_them():

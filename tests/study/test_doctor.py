@@ -1,6 +1,7 @@
 """The doctor finds each fault, alone and among others, finds nothing in clean loops, and leaves no trace."""
 
 import copy
+import math
 import random
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -379,6 +380,15 @@ def scores(layer, loss_fn=None, targets=None):
     return Loop(model=model, **({} if loss_fn is None else {"loss_fn": loss_fn}))
 
 
+def softmax_loss(output, target):
+    return nn.functional.cross_entropy(output.softmax(1), target)
+
+
+def softmax_weighted(output, target):
+    weights = torch.tensor([0.2, 1.0, 3.0])
+    return nn.functional.cross_entropy(output.softmax(1), target, weight=weights, reduction="sum")
+
+
 def several_labels():
     loop = scores(nn.Sigmoid(), nn.BCEWithLogitsLoss())
     generator = torch.Generator().manual_seed(3)
@@ -507,6 +517,9 @@ FAULTS = {
     "whole model half": (whole_half, "half_precision", {"layers": 3}),
     "half": (half, "half_precision", {"layers": 1}),
     "softmax": (lambda: scores(nn.Softmax(1)), "softmax_before_loss", {"sum": 1, "classes": 3, "floor": 0.5513}),
+    "sigmoid below softmax": (lambda: scores(nn.Sigmoid()), "sigmoid_before_softmax", {"classes": 3, "floor": 0.5513}),
+    "softmax in the loss": (lambda: scores(nn.Identity(), softmax_loss), "softmax_in_loss", {"share": 0.5513 / math.log(3)}),
+    "softmax in a weighted loss": (lambda: scores(nn.Identity(), softmax_weighted), "softmax_in_loss", {"share": 0.5513 / math.log(3)}),
     "sigmoid": (several_labels, "sigmoid_before_loss", {}),
     "too small": (small, "map_too_small", {"cells": 1, "height": 4}),
     "0 to 255": (lambda: loading({"mean": (0, 0, 0), "std": (1 / 255,) * 3}), "pixels_unscaled", {"low": 0, "high": 255}),

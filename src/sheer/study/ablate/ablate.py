@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from sheer.data.folders import SUFFIXES
 from sheer.data.sources import Data
 from sheer.errors import DataError, PlanError, RunError
 from sheer.plan.checks import path_of, whole
@@ -89,6 +90,7 @@ def ablate(
     folder = path_of(out, "out")
     if folder.exists() and not folder.is_dir():
         raise PlanError(f"out={str(out)!r} is a file: name the folder of the variants' runs, which is made where it is missing.")
+    _check_place(folder, data)
     if isinstance(decisions, str):
         raise PlanError(f"decisions={decisions!r}: give a list, such as [{decisions!r}].")
     left, right = compared(a, b)
@@ -138,6 +140,16 @@ def ablate(
     record = InfluenceRecord(format=1, influences=result.influences(source))
     write_atomically(around.out / RECORD, json.dumps(encode(record), indent=2).encode())
     return result
+
+
+def _check_place(folder: Path, data: Data) -> None:
+    """PlanError where runs would lie among photographs, to be taken for classes of them later."""
+    inside = data.root and Path(data.root).resolve() in (folder.resolve(), *folder.resolve().parents)
+    found = (path.name for pattern in ("*", "*/*") for path in folder.glob(pattern) if path.suffix.lower() in SUFFIXES)
+    photo = data.root if inside else next(found, "")
+    if photo:
+        where = f"lies in the data's own folder, {photo}" if inside else f"holds photographs ({photo})"
+        raise PlanError(f"out={str(folder)!r} {where}: runs there would be taken for a class of them. Name a folder of its own.")
 
 
 def _direction(metric: str) -> tuple[str, ...]:

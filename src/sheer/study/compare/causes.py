@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+import torch
+
 from sheer.study.compare.layer_causes import layer_cause, logits_cause, switched_layers, unlike
 from sheer.study.compare.loss_causes import loss_cause
 from sheer.study.compare.meeting import Cause, Meeting, some
@@ -58,6 +60,12 @@ def different_settings(meeting: Meeting) -> Iterator[str]:
     mine, yours = meeting.one.about, meeting.other.about
     for key in (key for key in mine if not key.startswith("photo ") and yours.get(key, mine[key]) != mine[key]):
         yield f"{key}: {mine[key]} against {yours[key]}"
+    pairs: list[tuple[str, torch.Tensor | None, torch.Tensor | None]] = [
+        ("weights", tensor, b.before.get(meeting.in_b(name))) for name, tensor in a.before.items()
+    ]
+    pairs += [("inputs", a.inputs, b.inputs), ("targets", a.target, b.target), ("scores", a.logits, b.logits)]
+    kinds = {(what, x.dtype, y.dtype) for what, x, y in pairs if x is not None and y is not None and x.dtype != y.dtype}
+    yield from sorted(f"precision of the {what}: {x} against {y}".replace("torch.", "") for what, x, y in kinds)
     yield from switched_layers(meeting)
     owners = {mine.rpartition(".")[0]: yours.rpartition(".")[0] for mine, yours in meeting.names.items()}
     texts: dict[str, list[str]] = {}

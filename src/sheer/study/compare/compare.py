@@ -151,6 +151,11 @@ def _take(model: nn.Module, weights: Tensors) -> None:
         own[name].copy_(value)
 
 
+def _largest(tensor: torch.Tensor) -> float:
+    """The largest finite absolute value, 0 where there is none."""
+    return float(tensor.abs().nan_to_num(0.0, posinf=0.0).max()) if tensor.numel() else 0.0
+
+
 class _Found:
     """Collects stages, and the first finding of each of three parts: model, data, training."""
 
@@ -166,7 +171,7 @@ class _Found:
     def group(self, step: int, name: str, a: Tensors, b: Tensors, meeting: Meeting, kind: str, slack: Tensors | None = None) -> bool:
         """Compare tensors under a's names (b's under `names`, or the same); True where all are equal. `kind` picks the explanation."""
         pairs = [(mine, a.get(mine), b.get(self.names.get(mine, mine))) for mine in {**a, **{self._of_a(n): None for n in b}}]
-        loudest = max((float(t.abs().max()) for t in a.values() if t.numel() and t.is_floating_point()), default=0.0)
+        loudest = max((_largest(t) for t in a.values() if t.is_floating_point()), default=0.0)
         rtol, largest, wrong = self.rtol * (LATER if step > 1 else 1), 0.0, list[str]()
         for mine, x, y in pairs:
             if x is None or y is None or x.shape != y.shape:
@@ -176,7 +181,10 @@ class _Found:
             if (x.dtype == y.dtype and torch.equal(x, y)) or not x.numel():
                 continue
             x, y = x.double(), y.to(x.device).double()
-            apart, scale = (x - y).abs().nan_to_num(math.inf), float(x.abs().max())
+            equal = (x == y) | (x.isnan() & y.isnan())
+            if bool(equal.all()) and a[mine].dtype == b[self.names.get(mine, mine)].dtype:
+                continue  # no number on both sides, which torch.equal takes for a difference
+            apart, scale = torch.where(equal, 0.0, (x - y).abs().nan_to_num(math.inf)), _largest(x)
             if name in ("gradient", "gradient at the update", "buffer"):
                 scale = max(scale, FAINT * loudest)
             room = torch.as_tensor(rtol * scale)

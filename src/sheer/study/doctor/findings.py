@@ -171,6 +171,17 @@ KNOWN = {
         "log 2.",
         mend="return logits  # no sigmoid in forward; apply it to predictions only",
     ),
+    "softmax_in_loss": Known(
+        title="softmax inside a loss function that applies softmax again",
+        why="Twice squashed, the loss cannot fall below {share:.0%} of that of a blind guess, and gradients nearly vanish.",
+        mend="return F.cross_entropy(output, target)  # it applies log-softmax itself: give it the raw scores",
+    ),
+    "sigmoid_before_softmax": Known(
+        title="sigmoid before a loss that applies softmax",
+        why="Scores between 0 and 1 make no class more than e times as likely as another: the loss cannot fall below {floor:.2f} with "
+        "{classes} classes.",
+        mend="return logits  # no sigmoid in forward; for several labels an item use BCEWithLogitsLoss",
+    ),
     "map_too_small": Known(
         title="the pictures are too small for this network",
         why="On a map of one cell a 3 x 3 kernel uses one of its nine weights, average and maximum pooling are the same, and things are "

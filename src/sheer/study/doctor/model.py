@@ -227,10 +227,21 @@ def check_scores(case: Case) -> Said:
     inside = bool(((output >= 0) & (output <= 1)).all())
     seen = case.look.output
     words: dict[str, object] = {"low": float(seen.min()), "high": float(seen.max())}
-    if kind == "softmax" and inside and output.ndim >= 2 and output.shape[1] > 1 and bool(((output.sum(1) - 1).abs() < 1e-3).all()):
+    shares = inside and output.ndim >= 2 and output.shape[1] > 1 and all(bool(((o.sum(1) - 1).abs() < 1e-3).all()) for o in (output, seen))
+    if kind == "softmax" and shares:
         classes = output.shape[1]
         words |= {"sum": float(seen.sum(1).mean()), "classes": classes, "floor": math.log(1 + (classes - 1) / math.e)}
+        inside = False
         yield found("softmax_before_loss", "each item's outputs are from {low:.3g} to {high:.3g} and sum to {sum:.4f}", words)
+    if kind == "softmax" and inside and output.ndim >= 2 and output.shape[1] > 1 and float(output.max()) > 0.5:
+        classes = output.shape[1]
+        words |= {"classes": classes, "floor": math.log(1 + (classes - 1) / math.e)}
+        text = "outputs are from {low:.3g} to {high:.3g}, do not sum to 1, and stay there when the last layer's are made 1000 times larger"
+        yield found("sigmoid_before_softmax", text, words)
+    share = loss_floor(case) if kind == "softmax" else 0.0
+    if share > 0.05:
+        text = "perfect scores (50 for the right class, 0 for the others) cost {share:.0%} of what equal scores do, and so do scores of 100"
+        yield found("softmax_in_loss", text, {"share": share})
     if kind == "sigmoid" and inside:
         text = "outputs are from {low:.3g} to {high:.3g}, and stay between 0 and 1 when the last layer's are made 1000 times larger"
         yield found("sigmoid_before_loss", text, words)
@@ -253,6 +264,16 @@ def loss_kind(case: Case) -> str | None:
         return "sigmoid" if right < 1e-3 * wrong and 1.9 < far / wrong < 2.1 else None
     except Exception:  # a loss that does not take these scores is of another kind, which the caller says
         return None
+
+
+def loss_floor(case: Case) -> float:
+    """What perfect scores cost, as a share of what equal ones do, where higher perfect scores cost no other than that; else 0."""
+    output, target = case.look.output, case.train_batches[0][1]
+    assert output is not None
+    true = target.clamp(0, output.shape[1] - 1)
+    fake = functional.one_hot(true, output.shape[1]).movedim(-1, 1).to(target.device, torch.float32)
+    blind, high, higher = (float(case.loss_fn(scale * fake, true).sum()) for scale in (0, 50, 100))
+    return high / blind if blind > 0 and abs(high - higher) < 1e-3 * blind else 0.0
 
 
 def _close(one: torch.Tensor, other: torch.Tensor) -> bool:

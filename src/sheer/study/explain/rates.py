@@ -14,7 +14,9 @@ def rates_words(plan: Plan, number_: int) -> str:
     if phase.optimizer.name == "lbfgs":
         return f"A fit has no rates; 1 marks the stages that it fits: {phase.rates}."
     names = [stage.name for stage in plan.model.stages]
-    pairs = ", ".join(f"{name} {rate:g}" for name, rate in zip(names, phase.rates, strict=False))
+    still = {group.stage for group in phase.groups} - {group.stage for group in phase.groups if group.trains}
+    rates = zip(names, phase.rates, strict=False)
+    pairs = ", ".join(f"{name} frozen ({rate:g} moves nothing)" if name in still else f"{name} {rate:g}" for name, rate in rates)
     text = f"Peak rates, one a stage: {pairs}."
     for group in phase.groups:
         if group.trains and group.stage in names[: phase.trains_from] and len(phase.rates) > 1:
