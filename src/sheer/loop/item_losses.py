@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,14 @@ class Watched:
     loss: Any
     index: np.ndarray
     seen: Seen
+    told: list[bool] = field(default_factory=list)
 
     def __call__(self, scores: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         each: torch.Tensor = self.loss(scores, target)
-        right = scores.detach().argmax(1) == target if target.ndim == 1 else None
-        self.seen.append((self.index, each.detach().clone(), right))
+        if not self.told:  # an optimiser that searches along a line asks again within its step
+            right = scores.detach().argmax(1) == target if target.ndim == 1 else None
+            self.seen.append((self.index, each.detach().clone(), right))
+            self.told.append(True)
         return each
 
     def counts(self, target: torch.Tensor) -> torch.Tensor:
