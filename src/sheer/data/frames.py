@@ -23,7 +23,8 @@ def read_rows(source: Any) -> tuple[str, dict[str, list[Any]]]:
         path = Path(source).expanduser()
         if path.suffix.lower() != ".csv" or not path.is_file():
             raise DataError(f"{str(source)!r} is no CSV file. Give one, or a data frame of pandas or polars.")
-        name, found = f"table {path.name}", {name: typed(values) for name, values in csv_columns(path).items()}
+        name, read = f"table {path.name}", csv_columns(path)
+        found = {one: typed(read.pop(one)) for one in list(read)}  # one column at a time, so that few are there as text and as numbers
     elif isinstance(source, Mapping):
         name, found = "columns", {str(one): _listed(str(one), cells) for one, cells in source.items()}
         lengths = {one: len(cells) for one, cells in found.items()}
