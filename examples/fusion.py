@@ -126,10 +126,10 @@ def main() -> None:
         recipe = sheer.recipes.linear_probe(args.epochs) if args.probe else sheer.recipes.fine_tune(args.epochs)
         plan, name = learn.plan(recipe), " + ".join(subset)
         variants = [Variant(name=name, plan=plan, seed=seed) for seed in range(args.seeds)]
-        around = Surroundings(data=data, out=Path(args.work) / "fusion")
+        around = Surroundings(data=learn.data, out=Path(args.work) / "fusion")
         outcomes[name] = all_carried_out(variants, around, processes=args.processes, told=told)
         if len(subset) > 1 and not outcomes[name][0].failed:
-            worth = str(sheer.branches(sheer.load(outcomes[name][0].folder, data=data)))
+            worth = str(sheer.branches(sheer.load(outcomes[name][0].folder, data=learn.data)))
     fused = outcomes[" + ".join(inputs)]
     header = "| inputs | balanced accuracy | against the fused one | p seeds | p items | seconds | verdict |"
     body = ["", header, "|---|---|---|---|---|---|---|", *(row(name, ones, fused) for name, ones in outcomes.items())]
