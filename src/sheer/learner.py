@@ -86,6 +86,7 @@ class Learner(Showing):
         self._state.own_head = own_module(built.made_head) if built.made_head is not None else None
         self._inside, self._told, self._contents, self._paused = False, False, list[str](), cast(RunState | None, None)
         self._known, self._room = hashes_by_name(built.model), room_of(plan, data)
+        self._facts = facts_of(built.model, plan.model, data.arrays if data else None, plan.numerics)
 
     def __repr__(self) -> str:
         return f"<Learner {self._plan.model.name}: {len(self._plan.phases)} phases done, plan {self._plan.short_hash()}>"
@@ -148,7 +149,7 @@ class Learner(Showing):
             items=items_of(self._plan.data.columns),
             trains_from=self._trains_from,
             weights_from=self._label,
-            prefix=facts_of(self.model, self._plan.model, self.data.arrays if self.data else None, self._plan.numerics),
+            prefix=self._facts,
             phases_before=before,
             branches=self._plan.model.branches,
         )

@@ -118,6 +118,8 @@ class ItemLosses:
 
     def on_epoch(self, position: Position, row: Row) -> None:
         """Put the epoch's losses in their places."""
+        if not self._seen:  # a fitted head: its losses are those of a search
+            return
         places = self._places[np.concatenate([index for index, _, _ in self._seen])]
         each = torch.cat([losses for _, losses, _ in self._seen]).float().cpu().double().numpy()
         times = np.bincount(places, minlength=len(self.items))

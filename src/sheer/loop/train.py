@@ -150,6 +150,7 @@ def train(
             if numerics.compile:
                 torch.compiler.reset()
             weights = None if feed.data.weights is None else torch.from_numpy(feed.data.weights).to(device)
+            fits = phase.optimizer.name == "lbfgs"
             altered = bool(weights is not None or phase.class_weights or phase.mix or watching)
             set_trainable(model, stages, phase.trains_from, phase.norm)
             schedule, loss, mix = schedule_of(phase), loss_of(phase, feed.functions), mix_of(phase) if phase.mix else None
@@ -176,7 +177,7 @@ def train(
                     inputs, step_loss = batch.inputs, loss
                     if altered:
                         key = stream_key(plan.seed, "mix", step_number)
-                        inputs, step_loss = batch_loss(loss, phase, batch, weights, mix, key, watching, feed.data)
+                        inputs, step_loss = batch_loss(loss, phase, batch, weights, mix, key, () if fits else watching, feed.data)
                     before, value = joint(moving), None
                     while value is None:
                         reseed(stream_key(plan.seed, "step", step_number), device)
