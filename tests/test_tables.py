@@ -92,6 +92,7 @@ def test_the_schema_is_fitted_on_the_rows_to_train_on_alone():
         "median": pytest.approx(widths.median()),
         "mean": pytest.approx(filled.mean()),
         "std": pytest.approx(filled.std(ddof=0)),
+        "quantiles": pytest.approx(np.unique(np.quantile(filled, np.linspace(0, 1, 49)))),
     }
     assert (other.arrays[100:, 0] == 0).all()
     assert any("60 of 60 further rows hold 'violet'" in note for note in other.plan.notes)
@@ -195,6 +196,39 @@ def test_further_rows_that_training_did_not_know():
         learn.predict(rows, tta=2)
 
 
+def test_further_rows_are_judged_by_their_own_targets(tmp_path):
+    learn, frame = fitted(made()), made(60, seed=5)
+    found = learn.evaluate(frame, target="kind")
+    assert np.array_equal(found.outputs, learn.predict(frame).outputs)
+    assert found.metrics()["accuracy"] == np.mean(np.array(found.labels) == frame["kind"].to_numpy())
+    for change, target, message in (
+        (frame.assign(kind="odd"), "kind", "column 'kind' has the class 'odd', which the model does not know. It knows bad, good"),
+        (frame.assign(kind=[None, *frame["kind"][1:]]), "kind", "column 'kind' is empty in 1 rows, first in row 1"),
+        (frame.drop(columns="kind"), "kind", "lacks the target 'kind'"),
+        (frame, None, "name the column of the true classes"),
+    ):
+        with pytest.raises(DataError, match=message):
+            learn.evaluate(change, target=target)
+    priced = fitted(made(), "price")
+    errors = priced.evaluate(frame)
+    assert errors.metrics()["mean_absolute_error"] == pytest.approx(np.abs(errors.outputs[:, 0] - frame["price"]).mean(), rel=1e-5)
+    with pytest.raises(DataError, match="its targets are found by name"):
+        priced.evaluate(frame, target="price")
+    with pytest.raises(DataError, match="needs numbers"):
+        priced.evaluate(frame.assign(price="dear"))
+    pictures = sheer.learner(sheer.arrays(torch.rand(8, 3), [0, 1] * 4), lambda: torch.nn.Linear(3, 2), quiet=True)
+    with pytest.raises(DataError, match="target='kind' is a column of a table"):
+        pictures.evaluate(tmp_path, target="kind")
+
+
+def test_a_column_may_say_which_rows_are_for_the_test():
+    parts = ["train"] * 100 + ["test"] * 60
+    data = sheer.table(made().assign(part=parts), target="kind", valid="part")
+    assert data.valid.tolist() == list(range(100, 160))
+    with pytest.raises(DataError, match="some rows say valid, others test"):
+        sheer.table(made().assign(part=[*parts[:-1], "valid"]), target="kind", valid="part")
+
+
 def test_stages_freeze_and_have_rates_of_their_own():
     learn = fitted(made(), epochs=1)
     phase = learn.plan().phases[0]
@@ -204,7 +238,7 @@ def test_stages_freeze_and_have_rates_of_their_own():
     learn.freeze_to(1).fit_one_cycle(1, slice(1e-4, 1e-2))
     moved = {name for name, tensor in learn.model.state_dict().items() if not torch.equal(tensor, before[name])}
     assert not any(name.startswith("body.embeddings") for name in moved)
-    assert "body.layers.linear0.weight" in moved and "head.linear.weight" in moved
+    assert "body.layers.linear0.weight" in moved and "head.weight" in moved
     assert learn.plan().phases[1].rates == pytest.approx((1e-4, 1e-3, 1e-2))
 
 
@@ -226,7 +260,7 @@ def test_what_tables_cannot_have_is_said():
         sheer.learner(data, ("tabular", {"hidden": (-1,)}))
     with pytest.raises(ModelError, match="settings are for a table"):
         sheer.learner(sheer.arrays(torch.rand(8, 3), [0, 1] * 4), ("tabular", {}))
-    with pytest.raises(DataError, match="A folder has no table"):
+    with pytest.raises(DataError, match="is no CSV file"):
         sheer.learner(data, quiet=True).evaluate(".")
 
 
@@ -241,6 +275,9 @@ CASES = {
     "several": ({"target": ["price", "width2"], "weight": "doors"}, {"clip": 1.0, "ema": 0.9}),
     "settings": ({"target": "kind", "group": "doors"}, {"model": ("tabular", {"hidden": (8,), "dropout": 0.3, "embedding_dropout": 0.2})}),
     "labels": ({"target": ["flag", "mark"], "ignore": ["colour", "doors"]}, {}),
+    "tabm": ({"target": "kind", "weight": "doors"}, {"model": ("tabm", {"members": 4, "hidden": (16, 8)}), "ema": 0.9}),
+    "tabm of numbers": ({"target": ["price", "width2"]}, {"model": ("tabm", {"members": 3, "embedding": 0, "one_hot": 2}), "clip": 1.0}),
+    "tabm of labels": ({"target": ["flag", "mark"]}, {"model": ("tabm", {"members": 3, "hidden": (8,)}), "accumulate": 32}),
 }
 
 
@@ -349,6 +386,10 @@ def test_explain_diff_and_compare_name_the_columns(tmp_path):
     fitted(frame, out=tmp_path / "two", ignore=["doors"])
     assert "categorical colour" in str(sheer.explain(tmp_path / "one"))
     assert "doors" in str(sheer.diff(tmp_path / "one", tmp_path / "two"))
+    for model in ("tabm", "tabular"):
+        towards = sheer.diff(sheer.learner(one.data, model, quiet=True, batch_size=16), "fastai-2.8")
+        assert {change.change.decision for change in towards.differences} & {"no_decay", "optimizer.implementation", "phase freeze"}
+        assert not {change.change.decision for change in towards.differences} & {"name", "body", "head", "weights_sha256"}
     again = sheer.learner(one.data, quiet=True, batch_size=16)
     assert "no tensor differs" in str(sheer.compare(sheer.learner(one.data, quiet=True, batch_size=16), again)).lower()
 
@@ -356,7 +397,7 @@ def test_explain_diff_and_compare_name_the_columns(tmp_path):
 def test_baselines_stand_beside_the_result(monkeypatch):
     learn = fitted(made())
     text = str(learn.baselines())
-    for words in ("sheer:tabular", "gradient boosting", "logistic regression", "accuracy", "seconds", "same rows"):
+    for words in ("sheer:tabm", "gradient boosting", "logistic regression", "accuracy", "seconds", "same rows"):
         assert words in text
     assert all(one.predictions is not None and len(one.predictions) == len(learn.data.valid) for one in learn.baselines().others)
     assert "ridge regression" in str(fitted(made(), "price").baselines())
@@ -381,6 +422,8 @@ def test_the_command_line(tmp_path, capsys, monkeypatch):
     assert main(["predict", "run", "cars.csv"]) == 0
     assert "item 159" in capsys.readouterr().out
     assert main(["predict", "run", "cars.csv", "cars.csv"]) == 2
+    assert main(["evaluate", "run", "cars.csv", "--target", "kind"]) == 0
+    assert "160 items" in capsys.readouterr().out
     assert main(["plan", "cars.csv", "--target", "kind", "--size", "64"]) == 2
     assert "--size is for photographs" in capsys.readouterr().err
     assert main(["eject", "run", "train.py"]) == 0

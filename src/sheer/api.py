@@ -83,8 +83,9 @@ def learner(
         data: From `sheer.images`, `sheer.table` or `sheer.arrays`.
         model: A timm or torchvision name (a bare one means timm first), an `nn.Module` that ends in one
             score a class, or a function that makes one (only then can the run be ejected). With `head` your
-            module is a body: it must give a map (N, C, H, W) or a vector (N, C). For a table `tabular`, or with settings
-            `("tabular", {"hidden": (200, 100), "dropout": 0.1})`. Where not given, a small network for pictures, or `tabular`.
+            module is a body: it must give a map (N, C, H, W) or a vector (N, C). For a table `tabular` or `tabm`, or one of them with
+            settings: `("tabular", {"hidden": (200, 100), "dropout": 0.1})`. Where not given, a small network for pictures, or the
+            profile's for tables.
             Of data with several inputs one by the name of each: `{"image": "resnet18", "table": "tabular"}`.
         weights: `default` (the library's own download), `package`, `none`, or a file; of several inputs by name, as `model`.
         profile: `default`, `fastai-2.8`, or another of PROFILES (docs/diff.md): whose constants fill what is not given.

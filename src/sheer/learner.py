@@ -147,6 +147,7 @@ class Learner(Showing):
             room=self._room,
             pictures=self._plan.data.pictures,
             items=items_of(self._plan.data.columns),
+            body=self._plan.model.body.name if self._plan.model.body else "",
             trains_from=self._trains_from,
             weights_from=self._label,
             prefix=self._facts,
@@ -348,7 +349,7 @@ class Learner(Showing):
         plan = self._plan if self._plan.phases else self.plan(recipes.constant(1, profile=self._plan.profile))
         view = self._view()
         with view.ready():
-            return preview(self.model, plan, view.feed(data), loss_of(plan.phases[-1], self._functions), item)
+            return preview(self.model, plan, view.feed(data), loss_of(plan.phases[-1], self._functions, plan.model.kind), item)
 
     def predict(self, files: Any, *, tta: int = 0) -> Predictions:
         """Predictions for photographs: a file, a folder (with all folders in it), or several of them.
@@ -366,13 +367,16 @@ class Learner(Showing):
             return self._view().predict_table(files, tta)
         return self._view().predict(photo_paths(files), None, Averaging(passes=tta) if tta else None)
 
-    def evaluate(self, folder: str | Path) -> Predictions:
+    def evaluate(self, folder: Any, *, target: str | None = None) -> Predictions:
         """Predictions for a folder of class folders, with the true classes.
 
+        For a model of a table, the rows of a CSV file or of a data frame, with its columns and the true targets; `target` is the
+        column of the classes, numbers and labels are found by their names.
+
         Raises:
-            DataError: a class folder is not one of the model's classes, or there are no photographs.
+            DataError: a class is not one of the model's, there are no photographs, or a column is missing or holds what it cannot.
         """
-        return self._view().evaluate(folder)
+        return self._view().evaluate(folder, target)
 
     def _view(self) -> View:
         phase = self._last_phase()

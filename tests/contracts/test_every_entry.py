@@ -16,10 +16,9 @@ from sheer.data.augmentations import MIXES
 from sheer.data.pixels import RESIZES
 from sheer.data.splits import SPLITS
 from sheer.loading import begun
-from sheer.model.heads import HEADS
 from sheer.plan.augmentations import SETS
 from sheer.plan.defaults import NORM_POLICIES
-from sheer.plan.parts import LOSS_SETTINGS, OPTIMIZER_SETTINGS
+from sheer.plan.parts import HEAD_SETTINGS, LOSS_SETTINGS, OPTIMIZER_SETTINGS
 from sheer.plan.profiles import PROFILES
 from sheer.plan.recipes import RECIPES
 from sheer.plan.schedules import SCHEDULES
@@ -27,7 +26,7 @@ from sheer.plan.training import SAMPLINGS
 from sheer.task.metrics import METRICS
 
 TABLES = {
-    "head": tuple(HEADS),
+    "head": tuple(HEAD_SETTINGS),
     "resize": tuple(RESIZES),
     "norm": NORM_POLICIES,
     "augmentation": tuple(SETS),

@@ -62,5 +62,6 @@ def _recorded(run: str) -> str:
     table = columns((f"epoch {last.epoch}", "value", f"of {held} held-out items"), rows, right=(1,))
     head = f"{run}: {kept.record.stop_reason}, {len(kept.rows)} epochs"
     folders = kept.plan.data.task.name == "classify" and kept.plan.data.source.startswith("folder ")
-    more = f"sheer report {run} --data FOLDER" if folders else f"sheer.load({run!r}, data=sheer.images(...)).interpret().report()"
+    reader = "table" if kept.plan.data.columns else "images"
+    more = f"sheer report {run} --data FOLDER" if folders else f"sheer.load({run!r}, data=sheer.{reader}(...)).interpret().report()"
     return f"{head}\n{table}\nEverything else needs the items: {more}"

@@ -30,7 +30,8 @@ def _predict_options(options: argparse.ArgumentParser) -> None:
 
 def _evaluate_options(options: argparse.ArgumentParser) -> None:
     options.add_argument("run", help="the run folder")
-    options.add_argument("folder", help="class folders")
+    options.add_argument("folder", help="class folders; for a run on a table one CSV file")
+    options.add_argument("--target", metavar="COLUMN", help="of a table: the column of the true classes")
     options.add_argument("--json", action="store_true", help="print the metrics as JSON")
     options.add_argument("--device", choices=DEVICES)
 
@@ -73,8 +74,8 @@ def run_predict(args: argparse.Namespace) -> int:
 
 
 def run_evaluate(args: argparse.Namespace) -> int:
-    """`sheer evaluate RUN FOLDER`."""
-    predictions = load(args.run, device=args.device).evaluate(args.folder)
+    """`sheer evaluate RUN FOLDER [--target COLUMN]`."""
+    predictions = load(args.run, device=args.device).evaluate(args.folder, target=args.target)
     print(json.dumps(predictions.metrics()) if args.json else predictions.report())
     return 0
 

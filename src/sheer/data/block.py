@@ -30,7 +30,7 @@ from sheer.streams import permutation, stream_key
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 VALID_WORDS = {"valid": True, "validation": True, "val": True, "train": False, "training": False, "true": True, "false": False}
-VALID_WORDS |= {"1": True, "0": False}
+VALID_WORDS |= {"1": True, "0": False, "test": True}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -272,9 +272,12 @@ class DataBlock:
                 )
             return np.isin(kept, positions), Part(name="positions", settings=(("count", len(set(positions))),)), given
         if isinstance(self.valid, str):
-            flags = [VALID_WORDS.get(str(value).strip().lower()) for value in listing.column(self.valid, "valid")]
+            said = [str(value).strip().lower() for value in listing.column(self.valid, "valid")]
+            if "test" in said and {"valid", "validation", "val"} & set(said):
+                raise DataError(f"valid={self.valid!r}: some rows say valid, others test. Take those of the test out, for learn.evaluate.")
+            flags = [VALID_WORDS.get(word) for word in said]
             if None in flags:
-                raise DataError(f"valid={self.valid!r}: row {flags.index(None) + 1} says neither train nor valid (0 or 1).")
+                raise DataError(f"valid={self.valid!r}: row {flags.index(None) + 1} says neither train nor valid (or test; 0 or 1).")
             return np.array(flags, dtype=bool), Part(name="column", settings=(("column", self.valid),)), given
         group = self.group
         groups: np.ndarray | None = None

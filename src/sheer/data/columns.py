@@ -17,6 +17,7 @@ from sheer.plan.plan import Part
 
 FEW = 20
 MIXED = 0.9
+BINS = 48
 MOST_CATEGORIES = 100_000
 SHARE = 0.95
 ROUND = 8
@@ -82,7 +83,8 @@ def fitted(cells: Mapping[str, Sequence[str]], train: np.ndarray, kinds: Kinds) 
             notes.append(
                 f"column {column!r} is missing in {len(learned) - len(filled)} rows to train on: their median {median:g}, and a mark"
             )
-        fit = (("column", column), ("median", median), ("mean", mean), ("std", std or 1.0))
+        quantiles = tuple(np.unique(np.quantile(whole, np.linspace(0, 1, BINS + 1))).tolist())
+        fit = (("column", column), ("median", median), ("mean", mean), ("std", std or 1.0), ("quantiles", quantiles))
         continuous.append(Part(name="continuous", settings=fit))
     found = (*categorical, *missing, *continuous)
     if not found:
@@ -122,7 +124,7 @@ def columns_of(parts: Sequence[Part], tokenizer: str) -> list[Any]:
         if part.name == "text":
             made.append(Text(column=str(options["column"]), tokenizer=tokenizer, length=options["length"], pad=options["pad"]))  # type: ignore[arg-type]
         else:
-            made.append(COLUMN_KINDS[part.name](**options))  # type: ignore[arg-type]
+            made.append(COLUMN_KINDS[part.name](**{name: value for name, value in options.items() if name != "quantiles"}))  # type: ignore[arg-type]
     return made
 
 
@@ -132,6 +134,13 @@ def table_inputs(parts: Sequence[Part], cells: Mapping[str, Sequence[str]], toke
         if part.name == "continuous":
             _numbers(str(part.options()["column"]), cells[str(part.options()["column"])])
     return encoded(columns_of(parts, tokenizer), cells)
+
+
+def bin_edges(part: Part) -> tuple[float, ...]:
+    """The quantiles of a continuous column as the network sees the column, in float32, each once."""
+    options: Any = part.options()
+    seen = (np.array(options["quantiles"]) - options["mean"]) / options["std"]
+    return tuple(float(str(edge)) for edge in np.unique(seen.astype(np.float32)))  # the fewest digits that give the same float32
 
 
 def unknown_cells(parts: Sequence[Part], cells: Mapping[str, Sequence[str]]) -> tuple[list[str], int]:

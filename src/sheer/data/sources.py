@@ -287,7 +287,7 @@ def assemble(
         origins=(
             Origin(field="source", by="you", reason="you gave it"),
             Origin(field="pictures", by="data", reason="photographs are read as they are needed; arrays of bytes are pictures"),
-            Origin(field="classes", by="data", reason="the names of the class folders, sorted by code point"),
+            Origin(field="classes", by="data", reason="the names that the targets have, sorted; several target columns in your order"),
             task_origin,
             *(Origin(field=name, by="data", reason="as listed") for name in LISTED),
             split_origin,

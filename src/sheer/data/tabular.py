@@ -17,9 +17,9 @@ from sheer.data.columns import FEW, Kinds, fitted, table_inputs, unknown_cells
 from sheer.data.frames import cells_of, read_rows, text_cells, with_cells
 from sheer.data.listing import Listing, is_empty
 from sheer.data.sources import Data, assemble
-from sheer.data.targets import items_csv
+from sheer.data.targets import items_csv, numbers, several_labels
 from sheer.errors import DataError, nearest
-from sheer.plan.plan import Origin, Part
+from sheer.plan.plan import DataPlan, Origin, Part
 
 
 def table(
@@ -171,6 +171,37 @@ def _is_number(values: list[Any]) -> bool:
     filled = [value for value in values if not is_empty(value)]
     numbers = all(isinstance(value, Real) and not isinstance(value, bool) for value in filled)
     return numbers and (len(set(filled)) > FEW or any(value != int(value) for value in filled))
+
+
+def further_targets(plan: DataPlan, source: Any, target: str | None) -> np.ndarray:
+    """What a CSV file or data frame says of the targets that a plan was trained on: class numbers, or a column a label or number.
+
+    `target` is the column of one class an item; labels and numbers are found by their names.
+
+    Raises:
+        DataError: a column is missing, has an empty cell, a class that the plan does not know, or no number.
+    """
+    (name, columns), task = read_rows(source), plan.task.name
+    if (target is None) == (task == "classify"):
+        told = "name the column of the true classes: target=..." if target is None else f"its targets are found by name: {plan.classes}"
+        raise DataError(f"target={target!r}: {told}.")
+    wanted = plan.classes if target is None else (target,)
+    for one in wanted:
+        if one not in columns:
+            raise DataError(f"{name} lacks the target {one!r}. {nearest(one, columns)}")
+        empty = [row for row, value in enumerate(columns[one], 1) if is_empty(value)]
+        if empty:
+            raise DataError(
+                f"{name}: column {one!r} is empty in {len(empty)} rows, first in row {empty[0]}: nothing to compare with there."
+            )
+    if target is None:
+        raw = list(zip(*(columns[one] for one in wanted), strict=True))
+        return (several_labels if task == "tag" and len(wanted) > 1 else numbers)(raw, wanted, None)[0]
+    unknown = sorted({str(value) for value in columns[target]} - set(plan.classes))
+    if unknown:
+        known = ", ".join(plan.classes[:12])
+        raise DataError(f"{name}: column {target!r} has the class {unknown[0]!r}, which the model does not know. It knows {known}.")
+    return np.array([plan.classes.index(str(value)) for value in columns[target]], dtype=np.int64)
 
 
 def further_rows(parts: Sequence[Part], source: Any, tokenizer: str = "") -> tuple[torch.Tensor, tuple[str, ...]]:

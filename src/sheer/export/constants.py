@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import pprint
 import textwrap
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
@@ -20,9 +21,9 @@ from sheer.model import backbones, heads
 from sheer.model.encoders import ENCODER_WEIGHTS
 from sheer.model.fusion import FUSIONS
 from sheer.model.rebuild import OWN
-from sheer.model.table import body_arguments
+from sheer.model.table import BODIES, body_arguments
 from sheer.plan.augmentations import Function
-from sheer.plan.plan import Numerics, Part, Phase, Plan
+from sheer.plan.plan import Part, Phase, Plan
 from sheer.record.run import Event
 from sheer.task import metrics, tasks
 
@@ -60,7 +61,9 @@ def render_constants(
     if model.head is not None and not start:
         rows |= {"BODY_SHA256": repr(model.weights_sha256)}
     if model.body is not None:
-        rows |= {"BODY": repr(body_arguments(model.body, plan.data.columns))}
+        arguments = body_arguments(model.body, plan.data.columns)
+        rows |= {"BODY": pprint.pformat(arguments, width=138, compact=True, sort_dicts=False)}
+        rows |= {"NETWORK": BODIES[model.body.name].__name__} if model.body.name in BODIES else {}
     if model.branches:
         rows |= _branch_rows(plan, start, tokenizer)
     elif model.head is not None and kind not in OWN and not start and kind != "sheer":
@@ -104,7 +107,7 @@ def render_constants(
     if "splits" in needed:
         rows["SPLITS"] = repr({e.step: step_of(_phase_at(plan, e.step), plan.numerics, e.size) for e in events if e.kind == "split"})
         rows["VALID_SIZE"] = repr(min((e.size for e in events if e.kind == "split valid"), default=max(p.batch_size for p in plan.phases)))
-    phases = "\n".join(_phase_text(phase, plan.numerics, functions, needed) for phase in plan.phases)
+    phases = "\n".join(_phase_text(phase, plan, functions, needed) for phase in plan.phases)
     return "\n".join(f"{name} = {value}" for name, value in rows.items()) + f"\nPHASES = (\n{phases}\n)"
 
 
@@ -193,7 +196,7 @@ def needed_marks(plan: Plan, events: Sequence[Event] = ()) -> frozenset[str]:
     return frozenset(name for name, used in marks.items() if used)
 
 
-def _phase_text(phase: Phase, numerics: Numerics, functions: Mapping[str, Function], needed: frozenset[str]) -> str:
+def _phase_text(phase: Phase, plan: Plan, functions: Mapping[str, Function], needed: frozenset[str]) -> str:
     values = {
         "name": phase.name,
         "epochs": phase.epochs,
@@ -204,8 +207,8 @@ def _phase_text(phase: Phase, numerics: Numerics, functions: Mapping[str, Functi
         "optimizer": optimizer_of(phase),
         "weight_decay": phase.weight_decay,
         "no_decay": phase.no_decay,
-        "loss": loss_of(phase, functions),
-        "step": step_of(phase, numerics),
+        "loss": loss_of(phase, functions, plan.model.kind),
+        "step": step_of(phase, plan.numerics),
         "skip_limit": phase.skip_limit,
         "batch_size": phase.batch_size,
         "last_batch": phase.last_batch,

@@ -17,6 +17,7 @@ from sheer.loop.step import Update, train_step
 from sheer.model.backbones import NoWeights
 from sheer.model.fusion import Concat
 from sheer.model.heads import ConcatPool
+from sheer.model.tabular import TabularBody
 from sheer.plan.schedules import OneCycle
 from sheer.task.losses import CrossEntropy
 from sheer.task.metrics import accuracy, balanced_accuracy
@@ -28,6 +29,7 @@ INITIAL_SHA256 = ""
 NAME = "resnet18"
 KIND = "map"
 NODE = ""
+NETWORK = TabularBody
 BODY: dict[str, Any] = {"codes": (), "continuous": 1, "hidden": (), "dropout": 0.0, "embedding_dropout": 0.0}
 CHANNELS = 3
 CHANNEL_INIT = "zero"

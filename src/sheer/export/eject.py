@@ -285,7 +285,9 @@ def _kind(plan: Plan) -> str:
         return "own_model" if plan.model.head is None else "own_body"
     if plan.model.branches:
         return "fused_model"
-    return f"{plan.model.body.name}_model" if plan.model.body is not None else f"{library}_model"
+    if plan.model.body is not None:
+        return "encoder_model" if plan.model.body.name == "encoder" else "tabular_model"
+    return f"{library}_model"
 
 
 def _short_docstrings(text: str) -> str:

@@ -14,23 +14,22 @@ import torch
 from torch import nn
 
 from sheer.data.cells import inputs_of
-from sheer.export.constants_template import BODY, BODY_WEIGHTS, CLASSES, COLUMNS, DEVICE, LISTING_SHA256, PHASES, SEED, TASK
+from sheer.export.constants_template import BODY, BODY_WEIGHTS, CLASSES, COLUMNS, DEVICE, LISTING_SHA256, NETWORK, PHASES, SEED, TASK
 from sheer.export.main_template import scores
 from sheer.export.model_template import start_head, with_head
 from sheer.model.encoders import TextBody, take_encoder
-from sheer.model.tabular import TabularBody
 from sheer.streams import reseed, stream_key
 
 
 def make_tabular_model() -> nn.Module:
     """The network for the table, with weights yet to come."""
-    return with_head(TabularBody(**BODY))
+    return with_head(NETWORK(**BODY))
 
 
 def start_tabular_model(model: Any) -> None:
     """New weights for the body and the head, each from its own random stream."""
     reseed(stream_key(SEED, "init-body"), torch.device("cpu"))
-    model.body = TabularBody(**BODY)
+    model.body = NETWORK(**BODY)
     start_head(model)
 
 

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -19,7 +18,7 @@ from sheer.data.photos import Photos
 from sheer.data.pictures import Album
 from sheer.data.several import further_items
 from sheer.data.sources import Data
-from sheer.data.tabular import further_rows
+from sheer.data.tabular import further_rows, further_targets
 from sheer.errors import DataError, ModelError, PlanError
 from sheer.interpret.attribution import class_activation, overlay
 from sheer.interpret.neighbours import Pair, duplicate_pairs
@@ -166,19 +165,22 @@ class View:
             if isinstance(feed.source, Photos):
                 feed.source.keep_bytes = 0
             return replace(self._table(feed, numbers, None, numbers, None), notes=said)
+        return self._of_rows(source, None)
+
+    def _of_rows(self, source: Any, target: np.ndarray | None) -> Predictions:
         inputs, notes = further_rows(self.plan.data.columns, source, self.tokenizer)
         rows = np.arange(len(inputs))
-        found = self._table(self.feed(self._unlabelled((), inputs, len(inputs))), rows, None, rows, None)
+        found = self._table(self.feed(self._unlabelled((), inputs, len(inputs))), rows, target, rows, None)
         return replace(found, notes=notes)
 
-    def evaluate(self, folder: str | Path) -> Predictions:
-        """The table of a folder of class folders, with the true classes.
-
-        Raises:
-            DataError: a class folder is not one of the model's classes, or there are no photographs.
-        """
-        if self.plan.data.columns or self.plan.data.inputs:
-            raise DataError("A folder has no table: predict its rows and compare, or sheer.load(run, data=sheer.table(...)).validate().")
+    def evaluate(self, folder: Any, target: str | None = None) -> Predictions:
+        """The table of a folder of class folders, or of the rows of a table, with the true targets; see `Learner.evaluate`."""
+        if self.plan.data.columns:
+            return self._of_rows(folder, further_targets(self.plan.data, folder, target))
+        if self.plan.data.inputs:
+            raise DataError("A folder has no table: sheer.load(run, data=...).validate() judges items with several inputs.")
+        if target is not None:
+            raise DataError(f"target={target!r} is a column of a table; the model was trained on pictures, and takes class folders.")
         if self.plan.data.task.name != "classify":
             raise DataError(
                 f"Class folders name one class an item; the task of this run is {self.plan.data.task.name!r}. Load the run with its data: "
@@ -192,8 +194,8 @@ class View:
         if not found or unknown:
             wrong = f"the class {unknown[0]!r}, which the model does not know" if unknown else "no photographs in class folders"
             raise DataError(f"{folder} has {wrong}. It needs folders named after {', '.join(classes[:8])}.")
-        target = np.array([classes.index(label) for _, label in found], dtype=np.int64)
-        return self.predict([str(root / path) for path, _ in found], target)
+        true = np.array([classes.index(label) for _, label in found], dtype=np.int64)
+        return self.predict([str(root / path) for path, _ in found], true)
 
     def _files(self, paths: Sequence[str]) -> Data:
         if self.plan.data.columns or self.plan.data.inputs:
@@ -237,7 +239,7 @@ class View:
                 f"{len(outputs)} items, so nothing can be said of them. Was it trained at too high a rate?"
             )
         if target is not None:
-            losses = loss_of(self.phase, self.functions)(scores, task.wanted(target)).double().numpy()
+            losses = loss_of(self.phase, self.functions, self.plan.model.kind)(scores, task.wanted(target)).double().numpy()
         return Predictions(
             items=tuple(data_path(feed.data, item) for item in items.tolist()),
             classes=self.plan.data.classes,
@@ -263,7 +265,8 @@ class View:
             raise ModelError(f"{name} is taken whole, so it has no body with features. Name a timm or torchvision model instead.")
         parts = [self.model.get_submodule("body")] + ([AvgPool()] if self.plan.model.kind == "map" else [])
         with self.ready():
-            return scores_of(Halving(nn.Sequential(*parts)), (batch.inputs for batch in feed.plain(items))).numpy()
+            found = scores_of(Halving(nn.Sequential(*parts)), (batch.inputs for batch in feed.plain(items)))
+        return (found.mean(1) if self.plan.model.kind == "ensemble" else found).numpy()
 
     def duplicates(self, threshold: float) -> list[Pair]:
         """Pairs of equal or nearly equal items, over both parts; see `Learner.duplicates`.

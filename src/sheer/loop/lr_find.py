@@ -160,7 +160,7 @@ def lr_find(model: nn.Module, plan: Plan, number: int, feed: Feed, *, start: flo
     ):
         swept.to(device, memory_format=feed.memory_format)  # type: ignore[call-overload]
         set_trainable(swept, prefixes, phase.trains_from, phase.norm)
-        loss, mix = loss_of(phase, feed.functions), mix_of(phase)
+        loss, mix = loss_of(phase, feed.functions, plan.model.kind), mix_of(phase)
         weights = None if feed.data.weights is None else torch.from_numpy(feed.data.weights).to(device)
         groups = parameter_groups(swept, prefixes, profile, phase.weight_decay, phase.no_decay, plan.model.undecayed)
         optimizer, update = optimizer_of(phase).build(groups), step_of(phase, plan.numerics)

@@ -43,7 +43,7 @@ from sheer.record.checkpoint import COMPLETED, RunState
 from sheer.record.keeping import Keeper
 from sheer.record.run import Event
 from sheer.streams import borrowed_generators, reseed, stream_key
-from sheer.task.losses import LOSSES, Weighted
+from sheer.task.losses import LOSSES, EnsembleLoss, Weighted
 from sheer.task.metrics import Metric
 from sheer.task.tasks import TASKS, Task
 
@@ -153,7 +153,7 @@ def train(
             fits = phase.optimizer.name == "lbfgs"
             altered = bool(weights is not None or phase.class_weights or phase.mix or watching)
             set_trainable(model, stages, phase.trains_from, phase.norm)
-            schedule, loss, mix = schedule_of(phase), loss_of(phase, feed.functions), mix_of(phase) if phase.mix else None
+            schedule, loss, mix = schedule_of(phase), loss_of(phase, feed.functions, plan.model.kind), mix_of(phase) if phase.mix else None
             carried = carried_by(model, plan, phase, stages)
             optimizer, average, patience, best = carried.optimizer, carried.average, carried.patience, carried.best
             if state.carried is not None:
@@ -289,9 +289,11 @@ def optimizer_of(phase: Phase) -> Any:
     return OPTIMIZERS[phase.optimizer.name](**phase.optimizer.options())
 
 
-def loss_of(phase: Phase, functions: Mapping[str, Function]) -> Loss:
-    """One value an item, times the weight of its class where there are weights; `functions` has those of your own."""
+def loss_of(phase: Phase, functions: Mapping[str, Function], kind: str = "") -> Loss:
+    """One value an item, times the weight of its class where there are weights; `functions` has those of your own. For a body of `kind`
+    ensemble the mean of its members' losses."""
     loss = own_loss(phase.loss, functions) if phase.loss.name == "own" else cast(Loss, LOSSES[phase.loss.name](**phase.loss.options()))
+    loss = EnsembleLoss(loss=loss) if kind == "ensemble" else loss
     return Weighted(loss=loss, weights=phase.class_weights) if phase.class_weights else loss
 
 

@@ -19,7 +19,7 @@ from sheer.model.inputs import RGB
 from sheer.model.layers import by_layers
 from sheer.model.pretrained import IMAGENET
 from sheer.model.surgery import probe_images
-from sheer.model.table import DEFAULT_TABLE_MODEL, build_table
+from sheer.model.table import build_table
 from sheer.model.text import DEFAULT_ENCODER, Encoder, build_text, find_encoder, named_encoder
 from sheer.plan.facts import width_of
 from sheer.plan.parts import FUSION_SETTINGS, chosen
@@ -28,7 +28,7 @@ from sheer.plan.profiles import Choice, Profile
 from sheer.plan.rates import is_new
 from sheer.streams import borrowed_generators, reseed, stream_key
 
-DEFAULTS = {"image": DEFAULT_MODEL, "table": DEFAULT_TABLE_MODEL, "text": DEFAULT_ENCODER}
+DEFAULTS = {"image": DEFAULT_MODEL, "table": "tabular", "text": DEFAULT_ENCODER}
 
 
 def build_branches(
@@ -62,12 +62,19 @@ def build_branches(
         if one.kind == "table":
             if source not in ("default", "none"):
                 raise ModelError(f"weights={source!r} for {one.name!r}: a table's network has no pretrained weights. Leave it away.")
-            built = build_table(choice, columns=one.columns, classes=classes, profile=profile, head=None, make_head=None, seed=seed)
+            built = build_table(
+                choice, columns=one.columns, task="classify", classes=classes, profile=profile, head=None, make_head=None, seed=seed
+            )
+            if built.plan.kind == "ensemble":
+                raise ModelError(
+                    f"model={{{one.name!r}: {choice!r}}}: each of its members has a head and a loss of its own, as no branch can have; "
+                    "take 'tabular'."
+                )
         elif one.kind == "text":
             assert isinstance(encoders, Mapping)
-            settings, length = named_encoder(choice)[1], width_of(one.columns)
+            wanted, length = named_encoder(choice)[1], width_of(one.columns)
             built = build_text(
-                encoders[one.name], settings, length=length, classes=classes, profile=profile, head=None, make_head=None, seed=seed
+                encoders[one.name], wanted, length=length, classes=classes, profile=profile, head=None, make_head=None, seed=seed
             )
             built = built if stages_by is None else by_layers(built, stages_by)
         else:

@@ -9,7 +9,7 @@ from torch import nn
 
 from sheer.errors import ModelError
 from sheer.model.build import CPU
-from sheer.model.heads import HEADS
+from sheer.model.heads import HEADS, EnsembleLinear
 from sheer.plan.plan import Plan
 from sheer.streams import borrowed_generators, reseed, stream_key
 
@@ -32,10 +32,12 @@ def grow_head(model: nn.Module, plan: Plan, classes: Sequence[str]) -> None:
         reseed(stream_key(plan.seed, "init-head"), CPU)
         head = builder.build(plan.model.features, len(classes), plan.model.kind)
     trained, grown = model.get_submodule("head").state_dict(), head.state_dict()
-    last = [path for path, module in head.named_modules() if isinstance(module, nn.Linear)][-1]
+    last = [path for path, module in head.named_modules() if isinstance(module, nn.Linear | EnsembleLinear)][-1]
     rows = torch.tensor([classes.index(label) for label in old])
     for name, tensor in grown.items():
-        if name.startswith(last + "."):
+        if plan.model.kind == "ensemble":
+            tensor[..., rows] = trained[name]
+        elif name.startswith(last + "."):
             tensor[rows] = trained[name]
         else:
             grown[name] = trained[name]

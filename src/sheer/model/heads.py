@@ -147,4 +147,48 @@ class OwnHead:
         return self.make(features, classes)
 
 
-HEADS = {"concat_pool": ConcatPool, "linear": Linear, "plain": Plain}
+class EnsembleLinear(nn.Module):
+    """A linear layer of its own for each member: (N, members, features) to (N, members, classes) in training; else (N, classes), scores
+    whose outputs are the mean of the members' outputs: probabilities for `classify` and `tag`, numbers for `regress`.
+
+    >>> tuple(EnsembleLinear(8, 3, members=4, task="classify").eval()(torch.zeros(2, 4, 8)).shape)
+    (2, 3)
+    """
+
+    def __init__(self, features: int, classes: int, *, members: int, task: str) -> None:
+        super().__init__()
+        bound = features**-0.5
+        self.weight = nn.Parameter(torch.empty(members, features, classes).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(members, classes).uniform_(-bound, bound))
+        self.task = task
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        scores = (features.transpose(0, 1) @ self.weight).transpose(0, 1) + self.bias
+        if self.training:
+            return scores
+        if self.task == "classify":  # the logarithm of the mean of p, up to a constant that softmax does not see
+            return torch.log_softmax(scores, 2).logsumexp(1)
+        if self.task == "tag":  # log(p / (1 - p)) of the mean of p
+            return nn.functional.logsigmoid(scores).logsumexp(1) - nn.functional.logsigmoid(-scores).logsumexp(1)
+        return scores.mean(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ensemble:
+    """The head of a body with several members: one linear layer a member, and the mean of what they say.
+
+    In training each member has its own loss (see `EnsembleLoss`). Source: Gorishniy et al. 2024 (arXiv 2410.24210).
+
+    >>> Ensemble(members=4, task="regress").build(8, 1, "ensemble").weight.shape
+    torch.Size([4, 8, 1])
+    """
+
+    members: int
+    task: str
+
+    def build(self, features: int, classes: int, kind: str) -> EnsembleLinear:
+        """The head for `features` numbers a member of an "ensemble" (N, members, features)."""
+        return EnsembleLinear(features, classes, members=self.members, task=self.task)
+
+
+HEADS = {"concat_pool": ConcatPool, "linear": Linear, "plain": Plain, "ensemble": Ensemble}

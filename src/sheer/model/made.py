@@ -19,10 +19,10 @@ from sheer.model.inputs import choose_channels, extended
 from sheer.model.layers import by_layers
 from sheer.model.own import Source, WantedHead, build_own
 from sheer.model.surgery import sample_inputs
-from sheer.model.table import DEFAULT_TABLE_MODEL, build_table
+from sheer.model.table import build_table
 from sheer.model.text import Encoder, build_text, find_encoder, named_encoder
 from sheer.plan.facts import items_of
-from sheer.plan.parts import MODEL_SETTINGS
+from sheer.plan.parts import HEAD_SETTINGS, MODEL_SETTINGS
 from sheer.plan.plan import Part
 from sheer.plan.profiles import Choice, Profile
 
@@ -76,15 +76,22 @@ def made_model(
         length, settings = int(data.arrays.shape[1]), named_encoder(model)[1]
         built = build_text(found, settings, length=length, classes=len(data.classes), profile=profile, head=part, make_head=make, seed=seed)
         return by_layers(built, stages) if stages is not None else built
-    model = (DEFAULT_TABLE_MODEL if data.plan.columns else DEFAULT_MODEL) if model is None else model
+    model = DEFAULT_MODEL if model is None and not data.plan.columns else model
     planes = choose_channels(data.arrays, channels, channel_init, profile, named=isinstance(model, str))
     if isinstance(model, tuple) and not data.plan.columns:
         raise ModelError(f"model={model!r}: settings are for a table's network ({', '.join(MODEL_SETTINGS)}); the data is no table.")
-    if data.plan.columns and isinstance(model, str | tuple):
+    if data.plan.columns and isinstance(model, str | tuple | None):
         if weights not in ("default", "none"):
             raise ModelError(f"weights={weights!r}: a table's network has no pretrained weights. Leave weights away.")
         built = build_table(
-            model, columns=data.plan.columns, classes=len(data.classes), profile=profile, head=part, make_head=make, seed=seed
+            model,
+            columns=data.plan.columns,
+            task=data.plan.task.name,
+            classes=len(data.classes),
+            profile=profile,
+            head=part,
+            make_head=make,
+            seed=seed,
         )
     elif isinstance(model, str):
         built = build_named(
@@ -134,8 +141,8 @@ def _wanted_head(head: AnyHead) -> WantedHead | None:
         return None
     if isinstance(head, str | Part):
         part = Part(name=head) if isinstance(head, str) else head
-        if part.name not in HEADS:
-            raise PlanError(f"head={part.name!r} is no head. {nearest(part.name, HEADS)}")
+        if part.name not in HEAD_SETTINGS:
+            raise PlanError(f"head={part.name!r} is no head. {nearest(part.name, HEAD_SETTINGS)}")
         try:
             HEADS[part.name](**part.options())  # type: ignore[arg-type]
         except TypeError as error:

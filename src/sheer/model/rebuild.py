@@ -18,8 +18,7 @@ from sheer.model.encoders import ENCODER_WEIGHTS, TextBody, take_encoder
 from sheer.model.hashing import weights_sha256
 from sheer.model.inputs import widened
 from sheer.model.pretrained import IMAGENET, check_known, input_facts
-from sheer.model.table import body_arguments
-from sheer.model.tabular import TabularBody
+from sheer.model.table import table_body
 from sheer.plan.plan import ModelPlan, Part, Plan
 from sheer.streams import borrowed_generators, reseed, stream_key
 
@@ -112,7 +111,7 @@ def made_body(model: ModelPlan, columns: Sequence[Part], initial: bool) -> nn.Mo
     """The body that sheer itself makes, for a table or for texts, with `initial` with the weights that training starts from."""
     assert model.body is not None
     if model.body.name != "encoder":
-        return TabularBody(**body_arguments(model.body, columns))
+        return table_body(model.body, columns)
     options: Any = model.body.options()
     body = TextBody(**options)
     return take_encoder(body, ENCODER_WEIGHTS[model.weights.name](**model.weights.options()).whole()) if initial else body

@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from sheer.errors import PlanError, first_line, nearest
+from sheer.errors import PlanError, nearest
 from sheer.plan.augmentations import mix_part
 from sheer.plan.checks import real, whole
-from sheer.plan.facts import InputFacts, PrefixFact, TensorFact, joint_hash
+from sheer.plan.facts import InputFacts, PrefixFact, TensorFact
+from sheer.plan.groups import groups_of
 from sheer.plan.looks import Room, look_of, resident_of
 from sheer.plan.parts import SCHEDULE_SETTINGS, chosen
-from sheer.plan.plan import Branch, Group, Origin, Phase, Stage
+from sheer.plan.plan import Branch, Origin, Phase, Stage
 from sheer.plan.prefixes import FITTED, FITTED_FIELDS, fitted, fitted_given, prefix_part
 from sheer.plan.profiles import Profile
 from sheer.plan.rates import first_new, is_new, staged_rates
 from sheer.plan.recipes import Draft
-from sheer.plan.schedules import schedule_named
 from sheer.plan.training import training_values
 
 NORM_POLICIES = ("train", "adapt", "frozen")
-KINDS = ("decay", "no decay", "fixed")
 KEYS = {
     "pictures": ("norm_frozen", "norm_trained", "batch_size"),
     "table": ("norm_frozen", "tabular.norm", "tabular.batch_size"),
@@ -34,8 +33,8 @@ batch size."""
 class Situation:
     """What a draft is resolved against; `pictures` are in "files", in "memory" (squares of one size), or there are "none".
 
-    `items` says what goes in: a key of KEYS; `branches` are those of a model for several inputs.
-    `prefix` tells of what is frozen, by trains_from, norm and size.
+    `items` says what goes in: a key of KEYS; `body` names the network that sheer itself makes, "" for others; `branches` are those of a
+    model for several inputs. `prefix` tells of what is frozen, by trains_from, norm and size.
     """
 
     profile: Profile
@@ -50,6 +49,7 @@ class Situation:
     room: Room
     pictures: str
     items: str
+    body: str
     trains_from: int
     weights_from: str
     prefix: Callable[[int, tuple[str, ...], int], PrefixFact]
@@ -107,7 +107,7 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
             f"pass profile={profile.name!r} to the recipe."
         )
     trains_from, trains_origin = _trains_from(draft, situation)
-    rates = staged_rates(draft.rate, count, situation.branches, profile.number("rest_divisor"))
+    rates, rates_origin = _rates(draft, situation)
     keys = KEYS[situation.items]
     norm, norm_origin = norm_policies(given.norm, profile, count, trains_from, keys, first_new(count, situation.branches))
     if given.norm is None:
@@ -164,7 +164,11 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
         std=look.std,
         groups=(),
         origins=(
-            *(origin for origin in draft.origins if origin.field not in ("trains_from", "size")),
+            *(
+                rates_origin if origin.field == "rates" else origin
+                for origin in draft.origins
+                if origin.field not in ("trains_from", "size")
+            ),
             *training.origins,
             trains_origin,
             norm_origin,
@@ -201,6 +205,18 @@ def _norms_of_texts(norm: tuple[str, ...], branches: Sequence[Branch], trains_fr
     return tuple(own)
 
 
+def _rates(draft: Draft, situation: Situation) -> tuple[tuple[float, ...], Origin]:
+    """One peak rate a stage; a table's network may ask for others than the recipe's own, where you gave none."""
+    profile, key = situation.profile, f"{situation.body}.rate_factor"
+    rates = staged_rates(draft.rate, len(situation.stages), situation.branches, profile.number("rest_divisor"))
+    origin = next(origin for origin in draft.origins if origin.field == "rates")
+    if origin.by == "you" or key not in profile.settings:
+        return rates, origin
+    factor = profile.number(key)
+    reason = f"{origin.reason}; times {factor:g}: {profile.reason(key)}"
+    return tuple(rate * factor for rate in rates), Origin(field="rates", by="default", reason=reason)
+
+
 def _trains_from(draft: Draft, situation: Situation) -> tuple[int, Origin]:
     count = len(situation.stages)
     if draft.trains_from is None:
@@ -235,71 +251,3 @@ def steps_of(items: int, phase: Phase) -> int:
     """Updates an epoch over `items`: what is left over after whole batches (or nothing, where it is dropped) makes a last one."""
     used = items - items % phase.batch_size if phase.last_batch == "drop" else items
     return -(-used // (phase.accumulate or phase.batch_size))
-
-
-def kind_of(tensor: TensorFact, phase: Phase) -> str:
-    """Whether the tensor trains with decay, trains without, or is fixed in this phase."""
-    policy = phase.norm[tensor.stage]
-    trains = policy == "train" if tensor.norm else tensor.stage >= phase.trains_from
-    if not trains:
-        return "fixed"
-    return "no decay" if phase.no_decay in tensor.exempt else "decay"
-
-
-def groups_of(phase: Phase, situation: Situation) -> tuple[Group, ...]:
-    """One row a parameter group, in the optimiser's order, the fixed tensors of each stage after them."""
-    factors = _rate_factors(phase)
-    rows: list[Group] = []
-    for index, stage in enumerate(situation.stages):
-        for kind in KINDS:
-            tensors = [t for t in situation.tensors if t.stage == index and kind_of(t, phase) == kind]
-            if not tensors:
-                continue
-            trains = kind != "fixed"
-            peak = phase.rates[index] if trains else 0.0
-            changed_by = _last_change(index, tensors, situation.phases_before)
-            rows.append(
-                Group(
-                    stage=stage.name,
-                    kind=kind,
-                    tensors=len(tensors),
-                    values=sum(tensor.values for tensor in tensors),
-                    trains=trains,
-                    rate_start=peak * factors[0],
-                    rate_peak=peak * max(factors),
-                    rate_end=peak * factors[-1],
-                    weight_decay=phase.weight_decay if kind == "decay" else 0.0,
-                    norm=phase.norm[index],
-                    weights_from=changed_by or _first_source(stage.name, situation),
-                    sha256="" if changed_by else joint_hash(tensors),
-                )
-            )
-    return tuple(rows)
-
-
-def _rate_factors(phase: Phase) -> list[float]:
-    """The schedule's factor at every step; PlanError where there is none, or it is below 0."""
-    total = phase.epochs * phase.steps_per_epoch
-    try:
-        schedule = schedule_named(phase.schedule.name, phase.schedule.options())
-        factors = [schedule.rate(step / total) for step in range(total)]
-    except (ArithmeticError, IndexError, TypeError, ValueError) as error:
-        raise PlanError(f"schedule {phase.schedule}: its settings give no rates ({first_line(error)}).") from error
-    if any(isinstance(factor, complex) or not 0 <= factor < float("inf") for factor in factors):
-        raise PlanError(f"schedule {phase.schedule}: its settings give rates below 0, or none at all.")
-    return factors
-
-
-def _last_change(stage: int, tensors: Sequence[TensorFact], before: tuple[Phase, ...]) -> str:
-    for number in range(len(before), 0, -1):
-        if any(kind_of(tensor, before[number - 1]) != "fixed" for tensor in tensors):
-            return f"phase {number}"
-    return ""
-
-
-def _first_source(stage: str, situation: Situation) -> str:
-    if situation.weights_from == "branches" and stage != "head":
-        (branch,) = (one for one in situation.branches if stage in {own.name for own in one.model.stages})
-        package = branch.model.weights.options().get("distribution", "")
-        return "initialised" if is_new(branch) else f"{branch.model.weights.name} {package}".strip()
-    return "initialised" if stage == "head" else situation.weights_from

@@ -43,7 +43,8 @@ SCHEDULE_SETTINGS: Table = {
 }
 ENCODER_SETTINGS: Table = {"encoder": {"pool": "text.pool"}}
 MODEL_SETTINGS: Table = {
-    "tabular": {"hidden": "tabular.hidden", "dropout": "tabular.dropout", "embedding_dropout": "tabular.embedding_dropout"}
+    "tabular": {"hidden": "tabular.hidden", "dropout": "tabular.dropout", "embedding_dropout": "tabular.embedding_dropout"},
+    "tabm": {name: f"tabm.{name}" for name in ("members", "hidden", "dropout", "embedding", "one_hot")},
 }
 FUSION_SETTINGS: Table = {
     "concat": {},

@@ -71,7 +71,7 @@ class Surgery:
 class ModelPlan:
     """What learns.
 
-    `features` is the width that enters the head, `kind` "map" (N, C, H, W) or "vector" (N, C), or
+    `features` is the width that enters the head, `kind` "map" (N, C, H, W), "vector" (N, C), "ensemble" (N, members, C) or
     "scores" for a module that is taken whole; `node` is where torch.fx cuts ("" elsewhere);
     `channels` are those of the pictures (0 for inputs that are none), `channel_init` the rule of CHANNEL_INITS
     that gave the first convolution its weights for them, or "kept"; `undecayed` are tensors that the

@@ -238,7 +238,10 @@ def column_row(part: Part) -> tuple[str, str, str]:
     if isinstance(names, tuple):
         shown = ", ".join(_one_line(str(name)) for name in names[:6])
         return column, part.name, f"{len(names)} categories: {shown}{', ...' if len(names) > 6 else ''}"
-    return column, part.name, ", ".join(f"{key} {value:.6g}" for key, value in options.items() if isinstance(value, float))
+    fit = [f"{key} {value:.6g}" for key, value in options.items() if isinstance(value, float)]
+    quantiles = options.get("quantiles")
+    fit += [f"{len(quantiles)} quantiles from {quantiles[0]:.6g} to {quantiles[-1]:.6g}"] if isinstance(quantiles, tuple) else []
+    return column, part.name, ", ".join(fit)
 
 
 def _machine(plan: Plan) -> str:

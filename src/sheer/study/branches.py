@@ -126,7 +126,7 @@ def branches(learn: Learner, part: str = "valid", *, repeats: int = 5) -> Branch
             scores = scores_of(rest, (block.to(device) for block in changed.split(view.phase.batch_size)))
             return task.outputs(scores), loss(scores, task.wanted(targets)).double().numpy()
 
-        task, loss, targets = task_of(plan), loss_of(view.phase, view.functions), data.targets[items]
+        task, loss, targets = task_of(plan), loss_of(view.phase, view.functions, plan.model.kind), data.targets[items]
         name, metric = next(iter(view.metrics.items()))
         whole_outputs, whole_losses = judged(rows)
         draws = (uniform_draws(stream_key(plan.seed, "branches"), np.arange(RESAMPLES), len(items)) * len(items)).astype(np.int64)

@@ -141,6 +141,25 @@ class OwnLoss:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EnsembleLoss:
+    """Another loss of each member's scores (N, members, classes), the mean over members; (N, classes) goes to it as it is. Gives (N,).
+
+    The mean of the members' losses, not the loss of their mean: each learns to be right by itself (arXiv 2410.24210).
+
+    >>> EnsembleLoss(loss=SquaredError())(torch.tensor([[[1.0], [5.0]]]), torch.tensor([[3.0]])).tolist()
+    [4.0]
+    """
+
+    loss: Any
+
+    def __call__(self, scores: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        if scores.ndim == 2:
+            return self.loss(scores, target)
+        members = scores.shape[1]
+        return self.loss(scores.flatten(0, 1), target.repeat_interleave(members, 0)).view(-1, members).mean(1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class BinaryCrossEntropy:
     """Sigmoid cross-entropy of raw scores (N, labels) and targets 0 .. 1 (N, labels), the mean over labels, giving (N,).
 

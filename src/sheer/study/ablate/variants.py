@@ -23,7 +23,7 @@ from sheer.errors import PlanError, first_line
 from sheer.interpret.predictions import Predictions
 from sheer.learner import Learner
 from sheer.loading import begun
-from sheer.plan.defaults import groups_of
+from sheer.plan.groups import groups_of
 from sheer.plan.plan import Phase, Plan
 from sheer.plan.profiles import profile_named
 from sheer.record.run import read_run

@@ -158,7 +158,7 @@ class LearnerSide(Side):
         """What the loop does in this phase, step by step."""
         plan, phase, model = self.plan, self.phase, self.model
         device, stages = torch.device(plan.numerics.device), [stage.prefixes for stage in plan.model.stages]
-        loss, mix, schedule = loss_of(phase, self.feed.functions), mix_of(phase), schedule_of(phase)
+        loss, mix, schedule = loss_of(phase, self.feed.functions, plan.model.kind), mix_of(phase), schedule_of(phase)
         weights = None if self.data.weights is None else torch.from_numpy(self.data.weights).to(device)
         with switched(plan.numerics), prepared(model, plan.numerics):
             model.to(device, memory_format=self.feed.memory_format)  # type: ignore[call-overload]

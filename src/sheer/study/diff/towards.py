@@ -13,6 +13,8 @@ from sheer.learner import Learner
 from sheer.loop.engine import choose_numerics
 from sheer.model.build import DEFAULT_MODEL, Built, build_named, tensor_facts
 from sheer.model.cutting import facts_of
+from sheer.model.heads import HEADS
+from sheer.model.table import build_table
 from sheer.plan.defaults import Situation, resolve
 from sheer.plan.facts import items_of
 from sheer.plan.looks import Room
@@ -92,20 +94,32 @@ def towards(plan: Plan, name: str) -> Plan:
     """
     constants = profile_named(name)
     library = plan.model.name.partition(":")[0]
-    if library not in ("timm", "torchvision") or (plan.model.head and plan.model.head.name not in ("concat_pool", "linear", "plain")):
+    if library not in ("timm", "torchvision", "sheer") or (plan.model.head and plan.model.head.name not in HEADS):
         raise PlanError(f"{plan.model.name} with head {plan.model.head}: a profile is resolved for networks by name. Give two plans.")
     last = plan.phases[-1] if plan.phases else None
     by = {origin.field: origin.by for origin in plan.model.origins}
     head = plan.model.head if by.get("head") == "you" else None
-    built = build_named(
-        plan.model.name,
-        weights="none",
-        classes=len(plan.data.classes),
-        profile=constants,
-        head=head,
-        seed=plan.seed,
-        head_by="you" if head else "default",
-    )
+    if plan.model.body is not None:
+        built = build_table(
+            (plan.model.body.name, plan.model.body.options()),
+            columns=plan.data.columns,
+            task=plan.data.task.name,
+            classes=len(plan.data.classes),
+            profile=constants,
+            head=head,
+            make_head=None,
+            seed=plan.seed,
+        )
+    else:
+        built = build_named(
+            plan.model.name,
+            weights="none",
+            classes=len(plan.data.classes),
+            profile=constants,
+            head=head,
+            seed=plan.seed,
+            head_by="you" if head else "default",
+        )
     model = replace(
         built.plan, name=plan.model.name, weights=plan.model.weights, weights_sha256=plan.model.weights_sha256, licence=plan.model.licence
     )
@@ -150,6 +164,7 @@ def _resolved(plan: Plan, built: Built, given: Given, epochs: int) -> Plan:
                 room=Room(device=plan.numerics.device, free=0, items=plan.data.train_items, array_bytes=0),
                 pictures=plan.data.pictures,
                 items=items_of(plan.data.columns),
+                body=plan.model.body.name if plan.model.body else "",
                 trains_from=0,
                 weights_from=plan.model.weights.name,
                 prefix=facts_of(built.model, plan.model, None, plan.numerics),

@@ -27,7 +27,9 @@ def _counts(what: str, data: DataPlan, counts: tuple[int, ...]) -> str:
 def _valid(plan: Plan) -> str:
     count = plan.data.valid_items
     if not count:
-        return "0 items are held out, so nothing is known of other pictures than those learned from."
+        return "0 items are held out, so nothing is known of other items than those learned from."
+    if plan.data.task.name == "regress":
+        return f"{count:,} items are held out and never learned from. Small differences between two runs may be chance: try other seeds."
     half = 196 * (0.9 * 0.1 / count) ** 0.5
     return (
         f"{count:,} items are held out and never learned from. At 90 % right that makes +-{half:.1f} points (95 %): smaller differences "
@@ -58,11 +60,13 @@ DATA: dict[str, Words] = {
         "Every file was read beforehand, and those that cannot be used were left out; nothing takes their place."
         if plan.data.bad_files == "skip"
         else "A file that cannot be read stops the run before its first step."
+        if plan.data.pictures == "files"
+        else f"There are no files to read ({plan.data.bad_files})."
     ),
     "skipped": lambda plan: (
         f"{len(plan.data.skipped)} files are left out, as they cannot be used: {listed(plan.data.skipped)}."
         if plan.data.skipped
-        else "No file is left out."
+        else f"No {'file' if plan.data.pictures == 'files' else 'item'} is left out."
     ),
     "columns": lambda plan: (
         _texts(plan)
@@ -81,11 +85,13 @@ DATA: dict[str, Words] = {
     ),
     "listing_sha256": lambda plan: (
         f"Names and sizes of the items have the SHA-256 {plan.data.listing_sha256[:16]}...; another folder is refused."
+        if plan.data.pictures == "files"
+        else f"The inputs as the network gets them have the SHA-256 {plan.data.listing_sha256[:16]}...; others are refused."
     ),
     "targets_sha256": lambda plan: f"Their targets have the SHA-256 {plan.data.targets_sha256[:16]}....",
     "held_out_sha256": lambda plan: (
         f"Which items are held out has the SHA-256 {plan.data.held_out_sha256[:16]}...: figures of runs are comparable only where it is "
         "the same."
     ),
-    "notes": lambda plan: " ".join(["Odd in the data:", *plan.data.notes]) if plan.data.notes else "Nothing odd was found in the data.",
+    "notes": lambda plan: f"Odd in the data: {'; '.join(plan.data.notes)}." if plan.data.notes else "Nothing odd was found in the data.",
 }

@@ -97,12 +97,21 @@ def _resize(plan: Plan, number_: int) -> str:
         return f"A picture's long side is brought to {phase.size} px {with_}; {filled}."
     if phase.resize.name == "squish":
         return f"Both sides are brought to {phase.size} px {with_}, so shapes are squeezed."
-    return f"Pictures are taken as they are (resize {phase.resize})."
+    return f"{'Pictures are' if phase.size else 'The inputs are no pictures and are'} taken as they are (resize {phase.resize})."
 
 
 def _batch(plan: Plan, number_: int) -> str:
     phase = plan.phases[number_]
     return f"{phase.batch_size} items go through the network at a time; a batch's norm statistics are over these."
+
+
+def _loss(plan: Plan, number_: int) -> str:
+    text = f"The loss of an item is {plan.phases[number_].loss}; a step takes the mean over its batch."
+    if plan.model.kind == "ensemble":
+        text += (
+            " Each member of the network has a loss of its own, and an item's is their mean; what is validated is what they say together."
+        )
+    return text
 
 
 def _stop(plan: Plan, number_: int) -> str:
@@ -141,7 +150,7 @@ PHASE: dict[str, PhaseWords] = {
     "optimizer": optimizer_words,
     "weight_decay": decay_words,
     "no_decay": no_decay_words,
-    "loss": lambda plan, i: f"The loss of an item is {plan.phases[i].loss}; a step takes the mean over its batch.",
+    "loss": _loss,
     "loss_mean": lambda plan, i: f"Where they are weighted, their sum is divided by {MEANS[plan.phases[i].loss_mean]}.",
     "class_weights": lambda plan, i: (
         f"An item's loss is multiplied by its class's weight: {listed([f'{w:.3g}' for w in plan.phases[i].class_weights], 12)}."
@@ -184,13 +193,15 @@ PHASE: dict[str, PhaseWords] = {
     "augmentation": lambda plan, i: (
         f"Training pictures are changed at random by {listed(list(map(str, plan.phases[i].augmentation)), 12)}; held-out ones never are."
         if plan.phases[i].augmentation
-        else "Training pictures are not augmented."
+        else f"Training {'pictures' if plan.phases[i].size else 'items'} are not augmented."
     ),
     "mix": lambda plan, i: (
         f"Items of a batch are mixed by {plan.phases[i].mix}." if plan.phases[i].mix else "Items are not mixed with each other."
     ),
-    "mean": lambda plan, i: f"From each channel (0 to 1) the mean {_numbers(plan.phases[i].mean)} is taken away, as the weights expect it.",
-    "std": lambda plan, i: f"What is left is divided by the std {_numbers(plan.phases[i].std)}; other statistics would shift every layer.",
+    "mean": lambda plan, i: (
+        f"What is taken from each channel of a picture (0 to 1), as the weights expect it: {_numbers(plan.phases[i].mean)}."
+    ),
+    "std": lambda plan, i: f"What is left is divided by its std: {_numbers(plan.phases[i].std)}; others would shift every layer.",
 }
 
 

@@ -33,6 +33,8 @@ def _weights(plan: Plan) -> str:
 
 
 def _kind(plan: Plan) -> str:
+    if plan.model.kind == "ensemble":
+        return "The body gives a vector for each of its members, (N, members, C)."
     if plan.model.body is not None:
         return "The body ends in a vector (N, C)."
     return {
@@ -54,6 +56,9 @@ def _features(plan: Plan) -> str:
         )
     if head.name == "plain" and head.options().get("pool") == "concat" and model.kind == "map":
         return f"{width}, and the head has {model.features * 2:,} inputs: the average and the maximum of each channel, joined."
+    if model.body:
+        each = " for each member" if model.kind == "ensemble" else ""
+        return f"The body gives {model.features:,} numbers{each}, so the head has {model.features:,} inputs: nothing is doubled."
     how = "averaged over the map" if model.kind == "map" else "pooled by the network itself"
     return f"{width}, {how}, so the head has {model.features:,} inputs: nothing is doubled."
 
@@ -74,6 +79,9 @@ def head_layers(model: ModelPlan, classes: int) -> str:
                 f"norm, dropout {drop if last else drop / 2:g}, linear {width:,} to {out:,} without bias" + ("" if last else ", ReLU")
             )
         return "; ".join(steps)
+    if model.head.name == "ensemble":
+        means = "numbers" if options.get("task") == "regress" else "probabilities"
+        return f"linear {model.features:,} to {classes:,} for each of {options.get('members')} members; the mean of their {means}"
     if model.head.name.startswith("function:"):
         return f"what your function {model.head.name.partition(':')[2]} returns"
     pool = "average pooling, " if wide else ""
@@ -108,6 +116,10 @@ def _stages(plan: Plan) -> str:
     )
 
 
+BODY_WORDS = {
+    "tabular": "an embedding for each column of codes, beside the numbers, below layers",
+    "tabm": "several networks that share their weights but for scales and biases, over codes and piecewise-linear embeddings of numbers",
+}
 MODEL: dict[str, Words] = {
     "name": _name,
     "weights": _weights,
@@ -127,7 +139,7 @@ MODEL: dict[str, Words] = {
     "body": lambda plan: (
         f"It is {plan.model.body}: the states of its last layer are pooled over the tokens of a text, never over padding."
         if plan.model.body and plan.model.body.name == "encoder"
-        else f"The network is sheer's own, {plan.model.body}: an embedding for each column of codes, beside the numbers, below layers."
+        else f"The network is sheer's own, {plan.model.body}: {BODY_WORDS.get(plan.model.body.name, '')}."
         if plan.model.body
         else "The network's body is as its library, or you, made it."
     ),
@@ -154,7 +166,7 @@ MODEL: dict[str, Words] = {
         f"The pictures have {plan.model.channels} channels." if plan.model.channels else "The inputs are no pictures: 0 channels."
     ),
     "channel_init": lambda plan: {
-        "kept": "The first convolution was kept as it came.",
+        "kept": "The first convolution was kept as it came." if plan.model.channels else "There is no first convolution (kept).",
         "zero": "The first convolution got weights of zero for the further channels: it keeps what it knows and learns the rest.",
     }.get(
         plan.model.channel_init,
@@ -190,7 +202,7 @@ NUMERICS: dict[str, Words] = {
         f"PyTorch computes with {plan.numerics.threads} thread{'s' * (plan.numerics.threads != 1)}; other numbers of threads give other "
         "last bits."
     ),
-    "memory_format": lambda plan: f"Pictures lie in memory as {plan.numerics.memory_format}: other last bits, the same mathematics.",
+    "memory_format": lambda plan: f"Inputs lie in memory as {plan.numerics.memory_format}: other last bits, the same mathematics.",
     "precision": lambda plan: (
         "Everything is computed in float32."
         if plan.numerics.precision == "float32"
