@@ -133,7 +133,7 @@ def test_names_of_targets_and_of_weights_make_room_for_columns():
 def test_pipelines_grids_and_cross_validation():
     X, y = make_classification(150, 5, n_informative=4, n_redundant=0, class_sep=2.0, random_state=0)
     X[::9, 0] = np.nan
-    piped = make_pipeline(make_column_transformer((StandardScaler(), [0, 1]), remainder="passthrough"), SheerClassifier(epochs=10))
+    piped = make_pipeline(make_column_transformer((StandardScaler(), [0, 1]), remainder="passthrough"), SheerClassifier(epochs=40))
     scores = cross_val_score(piped, X, y, cv=3)
     assert len(scores) == 3 and scores.mean() > 0.7
     assert cross_val_predict(SheerClassifier(epochs=1), X, y, cv=2, method="predict_proba").shape == (150, 2)
