@@ -63,6 +63,8 @@ def table(rows: list[dict[str, Any]], first: str) -> str:
     values["fitted, nothing after"] = {key[:3]: row["accuracy"][0] for key, row in by.items() if key[3] == first}
     for name in sorted(values, key=lambda one: (one != first, one)):
         both = sorted(set(values[name]) & set(values[first]))
+        if not both:
+            continue
         gaps = [values[name][key] - values[first][key] for key in both]
         error = statistics.stdev(gaps) / len(gaps) ** 0.5 if len(gaps) > 1 else float("nan")
         means = [statistics.mean([values[name][key] for key in both if key[0] == one] or [float("nan")]) for one in sets]
