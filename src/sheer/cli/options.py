@@ -6,6 +6,7 @@ import argparse
 import ast
 import subprocess
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sheer.api import learner
@@ -17,10 +18,11 @@ from sheer.data.text import text
 from sheer.errors import PlanError, nearest
 from sheer.learner import Learner
 from sheer.loop.engine import DEVICES
+from sheer.loop.estimate import epochs_within
 from sheer.model.build import DEFAULT_MODEL
 from sheer.plan.augmentations import SETS
-from sheer.plan.checks import keywords_of
-from sheer.plan.plan import Plan
+from sheer.plan.checks import keywords_of, real
+from sheer.plan.plan import Origin, Plan
 from sheer.plan.profiles import PROFILES
 from sheer.plan.recipes import RECIPES, Draft
 from sheer.record.keeping import EVERY, Checkpoints
@@ -36,6 +38,7 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", help=f"a timm or torchvision name (default: {DEFAULT_MODEL}), tabular for a table, or a text encoder")
     parser.add_argument("--weights", default="default", help="default, none, package, or a file (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=3, help="epochs of the recipe's main phase (default: %(default)s)")
+    parser.add_argument("--minutes", type=float, help="as many epochs of the main phase as these hold, in the place of --epochs")
     parser.add_argument("--size", type=int, help="side of the pictures in pixels")
     parser.add_argument("--recipe", choices=sorted(RECIPES), help="(default: fine_tune, or one_cycle for a table)")
     parser.add_argument("--profile", default="default", choices=sorted(PROFILES), help="(default: %(default)s)")
@@ -128,7 +131,17 @@ def prepare(args: argparse.Namespace) -> tuple[Learner, tuple[Draft, ...], Plan]
         checkpoints=checkpoints_of(args) if hasattr(args, "on_requeue") else EVERY,
         **for_learner,
     )
-    recipe = RECIPES[_recipe(args)](args.epochs, profile=args.profile, **for_recipe)
+    recipe = RECIPES[_recipe(args)](args.epochs if args.minutes is None else 1, profile=args.profile, **for_recipe)
+    if args.minutes is not None:
+        seconds = 60 * real(args.minutes, "minutes", 0)
+        epochs, each = epochs_within(learn.model, learn.plan(recipe), seconds)
+        if epochs == 0 and _recipe(args) not in ("fine_tune", "linear_probe"):
+            raise PlanError(f"--minutes {args.minutes:g} do not hold one epoch, which takes about {each:.0f} s. Give more, or --size less.")
+        why = Origin(field="epochs", by="measured", reason=f"what {args.minutes:g} minutes hold, at about {each:.2g} s an epoch")
+        recipe = RECIPES[_recipe(args)](epochs, profile=args.profile, **for_recipe)
+        last = recipe[-1]
+        origins = tuple(why if origin.field == "epochs" and epochs else origin for origin in last.origins)
+        recipe = (*recipe[:-1], replace(last, origins=origins))
     return learn, recipe, learn.plan(recipe)
 
 

@@ -6,7 +6,7 @@ import copy
 import resource
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,6 +18,8 @@ from sheer.model.stages import set_modes, set_trainable
 from sheer.plan.facts import width_of
 from sheer.plan.plan import Phase, Plan
 from sheer.streams import borrowed_generators
+
+RESERVED = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,12 +48,30 @@ def estimate(model: nn.Module, plan: Plan) -> Estimate:
     with switched(plan.numerics), borrowed_generators(device):
         for phase in plan.phases:
             one, kept = _one_item(trial, plan, phase, device, picture_format)
-            trained = phase.epochs * phase.steps_per_epoch * phase.batch_size
-            seconds += trained * one[0] + phase.epochs * plan.data.valid_items * one[1]
+            seconds += _seconds(plan, phase, *one)
             activations = max(activations, kept * phase.batch_size)
     side = max((phase.size for phase in plan.phases), default=0)
     pictures = min((plan.data.train_items + plan.data.valid_items) * side * side * 4, 1 << 30)
     return Estimate(seconds=seconds, memory=peak_memory() + 4 * tensors + 2 * activations + pictures, disk=tensors + 65536)
+
+
+def _seconds(plan: Plan, phase: Phase, training: float, validating: float) -> float:
+    """Of one phase, from those of an item; what is kept of a frozen part costs a pass without gradients once an item and view."""
+    views = phase.prefix.options().get("views")
+    if isinstance(views, int):
+        return (plan.data.valid_items + max(views, 1) * plan.data.train_items) * validating
+    return phase.epochs * (phase.steps_per_epoch * phase.batch_size * training + plan.data.valid_items * validating)
+
+
+def epochs_within(model: nn.Module, plan: Plan, seconds: float) -> tuple[int, float]:
+    """How many epochs of its last phase, which has one, a plan can have in so many seconds; and the seconds of one.
+
+    `RESERVED` of the time is left for reading files and for other work on the machine.
+    """
+    every = estimate(model, plan).seconds
+    before = estimate(model, replace(plan, phases=plan.phases[:-1])).seconds
+    each = max(every - before, 1e-9)
+    return max(int((seconds * (1 - RESERVED) - before) / each), 0), each
 
 
 def _one_item(

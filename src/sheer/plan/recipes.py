@@ -122,12 +122,12 @@ def fine_tune(
     linear layer, it is fitted by L-BFGS to what the frozen body gives (Kumar et al. 2022, arXiv 2202.10054: fine-tuning that starts
     from there keeps more of what the body knows); else the head at `rate`, what moves of the body
     at a tenth of it, warming up throughout. Phase 2 (`unfrozen`): `rate` / 2 for the head, falling
-    geometrically to a hundredth of that for the first stage. Source: fastai 2.8 `fine_tune`.
+    geometrically to a hundredth of that for the first stage; left out where epochs is 0. Source: fastai 2.8 `fine_tune`.
 
     Raises:
-        PlanError: epochs below 1, freeze_epochs below 0, or a rate that is not positive.
+        PlanError: epochs or freeze_epochs below 0, or both 0, or a rate that is not positive.
     """
-    epochs = whole(epochs, "epochs", 1)
+    epochs = whole(epochs, "epochs", 0, ", of the whole network; 0 for the head alone")
     constants = profile_named(profile)
     base = constants.number("fine_tune.rate") if rate is None else rate
     check_rates([base], base)
@@ -177,7 +177,9 @@ def fine_tune(
             _origin("schedule", False, constants.reason("fine_tune.unfrozen_warmup")),
         ),
     )
-    return (frozen, unfrozen) if frozen_epochs else (unfrozen,)
+    if not frozen_epochs and not epochs:
+        raise PlanError("epochs=0 and freeze_epochs=0: there would be nothing to train. Give one of them at least 1.")
+    return (*[frozen] * (frozen_epochs > 0), *[unfrozen] * (epochs > 0))
 
 
 SCHEDULE_REASONS = {
@@ -299,12 +301,14 @@ def gradual(epochs: int, *, rate: float | None = None, profile: str = "default")
     return (replace(draft, name="gradual", gradual=True, origins=(*kept, named, rates, thaws)),)
 
 
-def linear_probe(epochs: int, *, rate: float | None = None, profile: str = "default") -> tuple[Draft, ...]:
-    """The head alone, one cycle; the body stays frozen under the profile's norm policy.
+def linear_probe(epochs: int = 0, *, rate: float | None = None, profile: str = "default") -> tuple[Draft, ...]:
+    """The head alone, one cycle, or fitted as by `fine_tune(0)` where epochs is 0; the body stays frozen under the profile's norm policy.
 
     Raises:
         PlanError: epochs below 1.
     """
+    if whole(epochs, "epochs", 0, "; 0 fits the head") == 0:
+        return fine_tune(0, rate=rate, profile=profile)
     (draft,) = one_cycle(epochs, rate=slice(rate) if rate is not None else None, profile=profile)
     kept = tuple(origin for origin in draft.origins if origin.field not in ("trains_from", "name"))
     why = _origin("trains_from", False, "a probe trains the head alone")
