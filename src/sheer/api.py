@@ -18,6 +18,7 @@ from sheer.errors import DataError, ModelError, PlanError, nearest
 from sheer.learner import Learner
 from sheer.loop.engine import choose_numerics
 from sheer.loop.probe import by_profile, measured
+from sheer.model.adapted import Lora, with_lora
 from sheer.model.branches import sample_items
 from sheer.model.build import Built
 from sheer.model.made import AnyHead, AnyModel, Weights, made_model, read_texts
@@ -72,6 +73,7 @@ def learner(
     threads: int | str | None = None,
     stages: str | None = None,
     fusion: Choice | None = None,
+    lora: Lora = False,
     metrics: Sequence[str | Metric] | None = None,
     cache: bool | Cache = True,
     readers: int | None = None,
@@ -123,6 +125,8 @@ def learner(
         threads: What PyTorch computes with on a CPU; `probe`: the fastest here of its own choice, half of it, and 1.
         compile: Whether the network goes through torch.compile in training; `probe`: if that is faster here.
         stages: `layers` makes every block a stage of its own; else the profile's rule.
+        lora: True, or settings (`rank`, `alpha`, `layers`: ends of names of linear layers): the body stays as it is, and what is learnt
+            are changes of low rank beside its linear layers.
         fusion: How several inputs become one vector: `concat`, `gated_sum` or `cross_attention`; with settings as `optimizer`.
         metrics: Names from METRICS for the task, or functions of (outputs, targets), both NumPy arrays, that return a number.
         cache: Whether presized photographs are kept on disk between runs; a `sheer.Cache` says where and how many
@@ -172,6 +176,7 @@ def learner(
         stages=stages,
         encoder=encoder,
     )
+    built = with_lora(built, lora, constants, seed) if lora is not False else built
     if "probe" in (precision, memory_format, compile, threads) or precision == "bf16" or compile:
         side = size or image_size(None, constants, built.inputs, numerics.device)[0]
         count = min(batch_size or int(constants.number("batch_size")), 16)

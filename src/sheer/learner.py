@@ -25,6 +25,7 @@ from sheer.loop.feeds import check_phase, prepared_feeds, room_of
 from sheer.loop.interrupts import Interrupts
 from sheer.loop.preview import Preview, preview
 from sheer.loop.train import loss_of, train
+from sheer.model.adapted import write_adapter
 from sheer.model.build import Built
 from sheer.model.cutting import facts_of
 from sheer.model.hashing import hashes_by_name
@@ -33,10 +34,10 @@ from sheer.plan import recipes
 from sheer.plan.augmentations import Function, functions_of
 from sheer.plan.checks import path_of, whole
 from sheer.plan.defaults import Situation, resolve
-from sheer.plan.facts import items_of
+from sheer.plan.facts import fixed_stages, items_of
 from sheer.plan.plan import Phase, Plan
 from sheer.plan.profiles import Choice, Profile, profile_named
-from sheer.plan.rates import Rate, first_new
+from sheer.plan.rates import Rate, first_trained
 from sheer.plan.recipes import Draft, Given, checked_recipe, merged, unrolled
 from sheer.record.checkpoint import NOTHING, RunState, joined_reasons
 from sheer.record.history import History
@@ -79,8 +80,7 @@ class Learner(Showing):
         self._plan, self._tensors, self._inputs, self._label = plan, built.tensors, built.inputs, built.weights_label
         self._given, self._out, self._quiet = given, out and out.absolute(), quiet
         self._made_by, self._made_head, self._start = built.made_by, built.made_head, cast(dict[str, torch.Tensor] | None, None)
-        pretrained = plan.model.body is None or plan.model.body.name == "encoder"
-        self._trains_from = first_new(len(plan.model.stages), plan.model.branches) if plan.model.head and pretrained else 0
+        self._trains_from = first_trained(plan.model)
         self._state = RunState(plan=plan, first=0, phase=len(plan.phases), rows=self.history, stop=NOTHING)
         self._state.own_module = own_module(built.made_by) if built.made_by is not None else None
         self._state.own_head = own_module(built.made_head) if built.made_head is not None else None
@@ -122,7 +122,8 @@ class Learner(Showing):
         profile = profile_named(self._plan.profile)
         phases = list(self._plan.phases)
         for item in checked_recipe(recipe):
-            for one in (item,) if isinstance(item, Phase) else unrolled(item, len(self._plan.model.stages)):
+            stages, fixed = len(self._plan.model.stages), fixed_stages(self._plan.model.lora)
+            for one in (item,) if isinstance(item, Phase) else unrolled(item, stages, fixed):
                 phase = one if isinstance(one, Phase) else self._resolved(one, self._situation(profile, tuple(phases)))
                 check_phase(phase, self._plan, self.model, self.data, self._functions)
                 phases.append(phase)
@@ -149,6 +150,7 @@ class Learner(Showing):
             items=items_of(self._plan.data.columns),
             body=self._plan.model.body.name if self._plan.model.body else "",
             trains_from=self._trains_from,
+            fixed=fixed_stages(self._plan.model.lora),
             weights_from=self._label,
             prefix=self._facts,
             phases_before=before,
@@ -302,6 +304,16 @@ class Learner(Showing):
         begin(root, self._plan, tables, self._start, self.data.root if self.data else "", self.history)
         finish(root, self._state.kept(self.model, None, 0.0), self._state.stop)
         return root
+
+    def save_adapter(self, file: str | Path) -> Path:
+        """Write what LoRA and the head have learnt as one small .safetensors file; nothing is overwritten.
+
+        Raises:
+            ModelError: the model has no LoRA.
+            RunError: the file exists, or cannot be written.
+        """
+        self._check_model()
+        return write_adapter(path_of(file, "file"), self.model, self._plan)
 
     def export(self, file: str | Path) -> Path:
         """Write the model as one file for `sheer.load_bundle`: weights, plan, classes and a probe, no code. Nothing is overwritten.

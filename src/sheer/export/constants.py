@@ -60,6 +60,8 @@ def render_constants(
         rows |= {"NODE": repr(model.node)}
     if model.head is not None and not start:
         rows |= {"BODY_SHA256": repr(model.weights_sha256)}
+    if model.lora is not None:
+        rows |= {"LORA": repr(model.lora.options())}
     if model.body is not None:
         arguments = body_arguments(model.body, plan.data.columns)
         rows |= {"BODY": pprint.pformat(arguments, width=138, compact=True, sort_dicts=False)}
@@ -192,6 +194,8 @@ def needed_marks(plan: Plan, events: Sequence[Event] = ()) -> frozenset[str]:
         "cached": any(phase.prefix.name == "cached" for phase in phases),
         "views": any(phase.prefix.options().get("views") for phase in phases),
         "channels": plan.model.channel_init != "kept",
+        "lora": plan.model.lora is not None,
+        "afresh": plan.model.channel_init != "kept" or plan.model.lora is not None,
     }
     return frozenset(name for name, used in marks.items() if used)
 

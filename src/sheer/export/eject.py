@@ -34,7 +34,7 @@ from sheer.export.constants import needed_marks, render_constants
 from sheer.export.source import Definition, definitions, import_block, names_read, own_definitions, reached
 from sheer.interpret import attribution
 from sheer.loop import fitting, optimizers, precision, step, updates
-from sheer.model import backbones, channels, encoders, fusion, hashing, heads, prefix, stages, tabular
+from sheer.model import backbones, channels, encoders, fusion, hashing, heads, lora, prefix, stages, tabular
 from sheer.model.rebuild import OWN
 from sheer.plan import schedules
 from sheer.plan.checks import check_objects, path_of
@@ -68,6 +68,7 @@ LEAVES: tuple[ModuleType, ...] = (
     prefix,
     tabular,
     fusion,
+    lora,
     stages,
     schedules,
     losses,

@@ -21,6 +21,7 @@ from sheer.export.constants_template import (
     HEAD,
     INITIAL_SHA256,
     KIND,
+    LORA,
     MAKE,
     NAME,
     NODE,
@@ -30,6 +31,7 @@ from sheer.export.constants_template import (
 from sheer.model.backbones import TorchvisionBody, load_body, timm_body, timm_whole, torchvision_whole
 from sheer.model.channels import widen
 from sheer.model.hashing import weights_sha256
+from sheer.model.lora import add_lora
 from sheer.streams import reseed, stream_key
 
 
@@ -57,12 +59,13 @@ def make_own_body() -> nn.Module:
 def with_head(body: nn.Module) -> nn.Module:
     """The body with a head on it."""
     widen(body, CHANNELS, CHANNEL_INIT)  # only channels
+    add_lora(body, **LORA)  # only lora
     return nn.Sequential(OrderedDict(body=body, head=HEAD.build(FEATURES, len(CLASSES), KIND)))
 
 
 def start_timm_model(model: Any) -> None:
     """Give the body its pretrained weights, and the head new ones, each from its own random stream."""
-    model.body = timm_body(NAME, KIND)  # only channels
+    model.body = timm_body(NAME, KIND)  # only afresh
     reseed(stream_key(SEED, "init-body"), torch.device("cpu"))
     load_body(model.body, BODY_WEIGHTS.load(timm_whole(NAME), NAME))
     widen(model.body, CHANNELS, CHANNEL_INIT)  # only channels
@@ -71,7 +74,7 @@ def start_timm_model(model: Any) -> None:
 
 def start_torchvision_model(model: Any) -> None:
     """Give the body its pretrained weights, and the head new ones, each from its own random stream."""
-    model.body = TorchvisionBody(torchvision_whole(NAME), NODE)  # only channels
+    model.body = TorchvisionBody(torchvision_whole(NAME), NODE)  # only afresh
     reseed(stream_key(SEED, "init-body"), torch.device("cpu"))
     load_body(model.body, BODY_WEIGHTS.load(torchvision_whole(NAME), NAME), "net.")
     widen(model.body, CHANNELS, CHANNEL_INIT)  # only channels
@@ -84,6 +87,8 @@ def start_head(model: Any) -> None:
         sys.exit(f"The weights of the body are not those of the run: their SHA-256 is another ({NAME}).")
     reseed(stream_key(SEED, "init-head"), torch.device("cpu"))
     model.head = HEAD.build(FEATURES, len(CLASSES), KIND)
+    reseed(stream_key(SEED, "init-lora"), torch.device("cpu"))  # only lora
+    add_lora(model.body, **LORA)  # only lora
 
 
 def start_own_model(model: nn.Module) -> None:

@@ -24,6 +24,7 @@ from sheer.export.bundle import Interface, Parts, interface_of, read_bundle
 from sheer.interpret.predictions import Predictions, prior_outputs
 from sheer.loop.engine import DTYPES, choose_numerics
 from sheer.model.hashing import weights_sha256
+from sheer.model.lora import merge_lora
 from sheer.model.rebuild import rebuild
 from sheer.plan.plan import Plan
 from sheer.plan.profiles import profile_named
@@ -52,7 +53,7 @@ class Predictor:
         self._in = interface_of(plan)
         self._device = torch.device(device)
         self._layout = torch.channels_last if plan.numerics.memory_format == "channels_last" else torch.contiguous_format
-        self._model = model.eval().to(device, memory_format=self._layout)  # type: ignore[call-overload]
+        self._model = merge_lora(model).eval().to(device, memory_format=self._layout)  # type: ignore[call-overload]
         self._task: Task = TASKS[self._in.task.name](**self._in.task.options())  # type: ignore[arg-type]
         self._resize: Crop | Pad | Squish | None = None  # inputs in memory have their size already
         if self._in.resize.name in RESIZES:

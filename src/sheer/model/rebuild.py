@@ -12,6 +12,7 @@ from torch import nn
 
 from sheer.errors import ModelError
 from sheer.model import backbones
+from sheer.model.adapted import put_lora
 from sheer.model.branches import fused_body
 from sheer.model.build import CPU, Built, HeadMaker, new_head, tensor_facts
 from sheer.model.encoders import ENCODER_WEIGHTS, TextBody, take_encoder
@@ -62,6 +63,8 @@ def rebuild(
             check_known(library_name, name)  # before either library acts on a name out of a file: timm would look it up on the network
             body = _named_body(plan.model, library_name, name, initial)
         start = weights_sha256(body) if initial else plan.model.weights_sha256
+        if plan.model.lora is not None:
+            put_lora(body, plan.model.lora, plan.seed)
         model = body
         if plan.model.head:
             reseed(stream_key(plan.seed, "init-head"), CPU)

@@ -34,7 +34,7 @@ class Situation:
     """What a draft is resolved against; `pictures` are in "files", in "memory" (squares of one size), or there are "none".
 
     `items` says what goes in: a key of KEYS; `body` names the network that sheer itself makes, "" for others; `branches` are those of a
-    model for several inputs. `prefix` tells of what is frozen, by trains_from, norm and size.
+    model for several inputs; stages before `fixed` never train. `prefix` tells of what is frozen, by trains_from, norm and size.
     """
 
     profile: Profile
@@ -51,6 +51,7 @@ class Situation:
     items: str
     body: str
     trains_from: int
+    fixed: int
     weights_from: str
     prefix: Callable[[int, tuple[str, ...], int], PrefixFact]
     phases_before: tuple[Phase, ...]
@@ -221,12 +222,20 @@ def _trains_from(draft: Draft, situation: Situation) -> tuple[int, Origin]:
     count = len(situation.stages)
     if draft.trains_from is None:
         reason = "as the learner stands: " + ("everything trains" if situation.trains_from == 0 else "the body is frozen")
-        return situation.trains_from, Origin(field="trains_from", by="you", reason=reason)
+        return _unfixed(situation.trains_from, Origin(field="trains_from", by="you", reason=reason), situation)
     alone = first_new(count, situation.branches) if draft.trains_from == -1 else draft.trains_from + count
     index = alone if draft.trains_from < 0 else draft.trains_from
     if not 0 <= index < count:
         raise PlanError(f"freeze_to({draft.trains_from}): the model has {count} stages, so give {-count} to {count - 1}.")
-    return index, next(origin for origin in draft.origins if origin.field == "trains_from")
+    origin = next(origin for origin in draft.origins if origin.field == "trains_from")
+    return _unfixed(index, origin, situation)
+
+
+def _unfixed(index: int, origin: Origin, situation: Situation) -> tuple[int, Origin]:
+    """The first stage that trains, none of those that never do."""
+    if index >= situation.fixed:
+        return index, origin
+    return situation.fixed, replace(origin, reason=f"{origin.reason}; LoRA: what there was stays as it is")
 
 
 def _batch_size(given: int | None, profile: Profile, items: int, key: str) -> tuple[int, Origin]:

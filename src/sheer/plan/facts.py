@@ -41,6 +41,11 @@ class InputFacts:
     statistics_by: str = "weights"
 
 
+def fixed_stages(lora: Part | None) -> int:
+    """How many stages from the first on never train: with LoRA the one of all the weights there were."""
+    return 1 if lora is not None else 0
+
+
 def items_of(columns: Sequence[Part]) -> str:
     """What goes in: "text" where there is only that, "table" for columns of others, "pictures" (or other numbers) without columns."""
     if not columns:

@@ -41,6 +41,7 @@ SCHEDULE_SETTINGS: Table = {
     "exponential": {**_ENDS, "end": "exponential.end"},
     "step": {"every": "step.every", "factor": "step.factor", "level": "constant_momentum"},
 }
+LORA_SETTINGS: Table = {"lora": {"rank": "lora.rank", "alpha": "lora.alpha", "layers": "lora.layers"}}
 ENCODER_SETTINGS: Table = {"encoder": {"pool": "text.pool"}}
 MODEL_SETTINGS: Table = {
     "tabular": {"hidden": "tabular.hidden", "dropout": "tabular.dropout", "embedding_dropout": "tabular.embedding_dropout"},

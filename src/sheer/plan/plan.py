@@ -76,6 +76,7 @@ class ModelPlan:
     `channels` are those of the pictures (0 for inputs that are none), `channel_init` the rule of CHANNEL_INITS
     that gave the first convolution its weights for them, or "kept"; `undecayed` are tensors that the
     network itself exempts from weight decay; `body` has the settings of a body that sheer itself makes, from MODEL_SETTINGS.
+    With `lora` the stage 0 has all the weights there were, which never train; its settings say what is learnt beside them.
     Of several inputs each has a branch, and `fusion`, from FUSION_SETTINGS, makes one vector of them.
     """
 
@@ -95,6 +96,7 @@ class ModelPlan:
     undecayed: tuple[str, ...]
     body: Part | None
     fusion: Part | None = None
+    lora: Part | None = None
     branches: tuple[Branch, ...] = ()
     origins: tuple[Origin, ...]
 

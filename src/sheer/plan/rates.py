@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sheer.errors import PlanError
-from sheer.plan.plan import Branch
+from sheer.plan.plan import Branch, ModelPlan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +78,12 @@ def depths(stages: int, branches: Sequence[Branch]) -> tuple[int, ...]:
     known = [len(branch.model.stages) for branch in branches if not is_new(branch)]
     top = max(known, default=0)
     return (*(top - count + place for count in known for place in range(count)), *[top] * (stages - sum(known)))
+
+
+def first_trained(model: ModelPlan) -> int:
+    """The stage from which on a new learner trains: all of what starts from random weights or has no head, else that head."""
+    pretrained = model.body is None or model.body.name == "encoder"
+    return first_new(len(model.stages), model.branches) if model.head and pretrained else 0
 
 
 def first_new(stages: int, branches: Sequence[Branch]) -> int:

@@ -94,11 +94,12 @@ def checked_recipe(recipe: object) -> tuple[Draft | Phase, ...]:
     return tuple(recipe)
 
 
-def unrolled(draft: Draft, stages: int) -> tuple[Draft, ...]:
-    """The draft itself, or for a gradual one a draft a stage: the last stage alone, the last two, ..., all."""
+def unrolled(draft: Draft, stages: int, fixed: int = 0) -> tuple[Draft, ...]:
+    """The draft itself, or for a gradual one a draft a stage: the last stage alone, the last two, ..., all but `fixed`."""
     if not draft.gradual:
         return (draft,)
-    return tuple(replace(draft, name=f"gradual {count}", trains_from=stages - count, gradual=False) for count in range(1, stages + 1))
+    counts = range(1, stages + 1 - fixed)
+    return tuple(replace(draft, name=f"gradual {count}", trains_from=stages - count, gradual=False) for count in counts)
 
 
 def _origin(name: str, given: bool, reason: str) -> Origin:

@@ -160,6 +160,7 @@ def _model(plan: Plan) -> str:
         ("stages", " | ".join(stage.name for stage in model.stages), "stages"),
     ]
     rows += [("body", str(model.body), "body")] if model.body else []
+    rows += [("lora", str(model.lora), "lora")] if model.lora else []
     rows += [("fusion", str(model.fusion), "fusion")] if model.fusion else []
     for branch in model.branches:
         one = branch.model

@@ -16,7 +16,7 @@ from sheer.model.cutting import facts_of
 from sheer.model.heads import HEADS
 from sheer.model.table import build_table
 from sheer.plan.defaults import Situation, resolve
-from sheer.plan.facts import items_of
+from sheer.plan.facts import fixed_stages, items_of
 from sheer.plan.looks import Room
 from sheer.plan.plan import DataPlan, Numerics, Origin, Part, Phase, Plan
 from sheer.plan.profiles import PROFILES, Profile, profile_named
@@ -150,7 +150,7 @@ def _resolved(plan: Plan, built: Built, given: Given, epochs: int) -> Plan:
     """The plan with the phases of its profile's own training."""
     constants, phases = profile_named(plan.profile), list[Phase]()
     for draft in of_profile(epochs, profile=plan.profile):
-        for one in unrolled(draft, len(plan.model.stages)):
+        for one in unrolled(draft, len(plan.model.stages), fixed_stages(plan.model.lora)):
             situation = Situation(
                 profile=constants,
                 stages=plan.model.stages,
@@ -166,6 +166,7 @@ def _resolved(plan: Plan, built: Built, given: Given, epochs: int) -> Plan:
                 items=items_of(plan.data.columns),
                 body=plan.model.body.name if plan.model.body else "",
                 trains_from=0,
+                fixed=fixed_stages(plan.model.lora),
                 weights_from=plan.model.weights.name,
                 prefix=facts_of(built.model, plan.model, None, plan.numerics),
                 phases_before=tuple(phases),

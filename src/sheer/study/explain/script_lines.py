@@ -30,6 +30,7 @@ LINES: dict[str, tuple[str, ...]] = {
     "model.head": ("HEAD = ",),
     "model.stages": ("STAGES = ",),
     "model.body": ("BODY = ",),
+    "model.lora": ("add_lora(body, **LORA)",),
     "model.fusion": ("FUSION = ",),
     "model.branches": ("BRANCHES = ",),
     "model.undecayed": ("UNDECAYED = ",),

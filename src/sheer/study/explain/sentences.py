@@ -143,6 +143,11 @@ MODEL: dict[str, Words] = {
         if plan.model.body
         else "The network's body is as its library, or you, made it."
     ),
+    "lora": lambda plan: (
+        f"Beside linear layers of the body changes of low rank are learnt, {plan.model.lora}: W x + (alpha / rank) B A x, B zero at first."
+        if plan.model.lora
+        else "The weights themselves train: no LoRA."
+    ),
     "fusion": lambda plan: (
         f"What the branches give is made one vector by {plan.model.fusion}; the head is on it."
         if plan.model.fusion
