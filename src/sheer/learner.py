@@ -37,7 +37,7 @@ from sheer.plan.defaults import Situation, resolve
 from sheer.plan.facts import fixed_stages, items_of
 from sheer.plan.plan import Phase, Plan
 from sheer.plan.profiles import Choice, Profile, profile_named
-from sheer.plan.rates import Rate, first_trained
+from sheer.plan.rates import Rate, first_new, first_trained
 from sheer.plan.recipes import Draft, Given, checked_recipe, merged, unrolled
 from sheer.record.checkpoint import NOTHING, RunState, joined_reasons
 from sheer.record.history import History
