@@ -25,7 +25,6 @@ from sheer.loop.feeds import check_phase, prepared_feeds, room_of
 from sheer.loop.interrupts import Interrupts
 from sheer.loop.preview import Preview, preview
 from sheer.loop.train import loss_of, train
-from sheer.model.adapted import write_adapter
 from sheer.model.build import Built
 from sheer.model.cutting import facts_of
 from sheer.model.hashing import hashes_by_name
@@ -304,16 +303,6 @@ class Learner(Showing):
         begin(root, self._plan, tables, self._start, self.data.root if self.data else "", self.history)
         finish(root, self._state.kept(self.model, None, 0.0), self._state.stop)
         return root
-
-    def save_adapter(self, file: str | Path) -> Path:
-        """Write what LoRA and the head have learnt as one small .safetensors file; nothing is overwritten.
-
-        Raises:
-            ModelError: the model has no LoRA.
-            RunError: the file exists, or cannot be written.
-        """
-        self._check_model()
-        return write_adapter(path_of(file, "file"), self.model, self._plan)
 
     def export(self, file: str | Path) -> Path:
         """Write the model as one file for `sheer.load_bundle`: weights, plan, classes and a probe, no code. Nothing is overwritten.

@@ -23,7 +23,9 @@ from sheer.interpret.neighbours import Pair
 from sheer.interpret.predictions import Predictions
 from sheer.interpret.shown import Pictures, Steps, mistake_pictures, pictures_of, result_pictures, schedule_steps, training_pictures
 from sheer.loop.lr_find import RateSweep, check_sweep, lr_find
+from sheer.model.adapted import write_adapter
 from sheer.plan import recipes
+from sheer.plan.checks import path_of
 from sheer.plan.plan import Phase, Plan
 from sheer.plan.rates import Rate
 from sheer.plan.recipes import Draft
@@ -86,6 +88,16 @@ class Showing(ABC):
         """
         is_item = isinstance(file_or_item, int) and not isinstance(file_or_item, bool)
         return self._view().heat(int(file_or_item) if is_item else photo_paths([file_or_item])[0], class_)  # type: ignore[arg-type]
+
+    def save_adapter(self, file: str | Path) -> Path:
+        """Write what LoRA and the head have learnt as one small .safetensors file; nothing is overwritten.
+
+        Raises:
+            ModelError: the model has no LoRA.
+            RunError: the file exists, or cannot be written.
+        """
+        self._check_model()
+        return write_adapter(path_of(file, "file"), self.model, self._plan)
 
     def baselines(self) -> Baselines:
         """What gradient boosting and a linear model (scikit-learn's, with its defaults) make of the same table and split; `print` it.
