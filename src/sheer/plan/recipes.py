@@ -96,10 +96,8 @@ def checked_recipe(recipe: object) -> tuple[Draft | Phase, ...]:
 
 def unrolled(draft: Draft, stages: int, fixed: int = 0) -> tuple[Draft, ...]:
     """The draft itself, or for a gradual one a draft a stage: the last stage alone, the last two, ..., all but `fixed`."""
-    if not draft.gradual:
-        return (draft,)
-    counts = range(1, stages + 1 - fixed)
-    return tuple(replace(draft, name=f"gradual {count}", trains_from=stages - count, gradual=False) for count in counts)
+    each = (replace(draft, name=f"gradual {stages - at}", trains_from=at, gradual=False) for at in reversed(range(fixed, stages)))
+    return tuple(each) if draft.gradual else (draft,)
 
 
 def _origin(name: str, given: bool, reason: str) -> Origin:
