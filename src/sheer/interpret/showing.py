@@ -118,8 +118,8 @@ class Showing(ABC):
         """Sweep the rate profile of the next phase on a copy of the model; print the result, or `plot_lr_find(result)`.
 
         Args:
-            upcoming: The recipe that will be run (its first phase is swept), or the rate that would be given to
-                `fit_one_cycle`, of which only the ratios between stages matter, such as `slice(1e-6, 1e-4)`.
+            upcoming: The recipe that will be run (its first phase with rates is swept, a head fitted before it), or the rate that
+                would be given to `fit_one_cycle`, of which only the ratios between stages matter, such as `slice(1e-6, 1e-4)`.
             start, end: Rates of the last stage; the others keep their ratio to it.
             steps: How many training steps, at least 20.
 
@@ -131,8 +131,11 @@ class Showing(ABC):
         check_sweep(start, end, steps)
         plan, number = self._next(upcoming)
         self._check_model()
-        feed = self._feed_of(plan.phases[number])
-        return lr_find(self.model, plan, number, feed, start=start, end=end, steps=steps, quiet=self._quiet)
+        swept = next((place for place in range(number, len(plan.phases)) if plan.phases[place].optimizer.name != "lbfgs"), None)
+        if swept is None:
+            raise PlanError("What comes next fits the head, which has no rates to sweep. Give a recipe with epochs of the whole network.")
+        feed = self._feed_of(plan.phases[swept])
+        return lr_find(self.model, plan, swept, feed, start=start, end=end, steps=steps, quiet=self._quiet, fits=range(number, swept))
 
     def batch_data(self, n: int = 9, upcoming: Next = None) -> Pictures:
         """The first `n` training pictures of the next epoch as the network will see them: cut, augmented, mixed, normalisation undone.

@@ -36,7 +36,7 @@ class Cached(Feed):
 
 
 def cached(
-    feed: Feed, phase: Phase, model: torch.nn.Module, epoch: int, position: Position, callbacks: Sequence[Callback]
+    feed: Feed, phase: Phase, model: torch.nn.Module, epoch: int, position: Position, callbacks: Sequence[Callback] = ()
 ) -> Cached | None:
     """The feed of a phase's features, from the model as it is; None where `position.pause` was set before all were known.
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import count
+from typing import cast
 
 import torch
 from torch import nn
@@ -22,15 +23,19 @@ from sheer.data.augmentations import mix_of
 from sheer.data.feed import Batch, Feed
 from sheer.errors import ModelError, PlanError, first_line
 from sheer.loop.batch_loss import batch_loss
+from sheer.loop.cached import cached
+from sheer.loop.callbacks import Position
 from sheer.loop.engine import prepared, switched
+from sheer.loop.fitting import fit_step
 from sheer.loop.optimizers import set_rates
 from sheer.loop.suggestions import DIVERGED, MEANINGS, SUGGESTIONS, smoothed, trimmed
 from sheer.loop.train import loss_of, optimizer_of, schedule_of, step_of
+from sheer.model.prefix import suffix
 from sheer.model.stages import parameter_groups, set_modes, set_trainable
 from sheer.plan.markup import html_table
 from sheer.plan.plan import Phase, Plan
 from sheer.plan.table import columns
-from sheer.streams import borrowed_generators, reseed, stream_key
+from sheer.streams import borrowed_generators, permutation, reseed, stream_key
 
 FEWEST_STEPS = 20
 
@@ -132,11 +137,31 @@ def _rate(value: float) -> str:
     return f"{value:.2e}"
 
 
-def lr_find(model: nn.Module, plan: Plan, number: int, feed: Feed, *, start: float, end: float, steps: int, quiet: bool) -> RateSweep:
+def fit_head(model: nn.Module, plan: Plan, number: int, feed: Feed) -> None:
+    """Fit the head as phase `number` of the plan does, to the items of `feed`."""
+    phase, stages = plan.phases[number], [stage.prefixes for stage in plan.model.stages]
+    set_trainable(model, stages, phase.trains_from, phase.norm)
+    set_modes(model, stages, phase.trains_from, phase.norm)
+    nowhere = Position(phase="", epoch=0, epochs=0, step=0, steps=0, metrics=())
+    kept = cached(feed, phase, model, 0, nowhere)
+    assert kept is not None
+    groups = parameter_groups(model, stages, phase.rates, phase.weight_decay, phase.no_decay, plan.model.undecayed)
+    items = feed.data.train[permutation(stream_key(plan.seed, "lr_find"), len(feed.data.train))]
+    rows = torch.from_numpy(items)
+    batch = Batch(inputs=kept.features[0, rows].to(feed.device), target=feed.target[rows.to(feed.device)], index=items)
+    weights = None if feed.data.weights is None else torch.from_numpy(feed.data.weights).to(feed.device)
+    inputs, loss = batch_loss(loss_of(phase, feed.functions, plan.model.kind), phase, batch, weights)
+    modules = cast(tuple[str, ...], phase.prefix.options()["modules"])
+    fit_step(suffix(model, modules), loss, optimizer_of(phase).build(groups), inputs, batch.target)
+
+
+def lr_find(
+    model: nn.Module, plan: Plan, number: int, feed: Feed, *, start: float, end: float, steps: int, quiet: bool, fits: Sequence[int] = ()
+) -> RateSweep:
     """Sweep phase `number` of `plan` on a copy of `model`: step i of n is at start (end / start)^(i / n) for the last stage.
 
-    It stops early where the smoothed loss passes four times its best, or is not finite. Source: Smith 2015
-    (arXiv 1506.01186), with the constants of fastai 2.8.
+    Where phases before it fit the head, whose numbers are `fits`, that is done to the copy first. It stops early where the smoothed
+    loss passes four times its best, or is not finite. Source: Smith 2015 (arXiv 1506.01186), with the constants of fastai 2.8.
 
     Raises:
         PlanError: start, end or steps cannot make a sweep.
@@ -159,6 +184,8 @@ def lr_find(model: nn.Module, plan: Plan, number: int, feed: Feed, *, start: flo
         closing(_endless(feed, first)) as batches,
     ):
         swept.to(device, memory_format=feed.memory_format)  # type: ignore[call-overload]
+        for earlier in fits:
+            fit_head(swept, plan, earlier, feed)
         set_trainable(swept, prefixes, phase.trains_from, phase.norm)
         loss, mix = loss_of(phase, feed.functions, plan.model.kind), mix_of(phase)
         weights = None if feed.data.weights is None else torch.from_numpy(feed.data.weights).to(device)

@@ -204,6 +204,11 @@ def _judged(metric: object, better: Sequence[object], field: str, judged_by: Map
     return ("metric", metric), ("better", str(direction))
 
 
+def _prefix_choice(part: Part) -> Choice:
+    settings = {name: value for name, value in part.settings if name != "modules"}
+    return (part.name, settings) if settings else part.name
+
+
 def given_like(phase: Phase) -> Given:
     """What was given for a phase, so that training on goes on with it; the rest is decided anew."""
     stop, keep = phase.stop.options() if phase.stop else {}, phase.keep.options()
@@ -225,6 +230,7 @@ def given_like(phase: Phase) -> Given:
         accumulate=phase.accumulate,
         ema=phase.ema,
         stop=(str(stop["metric"]), int(str(stop["epochs"])), str(stop["better"])) if stop else None,
+        prefix=_prefix_choice(phase.prefix),
         keep=("best", str(keep["metric"]), str(keep["better"])) if keep else phase.keep.name,
     )
     measured = tuple(origin for origin in phase.origins if origin.by == "measured" and hasattr(given, origin.field))

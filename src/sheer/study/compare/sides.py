@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -24,11 +24,14 @@ from sheer.data.photos import Photos, to_network
 from sheer.errors import DataError, ModelError, PlanError, first_line
 from sheer.learner import Learner
 from sheer.loop.batch_loss import batch_loss
+from sheer.loop.cached import cached
+from sheer.loop.callbacks import Position
 from sheer.loop.engine import prepared, switched
 from sheer.loop.feeds import prepared_feeds
 from sheer.loop.optimizers import set_rates
 from sheer.loop.step import Loss, train_step
 from sheer.loop.train import loss_of, optimizer_of, schedule_of, step_of
+from sheer.model.prefix import suffix
 from sheer.model.stages import parameter_groups, set_modes, set_trainable
 from sheer.plan import recipes
 from sheer.plan.plan import Numerics, Phase
@@ -166,9 +169,14 @@ class LearnerSide(Side):
             groups = parameter_groups(model, stages, phase.rates, phase.weight_decay, phase.no_decay, plan.model.undecayed)
             optimizer, step, number = optimizer_of(phase).build(groups), wrap(self.step), 0
             self.looks, self.items = list(self.feed.steps(self.first_epoch)), []
+            modules, feed = cast(tuple[str, ...], phase.prefix.options().get("modules", ())), self.feed
+            if modules:
+                nowhere = Position(phase=phase.name, epoch=0, epochs=0, step=0, steps=0, metrics=())
+                feed = cached(feed, phase, model, self.first_epoch, nowhere) or feed
             for epoch in range(self.first_epoch, self.first_epoch + phase.epochs):
                 set_modes(model, stages, phase.trains_from, phase.norm)
-                for batch in self.feed.training(epoch):
+                run = suffix(model, modules) if modules else model
+                for batch in feed.training(epoch):
                     progress = number / (phase.epochs * phase.steps_per_epoch)
                     set_rates(optimizer, schedule.rate(progress), schedule.momentum(progress))
                     key = stream_key(plan.seed, "mix", self.first_step + number)
@@ -176,7 +184,7 @@ class LearnerSide(Side):
                     if isinstance(self.feed.source, Photos) and not self.data.inputs:
                         self.photo = self.photo or self.feed.source.paths[batch.index[0]]
                     self.items.append(tuple(data_path(self.data, item) for item in batch.index.tolist()))
-                    step(model, step_loss, optimizer, inputs, batch.target)
+                    step(run, step_loss, optimizer, inputs, batch.target)
                     number += 1
 
     def looks_of(self, photo: str) -> Iterator[tuple[str, torch.Tensor]]:
