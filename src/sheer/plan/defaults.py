@@ -208,9 +208,11 @@ def _norms_of_texts(norm: tuple[str, ...], branches: Sequence[Branch], trains_fr
 
 def _rates(draft: Draft, situation: Situation) -> tuple[tuple[float, ...], Origin]:
     """One peak rate a stage; a table's network may ask for others than the recipe's own, where you gave none."""
-    profile, key = situation.profile, f"{situation.body}.rate_factor"
-    rates = staged_rates(draft.rate, len(situation.stages), situation.branches, profile.number("rest_divisor"))
+    profile, key, before = situation.profile, f"{situation.body}.rate_factor", situation.phases_before
+    low = draft.after_fit if before and before[-1].optimizer.name == "lbfgs" else None
+    rates = staged_rates(draft.rate if low is None else low[0], len(situation.stages), situation.branches, profile.number("rest_divisor"))
     origin = next(origin for origin in draft.origins if origin.field == "rates")
+    origin = origin if low is None else replace(origin, reason=low[1])
     if origin.by == "you" or key not in profile.settings:
         return rates, origin
     factor = profile.number(key)

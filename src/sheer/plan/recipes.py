@@ -60,7 +60,8 @@ class Draft:
     """A phase before it knows its model and data. `trains_from` counts from the end where negative.
 
     `gradual`: one phase a stage instead, each training one stage more, from the last to all of them. `fit`: the head is fitted
-    instead, where it can be. `share` of the pictures' side that the phase would have otherwise.
+    instead, where it can be. `after_fit`: the rate, and why, where the phase before has fitted the head. `share` of the pictures'
+    side that the phase would have otherwise.
     """
 
     profile: str
@@ -72,6 +73,7 @@ class Draft:
     given: Given = field(default_factory=Given)
     gradual: bool = False
     fit: bool = False
+    after_fit: tuple[Rate, str] | None = None
     share: float = 1.0
     origins: tuple[Origin, ...]
 
@@ -152,12 +154,15 @@ def fine_tune(
             _origin("schedule", False, constants.reason("fine_tune.frozen_warmup")),
         ),
     )
-    top = base / constants.number("fine_tune.unfrozen_divisor")
+    top, low = (base / constants.number(f"fine_tune.{key}_divisor") for key in ("unfrozen", "fitted"))
+    spread = constants.number("fine_tune.spread")
+    fitted_reason = f"base rate {base:g}; {constants.reason('fine_tune.fitted_divisor')}; {constants.reason('fine_tune.spread')}"
     unfrozen = Draft(
         profile=profile,
         name="unfrozen",
         epochs=epochs,
-        rate=slice(top / constants.number("fine_tune.spread"), top),
+        rate=slice(top / spread, top),
+        after_fit=(slice(low / spread, low), fitted_reason) if rate is None else None,
         trains_from=0,
         schedule=_one_cycle(
             constants,

@@ -85,6 +85,9 @@ SHARED = {
     "lbfgs.penalties": Setting(value=(1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001), reason="from almost no weights to almost no penalty"),
     "fine_tune.frozen_warmup": Setting(value=0.99, reason="the frozen phase only warms up"),
     "fine_tune.unfrozen_divisor": Setting(value=2.0, reason="half the rate once the body trains"),
+    "fine_tune.fitted_divisor": Setting(
+        value=8.0, reason="an eighth of the rate after a fitted head: higher ones threw away what it had (log 2026-11-21)"
+    ),
     "fine_tune.spread": Setting(value=100.0, reason="the first stage trains at a hundredth of the head's rate"),
     "fine_tune.unfrozen_warmup": Setting(value=0.3, reason="a little longer warm-up for the whole network"),
     "fine_tune.unfrozen_start_div": Setting(value=5.0, reason="the head is warm already: starts at a fifth"),

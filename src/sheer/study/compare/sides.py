@@ -133,7 +133,10 @@ class LoopSide(Side):
 
 
 class LearnerSide(Side):
-    """The first phase of a learner's plan, or of `recipe`, on a copy of its model as it is now."""
+    """The first phase of a learner's plan, or of `recipe`, on a copy of its model as it is now.
+
+    The whole network runs at every step, so that pictures can be compared, but where the phase fits its head.
+    """
 
     def __init__(self, learn: Learner, recipe: Sequence[Draft] | None, step: Step | None) -> None:
         if learn.data is None:
@@ -169,8 +172,12 @@ class LearnerSide(Side):
             groups = parameter_groups(model, stages, phase.rates, phase.weight_decay, phase.no_decay, plan.model.undecayed)
             optimizer, step, number = optimizer_of(phase).build(groups), wrap(self.step), 0
             self.looks, self.items = list(self.feed.steps(self.first_epoch)), []
-            modules, feed = cast(tuple[str, ...], phase.prefix.options().get("modules", ())), self.feed
-            if modules:
+            modules, feed = (
+                cast(tuple[str, ...], phase.prefix.options().get("modules", ())) if phase.optimizer.name == "lbfgs" else (),
+                self.feed,
+            )
+            if modules:  # of features there are no pictures to compare
+                self.looks = []
                 nowhere = Position(phase=phase.name, epoch=0, epochs=0, step=0, steps=0, metrics=())
                 feed = cached(feed, phase, model, self.first_epoch, nowhere) or feed
             for epoch in range(self.first_epoch, self.first_epoch + phase.epochs):
@@ -183,7 +190,7 @@ class LearnerSide(Side):
                     inputs, step_loss = batch_loss(loss, phase, batch, weights, mix, key)
                     if isinstance(self.feed.source, Photos) and not self.data.inputs:
                         self.photo = self.photo or self.feed.source.paths[batch.index[0]]
-                    self.items.append(tuple(data_path(self.data, item) for item in batch.index.tolist()))
+                    self.items += [] if modules else [tuple(data_path(self.data, item) for item in batch.index.tolist())]
                     step(run, step_loss, optimizer, inputs, batch.target)
                     number += 1
 
@@ -208,6 +215,8 @@ class ScriptSide(Side):
         self.module, self.path, self.root, self.phase = module, path, root, module.PHASES[0]
         module.PHASES = (self.phase,)  # type: ignore[attr-defined]  # what follows the first phase is not wanted
         self.own_step = self.phase.step
+        if getattr(self.own_step, "__name__", "") != "fit_step":
+            self.phase.cached = None  # the whole network at every step, so that pictures can be compared
         self.step = step or self.own_step
         makers = ("make_fused_model", "make_own_body", "make_timm_model", "make_torchvision_model", "make_own_model")
         model = next(getattr(module, name) for name in makers if hasattr(module, name))()
@@ -224,7 +233,7 @@ class ScriptSide(Side):
         self.items = []
 
         def network_batches(photos: Any, phase: Any, rows: Any, draws: Any, augmentations: Any) -> Any:
-            if not looks:
+            if not looks and not getattr(self.phase, "cached", None):
                 self.items = [tuple(str(Path(photos.paths[item]).relative_to(self.root)) for item in row) for row in rows]
                 self.photos, self.photo = photos, photos.paths[rows[0][0]]
                 picture = photos.decode(self.photo)
@@ -233,9 +242,10 @@ class ScriptSide(Side):
             return originals["network_batches"](photos, phase, rows, draws, augmentations)
 
         def augment(images: torch.Tensor, augmentations: Any, draw: Any, normalised: bool) -> torch.Tensor:
-            looks.setdefault("cut" if not normalised else "normalise", images.clone())
+            watched = looks if not getattr(self.phase, "cached", None) else {}
+            watched.setdefault("cut" if not normalised else "normalise", images.clone())
             images = originals["augment"](images, augmentations, draw, normalised)
-            looks.setdefault("augment again" if normalised else "augment", images.clone())
+            watched.setdefault("augment again" if normalised else "augment", images.clone())
             return images
 
         numerics = Numerics(
