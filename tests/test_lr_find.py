@@ -144,7 +144,7 @@ def test_a_recipes_first_phase_is_what_is_swept(small_learner):
 
 def test_frozen_stages_say_so(photos):
     learn = sheer.learner(sheer.images(photos), "resnet18", weights="none", size=32, batch_size=8, quiet=True)
-    sweep = learn.lr_find(sheer.recipes.fine_tune(1), steps=20, end=1e-3)
+    sweep = learn.lr_find(sheer.recipes.fine_tune(1, freeze_epochs=1), steps=20, end=1e-3)
     assert sweep.trains == (False, False, True) and str(sweep).count("frozen") >= 8
 
 
@@ -384,3 +384,14 @@ def test_a_sweep_mixes_as_the_phase_does(photos):
     mixed = sheer.learner(sheer.images(photos), "resnet18", weights="none", size=32, batch_size=8, quiet=True, mix="mixup")
     assert mixed.lr_find(steps=20).losses != learn.lr_find(steps=20).losses
     assert mixed.lr_find(steps=20).losses == mixed.lr_find(steps=20).losses
+
+
+def test_a_head_that_is_fitted_first_is_fitted_for_the_sweep_too(photos):
+    learn = sheer.learner(sheer.images(photos), "test_resnet", weights="none", size=32, batch_size=8, quiet=True)
+    before = weights_sha256(learn.model)
+    sweep = learn.lr_find(sheer.recipes.fine_tune(1), steps=20, start=1e-9, end=1e-8)
+    assert sweep.phase == "unfrozen" and weights_sha256(learn.model) == before
+    cold = learn.lr_find(sheer.recipes.fine_tune(1, freeze_epochs=0), steps=20, start=1e-9, end=1e-8)
+    assert sum(sweep.losses) < 0.8 * sum(cold.losses)
+    with pytest.raises(PlanError, match="no rates to sweep"):
+        learn.lr_find(sheer.recipes.linear_probe(), steps=20)

@@ -26,7 +26,7 @@ from sheer.loop.interrupts import Interrupts
 from sheer.loop.preview import Preview, preview
 from sheer.loop.train import loss_of, train
 from sheer.model.build import Built
-from sheer.model.cutting import facts_of
+from sheer.model.cutting import Facts
 from sheer.model.hashing import hashes_by_name
 from sheer.model.made import AnyHead, AnyModel, Weights
 from sheer.plan import recipes
@@ -85,7 +85,7 @@ class Learner(Showing):
         self._state.own_head = own_module(built.made_head) if built.made_head is not None else None
         self._inside, self._told, self._contents, self._paused = False, False, list[str](), cast(RunState | None, None)
         self._known, self._room = hashes_by_name(built.model), room_of(plan, data)
-        self._facts = facts_of(built.model, plan.model, data.arrays if data else None, plan.numerics)
+        self._facts = Facts(model=built.model, plan=plan.model, arrays=data.arrays if data else None, numerics=plan.numerics)
 
     def __repr__(self) -> str:
         return f"<Learner {self._plan.model.name}: {len(self._plan.phases)} phases done, plan {self._plan.short_hash()}>"

@@ -515,7 +515,7 @@ def test_the_steps_of_a_transform_are_compared_on_the_same_photograph(name, smal
 EDITS = {
     "the rate": ("set_rates(optimizer, phase.schedule.rate(progress),", "set_rates(optimizer, 2 * phase.schedule.rate(progress),", "rate"),
     "the statistics": ("(phase.mean, phase.std))", "(phase.mean, (0.9, 0.9, 0.9)))", "normalisation"),
-    "the mode": ("set_modes(model, STAGES, phase.trains_from, phase.norm)\n            items", "model.eval()\n            items", "mode"),
+    "the mode": ("set_modes(model, STAGES, phase.trains_from, phase.norm)\n            run =", "model.eval()\n            run =", "mode"),
     "the order": ('stream_key(SEED, "shuffle"', 'stream_key(9, "shuffle"', "order"),
 }
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
@@ -59,21 +59,28 @@ def prefix_fact(
     return PrefixFact(frozen=True, modules=modules, values=features[0].numel(), linear=linear, fold=0 < apart <= CLOSE, proof=proof)
 
 
-def facts_of(
-    model: nn.Module, plan: ModelPlan, arrays: torch.Tensor | None, numerics: Numerics
-) -> Callable[[int, tuple[str, ...], int], PrefixFact]:
-    """`prefix_fact` by trains_from, norm and the pictures' side, each asked for once."""
+@dataclass(kw_only=True)
+class Facts:
+    """`prefix_fact` of one network by trains_from, norm and the pictures' side, each asked for once; `arrays` are its items, if in memory."""
 
-    @functools.cache
-    def fact(trains_from: int, norm: tuple[str, ...], size: int) -> PrefixFact:
-        if numerics.compile:
+    model: nn.Module
+    plan: ModelPlan
+    arrays: torch.Tensor | None
+    numerics: Numerics
+    known: dict[tuple[int, tuple[str, ...], int], PrefixFact] = field(default_factory=dict)
+
+    def __call__(self, trains_from: int, norm: tuple[str, ...], size: int) -> PrefixFact:
+        """What is known of what does not train."""
+        if self.numerics.compile:
             return _none("the network is compiled as a whole", frozen=False)
-        if plan.branches:
+        if self.plan.branches:
             return _none("a network of several inputs runs as a whole")
-        stages = [stage.prefixes for stage in plan.stages]
-        return prefix_fact(model, stages, trains_from, norm, sample_inputs(arrays, size, plan.channels or 3))
-
-    return fact
+        key = (trains_from, norm, size)
+        if key not in self.known:
+            stages = [stage.prefixes for stage in self.plan.stages]
+            sample = sample_inputs(self.arrays, size, self.plan.channels or 3)
+            self.known[key] = prefix_fact(self.model, stages, trains_from, norm, sample)
+        return self.known[key]
 
 
 def _none(proof: str, frozen: bool = True) -> PrefixFact:

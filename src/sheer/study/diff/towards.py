@@ -12,7 +12,7 @@ from sheer.errors import PlanError, nearest
 from sheer.learner import Learner
 from sheer.loop.engine import choose_numerics
 from sheer.model.build import DEFAULT_MODEL, Built, build_named, tensor_facts
-from sheer.model.cutting import facts_of
+from sheer.model.cutting import Facts
 from sheer.model.heads import HEADS
 from sheer.model.table import build_table
 from sheer.plan.defaults import Situation, resolve
@@ -168,7 +168,7 @@ def _resolved(plan: Plan, built: Built, given: Given, epochs: int) -> Plan:
                 trains_from=0,
                 fixed=fixed_stages(plan.model.lora),
                 weights_from=plan.model.weights.name,
-                prefix=facts_of(built.model, plan.model, None, plan.numerics),
+                prefix=Facts(model=built.model, plan=plan.model, arrays=None, numerics=plan.numerics),
                 phases_before=tuple(phases),
                 branches=plan.model.branches,
             )
