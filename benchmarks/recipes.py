@@ -28,7 +28,7 @@ def candidates(epochs: int) -> dict[str, tuple[dict[str, Any], Any]]:
         "fitted, then fine_tune": ({}, lambda learn: learn.fine_tune(epochs)),
         "an epoch of the head, two layers": ({"head": "concat_pool"}, lambda learn: learn.fine_tune(epochs, freeze_epochs=1)),
         "an epoch of the head, one layer": ({}, lambda learn: learn.fine_tune(epochs, freeze_epochs=1)),
-        "fitted, then a quarter of the rate": ({}, lambda learn: learn.fine_tune(epochs, 5e-4)),
+        "fitted, then the rate of a trained head": ({}, lambda learn: learn.fine_tune(epochs, 2e-3)),
         "fitted, then four times the rate": ({}, lambda learn: learn.fine_tune(epochs, 8e-3)),
         "fitted, then one rate of 2e-4": ({}, lambda learn: learn.run(probe).unfreeze().run(flat)),
         "fitted, then rates 1e-4 to 1e-3": ({}, lambda learn: learn.run(probe).unfreeze().fit_one_cycle(epochs, slice(1e-4, 1e-3))),

@@ -61,7 +61,7 @@ def prefix_fact(
 
 @dataclass(kw_only=True)
 class Facts:
-    """`prefix_fact` of one network by trains_from, norm and the pictures' side, each asked for once; `arrays` are its items, if in memory."""
+    """`prefix_fact` of one network by trains_from, norm and size, each asked for once; `arrays` are its items, if in memory."""
 
     model: nn.Module
     plan: ModelPlan
