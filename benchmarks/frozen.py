@@ -8,6 +8,7 @@ on the same features by hand.
 from __future__ import annotations
 
 import argparse
+import functools
 import statistics
 import time
 from collections.abc import Callable
@@ -39,7 +40,7 @@ def passes(learn: sheer.Learner, size: int, turns: int) -> str:
             inputs = torch.rand(batch, 3, size, size).to(memory_format=torch.channels_last)
             plain, folded = Prefix(model, "body"), Prefix(model, "body")
             fold_norms(folded, inputs)
-            one, two = (1000 * seconds(lambda network=network: network(inputs), turns) / batch for network in (plain, folded))
+            one, two = (1000 * seconds(functools.partial(network, inputs), turns) / batch for network in (plain, folded))
             lines.append(f"| {batch} | {one:.2f} | {two:.2f} | {two / one:.2f} |")
     return "\n".join(lines)
 

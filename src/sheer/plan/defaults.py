@@ -130,7 +130,14 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
     mix = mix_part(str(profile.value("mix")) if given.mix is None else given.mix)
     by, why = ("default", profile.reason("mix")) if given.mix is None else ("you", "you gave it")
     prefix, prefix_origin = prefix_part(
-        given, profile, fact, mixed=mix is not None, epochs=draft.epochs, items=items + situation.valid_items, plain=fits
+        given,
+        profile,
+        fact,
+        mixed=mix is not None,
+        epochs=draft.epochs,
+        items=items + situation.valid_items,
+        plain=fits,
+        device=situation.room.device,
     )
     phase = Phase(
         name=draft.name,

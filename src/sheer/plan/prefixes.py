@@ -36,7 +36,7 @@ FITTED_FIELDS = (
 
 
 def prefix_part(
-    given: Given, profile: Profile, fact: PrefixFact, *, mixed: bool, epochs: int, items: int, plain: bool
+    given: Given, profile: Profile, fact: PrefixFact, *, mixed: bool, epochs: int, items: int, plain: bool, device: str
 ) -> tuple[Part, Origin]:
     """How the frozen part runs in one phase: as given, else cached where the profile says so and it is proved to be the same.
 
@@ -46,6 +46,7 @@ def prefix_part(
         mixed, epochs: The phase's; `mixed`: whole inputs are mixed.
         items: How many items are kept, held-out ones included.
         plain: Items are neither cut at random nor augmented.
+        device: Where the network runs.
 
     Raises:
         PlanError: a value is not allowed, or "cached" was given and something is frozen that cannot be cached.
@@ -55,8 +56,10 @@ def prefix_part(
     if part.name == "whole":
         return part, Origin(field="prefix", by=by, reason=said)
     values = part.options()
-    if _views_silent(given.prefix):
+    if not _said(given.prefix, "views"):
         values["views"] = min(int(str(values["views"])), epochs)
+    if device != "cpu" and not _said(given.prefix, "batch_size"):
+        values["batch_size"] = profile.value("prefix.batch_size.gpu")
     views = 0 if plain else whole(values["views"], "prefix: views", 0, ", drawn ones of each item, 0 for the plain one")
     batch_size = whole(values["batch_size"], "prefix: batch_size", 1)
     why = fact.proof if not fact.modules else "whole inputs are mixed" if mixed else ""
@@ -75,9 +78,9 @@ def prefix_part(
     return Part(name="cached", settings=tuple(settings.items())), Origin(field="prefix", by=by, reason=f"{said}; {fact.proof}")
 
 
-def _views_silent(given: Choice | None) -> bool:
-    """Whether nobody said how many views there are."""
-    return not isinstance(given, tuple) or "views" not in given[1]
+def _said(given: Choice | None, setting: str) -> bool:
+    """Whether somebody gave this setting."""
+    return isinstance(given, tuple) and setting in given[1]
 
 
 def _why_not_fitted(given: Given, fact: PrefixFact, items: int, folds: int) -> str:

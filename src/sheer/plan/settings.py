@@ -80,6 +80,7 @@ SHARED = {
     "prefix": Setting(value="whole", reason="the whole network runs at every step"),
     "prefix.views": Setting(value=2, reason="two draws of each item come in turn"),
     "prefix.batch_size": Setting(value=8, reason="small batches stay in the processor's caches (log 2026-11-21)"),
+    "prefix.batch_size.gpu": Setting(value=128, reason="large batches fill a GPU; not measured yet"),
     "prefix.fold": Setting(value=True, reason="one pass over memory less a norm layer (log 2026-11-21)"),
     "lbfgs.folds": Setting(value=3, reason="enough to tell penalties apart"),
     "lbfgs.penalties": Setting(value=(1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001), reason="from almost no weights to almost no penalty"),
