@@ -1,5 +1,7 @@
 """The frozen part of a network by itself: cut, folded, cached; and a head that is fitted to what it gives."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -256,3 +258,14 @@ def test_cached_views_and_a_fit_eject_with_equal_hashes(photos, resnet, tmp_path
     assert done.returncode == 0, done.stderr
     hashes = [[line.split(",")[-1] for line in (tmp_path / name / "history.csv").read_text().splitlines()] for name in ("run", "again")]
     assert hashes[0] == hashes[1] and len(hashes[0]) == 6
+
+
+def test_in_lower_precision_the_switch_is_closed_after_each_pass(resnet, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr("sheer.api.measured", lambda numerics, *given, **options: replace(numerics, precision="bf16"))
+    learn = resnet(precision="bf16", out=tmp_path / "run").fine_tune(1)
+    assert not torch.is_autocast_enabled("cpu")
+    script = sheer.eject(tmp_path / "run", tmp_path / "train.py")
+    done = run_script(script, photos, "--out", tmp_path / "again")
+    assert done.returncode == 0, done.stderr
+    hashes = [[line.split(",")[-1] for line in (tmp_path / name / "history.csv").read_text().splitlines()] for name in ("run", "again")]
+    assert hashes[0] == hashes[1] and len(learn.history) == 2
