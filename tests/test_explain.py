@@ -266,7 +266,8 @@ def test_the_command_prints_it(random_resnet_run, capsys):
 def test_a_frozen_stage_has_no_rate_but_where_its_norm_layers_train(photos):
     def said(norm):
         learn = sheer.learner(sheer.images(photos), "test_resnet", weights="none", size=32, batch_size=8, quiet=True, norm=norm)
-        return next(one.text for one in sheer.explain(learn.plan(sheer.recipes.fine_tune(1)), against=None).about("phases[0].rates"))
+        plan = learn.plan(sheer.recipes.fine_tune(1, freeze_epochs=1))
+        return next(one.text for one in sheer.explain(plan, against=None).about("phases[0].rates"))
 
     assert "early frozen (0.0002 moves nothing), late frozen (0.0002 moves nothing), head 0.002" in said("frozen")
     assert "moves nothing" not in said("train") and "norm layers of the frozen stage" in said("train")

@@ -134,6 +134,17 @@ def test_an_unfinished_variant_is_done_anew(run, photos, tmp_path, measured):
     assert (tmp_path / done.name / "record.json").is_file() and not found.outcomes["norm"][0].reused
 
 
+def test_variants_of_a_fitted_head_run_whatever_is_taken(photos, tmp_path):
+    options = {"weights": "none", "size": 32, "batch_size": 8, "quiet": True}
+    plan = sheer.learner(sheer.images(photos), "test_resnet", **options).plan(sheer.recipes.fine_tune(1))
+    decisions = ["stages", "head", "norm", "optimizer"]
+    found = ablated(plan, photos, tmp_path / "out", seeds=1, decisions=decisions)
+    assert not [one.failed for ones in found.outcomes.values() for one in ones if one.failed]
+    first = {name: sheer.load(ones[0].folder).plan().phases[0] for name, ones in found.outcomes.items()}
+    assert {name for name, phase in first.items() if phase.optimizer.name == "lbfgs"} == {found.a, "stages", "up to stages"}
+    assert all((phase.prefix.name == "cached") == (phase.optimizer.name == "lbfgs") for phase in first.values())
+
+
 def test_what_cannot_be_ablated_is_refused(run, photos, tmp_path):
     plan, data = sheer.load(run).plan(), sheer.images(photos)
     with pytest.raises(PlanError, match="do not differ in any decision"):

@@ -13,7 +13,9 @@ from sheer.errors import PlanError
 from sheer.plan.plan import DataPlan, ModelPlan, Numerics, Part, Phase, Plan
 from sheer.plan.plan import decisions as fields_of
 from sheer.study.diff.decisions import FOLLOWS, NOT_ABLATED, TOUCHES, changes, pairs, restaged, taken
+from sheer.study.diff.fits import fits
 from sheer.study.diff.influence import Influence
+from sheer.study.diff.towards import towards
 
 PAGE = Path(__file__).parents[2] / "docs" / "diff_default_fastai.md"
 
@@ -79,10 +81,12 @@ def test_what_is_neither_is_refused(run, small_learner):
 
 def test_decisions_are_taken_one_at_a_time_and_all_together(run):
     a, b = sheer.load(run).plan(), sheer.load(run).plan()
-    b = replace(b, phases=tuple(replace(phase, norm=("train", "train", "train"), batch_size=4, clip=1.0) for phase in b.phases))
+    fitted, trained = b.phases
+    trained = replace(trained, norm=("train", "train", "train"), batch_size=4, clip=1.0)
+    b = replace(b, phases=(replace(fitted, batch_size=4, clip=1.0), trained))
     one = taken(a, b, ["batch_size"])
     assert {change.decision for change in changes(a, one)} == {"batch_size"}
-    assert [phase.steps_per_epoch for phase in one.phases] == [10, 10] and one.phases[0].groups == ()
+    assert [phase.steps_per_epoch for phase in one.phases] == [1, 10] and one.phases[0].groups == ()
     assert not changes(b, taken(a, b, ["batch_size", "norm", "clip"]))
     with pytest.raises(PlanError, match="does not differ between the two plans"):
         taken(a, b, ["size"])
@@ -92,11 +96,46 @@ def test_decisions_are_taken_one_at_a_time_and_all_together(run):
 
 def test_a_setting_is_taken_where_both_have_the_technique(run):
     a = sheer.load(run).plan()
-    slow, sgd = Part(name="adamw", settings=(("beta2", 0.9), *a.phases[0].optimizer.settings[1:])), Part(name="sgd")
-    b = replace(a, phases=(replace(a.phases[0], optimizer=slow), replace(a.phases[1], optimizer=sgd)))
+    later = a.phases[1]
+    a = replace(a, phases=(later, later))
+    slow, sgd = Part(name="adamw", settings=(("beta2", 0.9), *later.optimizer.settings[1:])), Part(name="sgd")
+    b = replace(a, phases=(replace(later, optimizer=slow), replace(later, optimizer=sgd)))
     assert {change.decision for change in changes(a, b)} == {"optimizer.beta2", "optimizer"}
     first, second = taken(a, b, ["optimizer.beta2"]).phases
     assert first.optimizer == slow and second.optimizer == a.phases[1].optimizer
+
+
+def test_a_fitted_head_is_one_difference_and_what_follows_from_it_is_none(run):
+    found = sheer.diff(run, "fastai-2.8")
+    (place,) = found.about("optimizer").places()
+    assert place.phase == "frozen" and place.a.startswith("the head is fitted: lbfgs(") and place.b.startswith("trained: adamw(")
+    assert [place.phase for place in found.about("augmentation").places()] == ["unfrozen"]
+    names = {one.change.decision for one in found.differences}
+    assert not {"prefix", "rates", "schedule", "accumulate", "last_batch", "weight_decay"} & names
+    assert names == {one.change.decision for one in sheer.diff("fastai-2.8", run).differences}
+    faster = sheer.load(run).plan()
+    faster = replace(faster, phases=(faster.phases[0], replace(faster.phases[1], rates=(0.1, 0.1, 0.1))))
+    assert sheer.diff(faster, "fastai-2.8").about("rates").places()[0].phase == "unfrozen"
+
+
+def test_a_head_that_can_no_longer_be_fitted_is_trained(run):
+    a = sheer.load(run).plan()
+    b = towards(a, "fastai-2.8")
+    for name in ("optimizer", "head", "norm"):
+        first, second = taken(a, b, [name]).phases
+        assert not fits(first) and first.accumulate == 0 and first.steps_per_epoch == 5 and first.rates[-1] == b.phases[0].rates[-1]
+        assert first.augmentation == second.augmentation == a.phases[1].augmentation and first.schedule == b.phases[0].schedule
+        assert second.rates == tuple(4 * rate for rate in a.phases[1].rates)
+    for name in ("augmentation", "stages", "optimizer.implementation"):
+        assert fits(taken(a, b, [name]).phases[0])
+    back = taken(b, a, ["optimizer"])
+    assert fits(back.phases[0]) and back.model.head == a.model.head and back.phases[0].norm[0] == "frozen"
+    assert back.phases[1].rates[-1] == a.phases[1].rates[-1] and back.phases[1].norm == b.phases[1].norm
+    for one, other in ((a, b), (b, a)):
+        assert not changes(taken(one, other, [change.decision for change in changes(one, other)]), other)
+    alone = replace(b, phases=b.phases[1:])
+    more = taken(alone, a, ["phase frozen"])
+    assert fits(more.phases[0]) and more.model.head == a.model.head and more.phases[0].steps_per_epoch == 1
 
 
 def test_phases_are_added_and_left_out(run):

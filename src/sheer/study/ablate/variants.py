@@ -23,8 +23,9 @@ from sheer.errors import PlanError, first_line
 from sheer.interpret.predictions import Predictions
 from sheer.learner import Learner
 from sheer.loading import begun
+from sheer.plan.defaults import Situation
 from sheer.plan.groups import groups_of
-from sheer.plan.plan import Phase, Plan
+from sheer.plan.plan import Part, Phase, Plan, Value
 from sheer.plan.profiles import profile_named
 from sheer.record.run import read_run
 
@@ -82,12 +83,30 @@ def folder_of(variant: Variant, out: Path) -> Path:
 
 
 def grouped(learn: Learner, phases: Sequence[Phase]) -> tuple[Phase, ...]:
-    """The phases with the parameter groups of the learner's own model."""
+    """The phases with the parameter groups of the learner's own model, and what of it does not train found anew.
+
+    Raises:
+        PlanError: a phase fits the head, and of this model it cannot be fitted.
+    """
     done: list[Phase] = []
     for phase in phases:
         situation = learn._situation(profile_named(learn.plan().profile), tuple(done))
-        done.append(replace(phase, groups=groups_of(phase, situation)))
+        own = replace(phase, prefix=_proved(phase, situation))
+        done.append(replace(own, groups=groups_of(own, situation)))
     return tuple(done)
+
+
+def _proved(phase: Phase, situation: Situation) -> Part:
+    """How what does not train is run: as in the phase, with the modules of this model; whole where they cannot be run by themselves."""
+    if phase.prefix.name != "cached":
+        return phase.prefix
+    fact = situation.prefix(phase.trains_from, phase.norm, phase.size)
+    if phase.optimizer.name == "lbfgs" and not fact.linear:
+        raise PlanError(f"phase {phase.name!r} fits the head, which is not possible here: {fact.proof}.")
+    if not fact.modules or phase.mix is not None:
+        return Part(name="whole")
+    own: dict[str, Value] = {"modules": fact.modules, "fold": bool(phase.prefix.options()["fold"]) and fact.fold}
+    return replace(phase.prefix, settings=tuple((key, own.get(key, value)) for key, value in phase.prefix.settings))
 
 
 def carried_out(variant: Variant, around: Surroundings, album: Album | None = None) -> Outcome:

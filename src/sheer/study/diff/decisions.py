@@ -10,6 +10,7 @@ from sheer.errors import PlanError
 from sheer.plan.defaults import steps_of
 from sheer.plan.plan import ModelPlan, Numerics, Part, Phase, Plan, decisions
 from sheer.plan.table import column_row
+from sheer.study.diff.fits import FIT, WITH_A_FIT, Match, can_fit, fit_words, fits, follows, moved, refitted, still_fits, trained
 
 TOUCHES = {
     "data": (
@@ -25,10 +26,11 @@ TOUCHES = {
         "bad_files",
         "skipped",
         "columns",
+        "inputs",
         "sampling",
     ),
     "pixels": ("channels", "size", "resize", "augmentation", "mix", "mean", "std"),
-    "model": ("name", "weights", "weights_sha256", "channel_init", "body", "head", "stages"),
+    "model": ("name", "weights", "weights_sha256", "channel_init", "body", "fusion", "branches", "lora", "head", "stages"),
     "what trains": ("trains_from", "norm", "prefix"),
     "rates and schedule": ("epochs", "rates", "schedule", "batch_size", "last_batch", "accumulate", "stop", "keep"),
     "optimiser": ("optimizer", "weight_decay", "no_decay", "clip", "ema", "skip_limit"),
@@ -39,18 +41,19 @@ TOUCHES = {
 
 FOLLOWS = (
     *("profile", "steps_per_epoch", "licence", "kind", "node", "features", "stride", "undecayed"),
-    *("train_items", "valid_items", "train_counts", "valid_counts", "resident"),
+    *("train_items", "valid_items", "train_counts", "valid_counts", "resident", "prefix.modules"),
 )
 """Fields that follow from other decisions, or only name what they come from."""
 
 NOT_ABLATED = {
     **dict.fromkeys(
-        ("source", "pictures", "task", "classes", "split", "weight", "bad_files", "skipped", "columns"),
+        ("source", "pictures", "task", "classes", "split", "weight", "bad_files", "skipped", "columns", "inputs"),
         "other data: scores on other items do not compare",
     ),
     **dict.fromkeys(("listing_sha256", "targets_sha256", "held_out_sha256"), "other data: scores on other items do not compare"),
     **dict.fromkeys(
-        ("name", "weights", "weights_sha256", "channels", "channel_init", "body"), "another network is another plan, not a decision of it"
+        ("name", "weights", "weights_sha256", "channels", "channel_init", "body", "fusion", "branches", "lora"),
+        "another network is another plan, not a decision of it",
     ),
     **dict.fromkeys(("mean", "std"), "they follow from the weights"),
     **dict.fromkeys(("seed", "device", "threads", "metrics"), "every variant has the same seeds, machine and metrics"),
@@ -163,9 +166,16 @@ def policies(norm: Any) -> str:
 
 
 def changes(a: Plan, b: Plan) -> tuple[Change, ...]:
-    """Every resolved decision that differs, in the order of TOUCHES; what follows from others is left out."""
+    """Every resolved decision that differs, in the order of TOUCHES; what follows from others is left out.
+
+    Where one plan fits the head and the other trains it, that is a difference in `optimizer`; FITTED_FIELDS follow.
+    """
     found: dict[str, list[Place]] = {}
-    holders: list[tuple[str, Any, Any]] = [("", a, b), ("", a.data, b.data), ("", a.model, b.model), ("", a.numerics, b.numerics)]
+    plain = frozenset[str]()
+    holders: list[tuple[str, Any, Any, frozenset[str]]] = [
+        ("", one, other, plain) for one, other in ((a, b), (a.data, b.data), (a.model, b.model), (a.numerics, b.numerics))
+    ]
+    both = matches(a, b)
     for first, second in pairs(a.phases, b.phases):
         if first is None or second is None:
             phase = a.phases[first] if first is not None else b.phases[second or 0]
@@ -174,17 +184,22 @@ def changes(a: Plan, b: Plan) -> tuple[Change, ...]:
             place = Place(phase=phase.name, a=left, b=right, why_a="", why_b="")
             found.setdefault(f"phase {phase.name}", []).append(place)
             continue
-        one, other = a.phases[first], b.phases[second]
-        holders.append((one.name, _restaged_phase(one, len(other.rates)), other))
-    for where, one, other in holders:
+        pair = both[first]
+        holders.append((pair.a.name, pair.a, pair.b, pair.follows))
+    for where, one, other, because in holders:
         reasons = [{origin.field: f"{origin.by}: {origin.reason}" for origin in holder.origins} for holder in (one, other)]
         for field in decisions(one):
-            if field in FOLLOWS or (where and field == "name"):
+            if field in FOLLOWS or field in because or (where and field == "name"):
                 continue
             for setting, mine, theirs in _differing(getattr(one, field), getattr(other, field)):
+                if field + setting in FOLLOWS:
+                    continue
                 why = [reason.get(field, "") for reason in reasons]
                 said = policies if field == "norm" else words
-                place = Place(phase=where, a=said(mine), b=said(theirs), why_a=why[0], why_b=why[1])
+                left, right = said(mine), said(theirs)
+                if field == FIT and not setting and fits(one) != fits(other):
+                    left, right = fit_words(mine, left), fit_words(theirs, right)
+                place = Place(phase=where, a=left, b=right, why_a=why[0], why_b=why[1])
                 found.setdefault(field + setting, []).append(place)
     order = [name for names in TOUCHES.values() for name in names]
     listed = [Change(decision=name, touches=touched(name), places=tuple(places)) for name, places in found.items()]
@@ -195,6 +210,22 @@ def changes(a: Plan, b: Plan) -> tuple[Change, ...]:
         return groups.index(change.touches), order.index(field) if field in order else -1
 
     return tuple(sorted(listed, key=rank))
+
+
+def matches(a: Plan, b: Plan, count: int | None = None) -> dict[int, Match]:
+    """Phases that play the same part, by their place in `a`, for a model of `count` stages (that of `b` where not given)."""
+    found: dict[int, Match] = {}
+    before: Match | None = None
+    for first, second in pairs(a.phases, b.phases):
+        if first is None or second is None:
+            before = None
+            continue
+        one, other = a.phases[first], b.phases[second]
+        stages = len(other.rates) if count is None else count
+        because, times = follows(one, other, before, (a, b))
+        before = Match(a=_restaged_phase(one, stages), b=_restaged_phase(other, stages), follows=because, times=times)
+        found[first] = before
+    return found
 
 
 def _differing(one: object, other: object) -> list[tuple[str, object, object]]:
@@ -212,6 +243,8 @@ def taken(a: Plan, b: Plan, wanted: Collection[str]) -> Plan:
     """Plan `a` with the decisions `wanted` (names of `changes(a, b)`) taken from `b`; groups are left to whoever carries it out.
 
     A phase that only `b` has comes with its own epochs, rates, schedule and what trains; the rest is as in the phase next to it.
+    Where `a` fits the head and what is taken makes that impossible (`optimizer`; a head of several layers; norm layers that move), the
+    phase trains it at the rates of `b`, in all else as the phase next to it. Where `b` fits it, `optimizer` brings what a fit needs.
 
     Raises:
         PlanError: a decision is not among those that differ, or cannot be taken alone.
@@ -223,26 +256,51 @@ def taken(a: Plan, b: Plan, wanted: Collection[str]) -> Plan:
             raise PlanError(f"decision {name!r} does not differ between the two plans. They differ in: {', '.join(sorted(known))}.")
         if field in NOT_ABLATED:
             raise PlanError(f"decision {name!r} cannot be changed alone: {NOT_ABLATED[field]}.")
-    model, numerics = _with(a.model, b.model, wanted), _with(a.numerics, b.numerics, wanted)
+    heads = _fitting_heads(a, b, wanted)
+    model, numerics = _with(a.model, b.model, {*wanted, *heads}), _with(a.numerics, b.numerics, wanted)
+    both = _taken_phases(a, b, wanted, model, numerics)
     count = len(model.stages)
-    matched = pairs(a.phases, b.phases)
-    both = {
-        one: _with(_restaged_phase(a.phases[one], count), _restaged_phase(b.phases[two], count), wanted)
-        for one, two in matched
-        if one is not None and two is not None
-    }
     beside = next(iter(both.values()), _restaged_phase(a.phases[0], count))
     phases: list[Phase] = []
-    for one, two in matched:
+    for one, two in pairs(a.phases, b.phases):
         if one in both:
             phases.append(both[one])
         elif one is not None and f"phase {a.phases[one].name}" not in wanted:
             phases.append(_restaged_phase(a.phases[one], count))
         elif two is not None and f"phase {b.phases[two].name}" in wanted:
-            phases.append(_with(beside, _restaged_phase(b.phases[two], count), OWN_TO_A_PHASE))
+            theirs = _restaged_phase(b.phases[two], count)
+            phases.append(moved(beside, theirs, OWN_TO_A_PHASE if fits(beside) == fits(theirs) else (*OWN_TO_A_PHASE, *WITH_A_FIT)))
     items = a.data.train_items
-    fresh = [replace(phase, groups=(), steps_per_epoch=steps_of(items, phase)) for phase in phases]
+    whole = [refitted(phase, items) for phase in phases]
+    fresh = [replace(phase, groups=(), steps_per_epoch=steps_of(items, phase)) for phase in whole]
     return replace(a, model=model, numerics=numerics, phases=tuple(fresh))
+
+
+def _fitting_heads(a: Plan, b: Plan, wanted: Collection[str]) -> tuple[str, ...]:
+    """("head",) where a phase of `b` that fits its head is taken, and the head of `a` cannot be fitted; else ()."""
+    new = [one.b for one in matches(a, b).values() if one.one_fits() and fits(one.b) and FIT in wanted]
+    new += [phase for phase in b.phases if f"phase {phase.name}" in wanted and fits(phase)]
+    return ("head",) if new and not can_fit(a.model.head, b.model.head) else ()
+
+
+def _taken_phases(a: Plan, b: Plan, wanted: Collection[str], model: ModelPlan, numerics: Numerics) -> dict[int, Phase]:
+    """The phases of `a` that `b` has too, by their place, with what is wanted; where a head can no longer be fitted, it is trained."""
+    both = matches(a, b, len(model.stages))
+    done = {place: _with(one.a, one.b, {*wanted} - one.follows - ({FIT} if one.one_fits() else set())) for place, one in both.items()}
+    changed = False
+    for place, one in both.items():
+        phase = done[place]
+        if changed and one.times != 1:
+            own = moved(phase, one.b, ("rates",))
+            restages = len(model.stages) != len(b.model.stages)
+            done[place] = replace(own, rates=tuple(rate * one.times for rate in one.a.rates)) if restages else own
+        changed = False
+        if one.one_fits() and fits(one.b) and FIT in wanted:
+            done[place], changed = moved(phase, one.b, ("norm", *WITH_A_FIT)), True
+        elif one.one_fits() and fits(one.a) and (FIT in wanted or not still_fits(phase, model.head, a.model.head, numerics)):
+            beside = next((other for other in done.values() if not fits(other)), one.b)
+            done[place], changed = trained(phase, one.b, beside), True
+    return done
 
 
 def _with(one: T, other: T, wanted: Collection[str]) -> T:
@@ -250,12 +308,11 @@ def _with(one: T, other: T, wanted: Collection[str]) -> T:
     values: dict[str, Any] = {}
     for field in decisions(one):
         mine, theirs = getattr(one, field), getattr(other, field)
-        settings = [name.partition(".")[2] for name in wanted if name.startswith(f"{field}.")]
-        if field in wanted:
+        differing = _differing(mine, theirs)
+        settings = [setting[1:] for setting, _, _ in differing if setting and field + setting in wanted]
+        if field in wanted and any(not setting for setting, _, _ in differing):
             values[field] = theirs
-        elif settings and isinstance(mine, Part) and isinstance(theirs, Part) and mine.name == theirs.name:
+        elif settings and isinstance(mine, Part):
             options: Mapping[str, Any] = theirs.options()
             values[field] = replace(mine, settings=tuple((key, options[key] if key in settings else value) for key, value in mine.settings))
-    theirs_by = {origin.field: origin for origin in other.origins}
-    origins = tuple(theirs_by.get(origin.field, origin) if origin.field in values else origin for origin in one.origins)
-    return replace(one, **values, origins=origins)
+    return replace(moved(one, other, tuple(values)), **values)

@@ -11,7 +11,7 @@ PUBLISHED: tuple[Influence, ...] = (
         low=-0.06035730127792032,
         high=0.033690634611253704,
         seeds=3,
-        source="400 items of clothing, tf_efficientnet_lite0, 3 epochs, 64 px, benchmarks/influences.py",
+        source="400 items of clothing, tf_efficientnet_lite0, 3 epochs, 64 px, benchmarks/influences.py; 2026-11-21, head not yet fitted",
     ),
     Influence(
         decision="resize.interpolation",
@@ -21,7 +21,7 @@ PUBLISHED: tuple[Influence, ...] = (
         low=-0.045357301277920245,
         high=0.048690634611253586,
         seeds=3,
-        source="400 items of clothing, tf_efficientnet_lite0, 3 epochs, 64 px, benchmarks/influences.py",
+        source="400 items of clothing, tf_efficientnet_lite0, 3 epochs, 64 px, benchmarks/influences.py; 2026-11-21, head not yet fitted",
     ),
     Influence(
         decision="augmentation",
@@ -31,7 +31,7 @@ PUBLISHED: tuple[Influence, ...] = (
         low=-0.14105622134655185,
         high=0.11105622134655183,
         seeds=3,
-        source="400 items of clothing, tf_efficientnet_lite0, 3 epochs, 64 px, benchmarks/influences.py",
+        source="400 items of clothing, tf_efficientnet_lite0, 3 epochs, 64 px, benchmarks/influences.py; 2026-11-21, head not yet fitted",
     ),
     Influence(
         decision="stages",
@@ -41,7 +41,7 @@ PUBLISHED: tuple[Influence, ...] = (
         low=-0.05459138073021219,
         high=0.007924714063545557,
         seeds=3,
-        source="400 items of clothing, tf_efficientnet_lite0, 3 epochs, 64 px, benchmarks/influences.py",
+        source="400 items of clothing, tf_efficientnet_lite0, 3 epochs, 64 px, benchmarks/influences.py; 2026-11-21, head not yet fitted",
     ),
     Influence(
         decision="norm",
@@ -51,7 +51,7 @@ PUBLISHED: tuple[Influence, ...] = (
         low=-0.19230624850131703,
         high=-0.15436041816534965,
         seeds=3,
-        source="400 items of clothing, tf_efficientnet_lite0, 3 epochs, 64 px, benchmarks/influences.py",
+        source="400 items of clothing, tf_efficientnet_lite0, 3 epochs, 64 px, benchmarks/influences.py; 2026-11-21, head not yet fitted",
     ),
     Influence(
         decision="batch_size",
@@ -61,7 +61,7 @@ PUBLISHED: tuple[Influence, ...] = (
         low=-0.1373812692225076,
         high=0.05071460255584094,
         seeds=3,
-        source="400 items of clothing, tf_efficientnet_lite0, 3 epochs, 64 px, benchmarks/influences.py",
+        source="400 items of clothing, tf_efficientnet_lite0, 3 epochs, 64 px, benchmarks/influences.py; 2026-11-21, head not yet fitted",
     ),
     Influence(
         decision="no_decay",
@@ -71,7 +71,7 @@ PUBLISHED: tuple[Influence, ...] = (
         low=0.0,
         high=0.0,
         seeds=3,
-        source="400 items of clothing, tf_efficientnet_lite0, 3 epochs, 64 px, benchmarks/influences.py",
+        source="400 items of clothing, tf_efficientnet_lite0, 3 epochs, 64 px, benchmarks/influences.py; 2026-11-21, head not yet fitted",
     ),
     Influence(
         decision="optimizer.implementation",
@@ -81,7 +81,7 @@ PUBLISHED: tuple[Influence, ...] = (
         low=-0.05159359422388711,
         high=0.028260260890553834,
         seeds=3,
-        source="400 items of clothing, tf_efficientnet_lite0, 3 epochs, 64 px, benchmarks/influences.py",
+        source="400 items of clothing, tf_efficientnet_lite0, 3 epochs, 64 px, benchmarks/influences.py; 2026-11-21, head not yet fitted",
     ),
     Influence(
         decision="memory_format",
@@ -91,6 +91,6 @@ PUBLISHED: tuple[Influence, ...] = (
         low=-0.03151326364874713,
         high=0.011513263648747189,
         seeds=3,
-        source="400 items of clothing, tf_efficientnet_lite0, 3 epochs, 64 px, benchmarks/influences.py",
+        source="400 items of clothing, tf_efficientnet_lite0, 3 epochs, 64 px, benchmarks/influences.py; 2026-11-21, head not yet fitted",
     ),
 )
