@@ -173,11 +173,7 @@ def fine_tune(
             _origin("name", False, "fine_tune's second phase"),
             Origin(field="epochs", by="you", reason="you gave it"),
             _origin("trains_from", False, "the head is warm: everything trains"),
-            _origin(
-                "rates",
-                rate is not None,
-                f"base rate {base:g} halved, {constants.reason('fine_tune.spread')}",
-            ),
+            _origin("rates", rate is not None, f"base rate {base:g} halved, {constants.reason('fine_tune.spread')}"),
             _origin("schedule", False, constants.reason("fine_tune.unfrozen_warmup")),
         ),
     )
