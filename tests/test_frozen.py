@@ -1,5 +1,6 @@
 """The frozen part of a network by itself: cut, folded, cached; and a head that is fitted to what it gives."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -191,7 +192,7 @@ def test_penalties_are_tried_until_items_left_out_are_predicted_worse():
     model = nn.Linear(40, 2)
     optimizer = LBFGS(folds=3, penalties=(10.0, 0.1, 1e-3, 1e-5, 1e-7)).build([{"params": list(model.parameters())}])
     fit_step(model, CrossEntropy(), optimizer, inputs, target)
-    losses = list(optimizer.left_out.values())
+    losses = list(optimizer.state["left_out"].values())
     assert len(losses) < 5 and losses[-1] == max(losses[-2:]) and min(losses) == losses[-2]
 
 
@@ -219,6 +220,25 @@ def test_what_cannot_be_is_said_before_anything_is_done(resnet, options, recipe,
         learn.unfreeze()
     with pytest.raises(PlanError, match=words):
         learn.plan(recipe)
+
+
+def test_features_that_would_be_too_large_are_not_fitted_to(resnet, monkeypatch):
+    learn = resnet()
+    monkeypatch.setattr("sheer.plan.prefixes.MOST_BYTES", 4 * 96 * learn.plan().data.train_items)
+    phase = learn.plan(sheer.recipes.fine_tune(1)).phases[0]
+    assert (phase.optimizer.name, phase.prefix.name) == ("adamw", "whole")
+    assert any("more than 16 GiB" in origin.reason for origin in phase.origins if origin.field == "prefix")
+    with pytest.raises(PlanError, match="more than 16 GiB"):
+        resnet(optimizer="lbfgs").plan(sheer.recipes.linear_probe(1))
+
+
+def test_where_a_profile_runs_the_whole_network_a_fit_is_still_to_kept_features(photos):
+    data = sheer.images(photos, profile="keras-guide")
+    options = {"profile": "keras-guide", "weights": "none", "head": "linear", "size": 32, "batch_size": 8, "quiet": True}
+    learn = sheer.learner(data, "test_resnet", optimizer="lbfgs", **options).run(sheer.recipes.linear_probe(1, profile="keras-guide"))
+    (phase,) = learn.plan().phases
+    assert phase.prefix.name == "cached" and ("prefix", "default") in {(origin.field, origin.by) for origin in phase.origins}
+    assert math.isfinite(learn.history[-1].train_loss)
 
 
 def test_a_head_of_two_layers_is_trained_and_the_plan_says_why(resnet):

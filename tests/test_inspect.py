@@ -54,10 +54,12 @@ def test_values_are_those_that_the_network_gets(photos):
 
 
 def test_one_cell_makes_concat_pooling_redundant(photos):
-    report = sheer.inspect(resnet(photos, size=32), items=16)
+    report = sheer.inspect(resnet(photos, size=32, head="concat_pool"), items=16)
     (alarm,) = [one for one in report.alarms if "1 x 1" in one.what]
     assert "concat pooling is redundant" in alarm.what and "1,024 inputs" in alarm.what
     assert "Try sizes from 64 to 224" in alarm.remedy
+    (plain,) = [one for one in sheer.inspect(resnet(photos, size=32), items=16).alarms if "1 x 1" in one.what]
+    assert "redundant" not in plain.what and plain.remedy == alarm.remedy
     assert not [one for one in sheer.inspect(resnet(photos, size=64), items=16).alarms if "1 x 1" in one.what]
 
 

@@ -117,9 +117,12 @@ def test_the_optimiser_must_hold_the_models_tensors():
 
 def test_frozen_tensors_are_not_in_the_optimiser_so_decay_cannot_move_them(photos):
     learn = sheer.learner(sheer.images(photos), "resnet18", weights="none", size=32, batch_size=8, quiet=True, weight_decay=0.5)
-    plan = learn.plan(sheer.recipes.fine_tune(1))
+    plan = learn.plan(sheer.recipes.fine_tune(1, freeze_epochs=1))
     assert all(group.weight_decay == 0 for group in plan.phases[0].groups if not group.trains)
     assert {group.weight_decay for group in plan.phases[0].groups if group.kind == "decay"} == {0.5}
+    fitted, unfrozen = learn.plan(sheer.recipes.fine_tune(1)).phases
+    assert fitted.optimizer.name == "lbfgs" and {group.weight_decay for group in fitted.groups} == {0.0}
+    assert {group.weight_decay for group in unfrozen.groups if group.kind == "decay"} == {0.5}
 
 
 def test_predictions_are_in_item_order_and_sum_to_one(small_learner):

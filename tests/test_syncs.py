@@ -220,7 +220,7 @@ def test_a_hidden_wait_would_be_seen(read, seen, monkeypatch):
                 read(scores.detach())
             return super().__call__(scores, target)
 
-    monkeypatch.setattr(loop, "loss_of", lambda phase, functions: Reading())
+    monkeypatch.setattr(loop, "loss_of", lambda *given: Reading())
     steps = pretended(monkeypatch)
     assert all(seen in [name for name, _ in waits] for waits in steps)
 

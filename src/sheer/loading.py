@@ -66,8 +66,7 @@ def load(
         raise PlanError(f"cache={cache!r}: give True, False, or a sheer.Cache with the folder and the limit.")
     tokenizer = read_tokenizer(kept.folder, kept.plan.data)
     if data is not None:
-        data = tokenised_as(data, kept.plan.data, tokenizer)
-        _check_data(kept, data)
+        data = _checked(kept, data, tokenizer)
     given = objects or {}
     own = own_makers(kept.plan, given, kept.record)
     try:
@@ -209,9 +208,11 @@ def _metrics(plan: Plan, objects: Mapping[str, Source | Metric]) -> dict[str, Me
     return {name: known[name] for name in plan.metrics if name in known}
 
 
-def _check_data(kept: Run, data: Data) -> None:
+def _checked(kept: Run, data: Data, tokenizer: str) -> Data:
+    """The data, texts tokenised as in the run, if the run's model can be asked about it."""
     if not isinstance(data, Data):
         raise DataError(f"data={data!r}: give what sheer.images(folder) or sheer.arrays(inputs, labels) returns.")
+    data = tokenised_as(data, kept.plan.data, tokenizer)
     old, missing = kept.plan.data, [name for name in kept.plan.data.classes if name not in data.classes]
     if data.plan.listing_sha256 and data.plan.listing_sha256 == old.listing_sha256 and data.plan.held_out_sha256 != old.held_out_sha256:
         raise RunError(
@@ -223,6 +224,7 @@ def _check_data(kept: Run, data: Data) -> None:
             f"{kept.folder} knows {', '.join(old.classes)} (task {old.task.name!r}); the data has {', '.join(data.classes)} "
             f"(task {data.plan.task.name!r}). Data for a trained model has all the classes that it knows, and may have new ones."
         )
+    return data
 
 
 def _same_items(one: DataPlan, other: DataPlan) -> bool:

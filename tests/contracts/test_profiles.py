@@ -31,7 +31,7 @@ def test_a_profile_trains_and_ejects(name, few, tmp_path, monkeypatch):
     assert plan.profile == name and profile.source and profile.source in " ".join(str(plan).split())
     assert len(plan.phases) == max(1, len(profile.stretches)) + (not profile.stretches)
     for phase in plan.phases:
-        assert phase.epochs * phase.steps_per_epoch >= 2
+        assert phase.epochs * phase.steps_per_epoch >= 2 or phase.optimizer.name == "lbfgs"
         assert set(decisions(phase)) <= {origin.field for origin in phase.origins}
         assert all(origin.reason for origin in phase.origins)
     assert Plan.from_json(plan.to_json()) == plan

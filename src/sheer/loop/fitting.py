@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -29,7 +30,8 @@ def fit_step(model: nn.Module, loss: Any, optimizer: Any, inputs: torch.Tensor, 
 
     What is least is the mean loss plus penalty / 2 times the squared weights of standardised inputs; the bias goes free. With
     cross-entropy that is multinomial logistic regression, with the squared error ridge regression. Each penalty is tried, the
-    strongest first, until the items left out of the fit, each of the folds once, are predicted worse.
+    strongest first, until the items left out of the fit, each of the folds once, are predicted worse. Where an input, or a loss
+    of scores of 0, is not finite, the layer stays as it is, and nan is returned.
 
     Args:
         model: Gives scores (items, outputs) from inputs (items, width) by that layer alone.
@@ -39,6 +41,8 @@ def fit_step(model: nn.Module, loss: Any, optimizer: Any, inputs: torch.Tensor, 
     """
     linear = next(module for module in model.modules() if isinstance(module, nn.Linear) and module.weight.requires_grad)
     folds, losses, order = optimizer.defaults["folds"], dict[float, float](), torch.arange(len(inputs), device=inputs.device)
+    if not bool(inputs.isfinite().all() and loss(inputs.new_zeros(len(inputs), linear.out_features), target).isfinite().all()):
+        return inputs.new_full((), math.nan)
     items, spread, mean, axes = turned(inputs)
     nothing = torch.zeros(len(spread) + 1, linear.out_features, device=inputs.device)
     starts = [nothing] * folds
@@ -53,7 +57,7 @@ def fit_step(model: nn.Module, loss: Any, optimizer: Any, inputs: torch.Tensor, 
             break
     values = fitted(items, spread, loss, target, min(losses, key=losses.__getitem__), nothing, 1e-4).double()
     weight = axes @ values[:-1]
-    optimizer.left_out = losses
+    optimizer.state["left_out"] = losses
     with torch.no_grad():
         linear.weight.copy_(weight.T)
         linear.bias.copy_(values[-1] - mean @ weight)

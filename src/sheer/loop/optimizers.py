@@ -117,9 +117,7 @@ class LBFGS:
 
 
 class Fitter(torch.optim.Optimizer):
-    """Owns the tensors that `fit_step` fits; `left_out` has the mean loss of items left out of the fit by penalty."""
-
-    left_out: dict[float, float]
+    """Owns the tensors that `fit_step` fits; state `left_out` is the mean loss of items left out of the fit by penalty."""
 
 
 def set_rates(optimizer: torch.optim.Optimizer, factor: float, momentum: float) -> None:

@@ -70,8 +70,11 @@ def fitted_events(optimizer: torch.optim.Optimizer, step: int) -> list[Event]:
     """What a fit of the head has found, if this was one."""
     if not isinstance(optimizer, Fitter):
         return []
-    best = min(optimizer.left_out, key=optimizer.left_out.__getitem__)
-    tried = ", ".join(f"{penalty:g}: {loss:.4f}" for penalty, loss in optimizer.left_out.items())
+    losses = optimizer.state["left_out"]
+    if not losses:
+        return []
+    best = min(losses, key=losses.__getitem__)
+    tried = ", ".join(f"{penalty:g}: {loss:.4f}" for penalty, loss in losses.items())
     return [Event(step=step, kind="fitted", what=f"penalty {best:g}, by the loss of items left out of the fit ({tried})")]
 
 

@@ -37,7 +37,10 @@ def prefix_fact(
     set_modes(copied, stages, trains_from, norm)
     moving = [module for module in copied.modules() if _moves(module)]
     copied.eval()
-    modules = _before(copied, moving, sample)
+    try:
+        modules = _before(copied, moving, sample)
+    except Exception as error:  # a user's own forward may raise anything
+        return _none(f"the network does not take two items ({first_line(error)})")
     if not modules:
         return _none("no module ends before the first tensor that trains")
     with torch.inference_mode():

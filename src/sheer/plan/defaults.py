@@ -119,7 +119,7 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
         look = replace(look, size=max(round(draft.share * look.size / 8) * 8, 8))
     resident, resident_origin = resident_of(given.resident, situation.room, look)
     fact, items = situation.prefix(trains_from, norm, look.size), situation.train_items
-    fits, unfit = fitted(draft, fact, items, profile)
+    fits, unfit = fitted(draft, fact, items, items + situation.valid_items, profile)
     if fits:
         given, rates = fitted_given(given, situation.pictures, items, batch_size), tuple(float(i >= trains_from) for i in range(count))
         look = replace(look, augmentation=())

@@ -18,6 +18,7 @@ PREFIX_SETTINGS: Mapping[str, Mapping[str, str]] = {
     "cached": {"views": "prefix.views", "batch_size": "prefix.batch_size", "fold": "prefix.fold"},
 }
 MOST_BYTES = 16 << 30
+TOO_LARGE = "its features would take more than 16 GiB"
 FITTED = "all items at once, plain; the penalty is chosen by cross-validation"
 FITTED_FIELDS = (
     "accumulate",
@@ -45,14 +46,17 @@ def prefix_part(
         fact: What is known of the network in this phase.
         mixed, epochs: The phase's; `mixed`: whole inputs are mixed.
         items: How many items are kept, held-out ones included.
-        plain: Items are neither cut at random nor augmented.
+        plain: Items are neither cut at random nor augmented, for the head is fitted to what the frozen part gives, cached.
         device: Where the network runs.
 
     Raises:
         PlanError: a value is not allowed, or "cached" was given and something is frozen that cannot be cached.
     """
-    by, said = ("default", profile.reason("prefix")) if given.prefix is None else ("you", "you gave it")
-    part = chosen(str(profile.value("prefix")) if given.prefix is None else given.prefix, PREFIX_SETTINGS, profile, "prefix")
+    by, said = ("default", "a head is fitted to kept features" if plain else profile.reason("prefix"))
+    if given.prefix is not None:
+        by, said = "you", "you gave it"
+    silent = "cached" if plain else str(profile.value("prefix"))
+    part = chosen(silent if given.prefix is None else given.prefix, PREFIX_SETTINGS, profile, "prefix")
     if part.name == "whole":
         return part, Origin(field="prefix", by=by, reason=said)
     values = part.options()
@@ -64,7 +68,7 @@ def prefix_part(
     batch_size = whole(values["batch_size"], "prefix: batch_size", 1)
     why = fact.proof if not fact.modules else "whole inputs are mixed" if mixed else ""
     if 4 * items * max(views, 1) * fact.values > MOST_BYTES:
-        why = "its features would take more than 16 GiB"
+        why = TOO_LARGE
     if why and fact.frozen and given.prefix is not None:
         raise PlanError(f"prefix={given.prefix!r}: what is frozen cannot be run by itself here: {why}. Give 'whole'.")
     if why:
@@ -83,7 +87,7 @@ def _said(given: Choice | None, setting: str) -> bool:
     return isinstance(given, tuple) and setting in given[1]
 
 
-def _why_not_fitted(given: Given, fact: PrefixFact, items: int, folds: int) -> str:
+def _why_not_fitted(given: Given, fact: PrefixFact, items: int, kept: int, folds: int) -> str:
     """Why the head cannot be fitted in this phase; "" where it can."""
     if given.prefix is not None and "whole" in (given.prefix, given.prefix[0]):
         return "prefix is 'whole'"
@@ -91,6 +95,8 @@ def _why_not_fitted(given: Given, fact: PrefixFact, items: int, folds: int) -> s
         return fact.proof
     if not fact.linear:
         return "what trains is not one linear layer with a bias"
+    if 4 * kept * fact.values > MOST_BYTES:
+        return TOO_LARGE
     return "" if items >= 2 * folds else f"{items} items are too few for {folds} folds"
 
 
@@ -110,8 +116,8 @@ def fitted_given(given: Given, pictures: str, items: int, batch_size: int) -> Gi
     )
 
 
-def fitted(draft: Draft, fact: PrefixFact, items: int, profile: Profile) -> tuple[bool, str]:
-    """Whether the head is fitted, and why not where the draft would have it.
+def fitted(draft: Draft, fact: PrefixFact, items: int, kept: int, profile: Profile) -> tuple[bool, str]:
+    """Whether the head is fitted to `items`, and why not where the draft would have it; features of `kept` items would be kept.
 
     Raises:
         PlanError: the caller would have it, and it cannot be.
@@ -121,9 +127,8 @@ def fitted(draft: Draft, fact: PrefixFact, items: int, profile: Profile) -> tupl
     if not wanted and (not draft.fit or given is not None):
         return False, ""
     folds = given[1].get("folds") if isinstance(given, tuple) else None
-    why = _why_not_fitted(
-        draft.given, fact, items, int(profile.number("lbfgs.folds")) if folds is None else whole(folds, "lbfgs: folds", 2)
-    )
+    parts = int(profile.number("lbfgs.folds")) if folds is None else whole(folds, "lbfgs: folds", 2)
+    why = _why_not_fitted(draft.given, fact, items, kept, parts)
     if why and wanted:
         raise PlanError(f"optimizer={given!r} fits a head to what a frozen body gives, which is not possible here: {why}.")
     return not why, why
