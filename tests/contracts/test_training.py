@@ -119,7 +119,7 @@ def test_the_ejected_script_gives_the_same_rows_and_weights(runs, name):
 def test_every_schedule_and_optimiser_is_among_them(runs):
     phases = runs[1]["extras"].plan().phases
     assert {phase.schedule.name for phase in phases} == set(SCHEDULES)
-    assert {phase.optimizer.name for phase in phases} == set(OPTIMIZERS) - {"lbfgs"}  # it fits a head (tests/test_frozen.py); here nothing is frozen
+    assert {phase.optimizer.name for phase in phases} == set(OPTIMIZERS) - {"lbfgs"}  # nothing is frozen here
     hashes = [row.weights_sha256 for row in runs[1]["extras"].history]
     assert len(set(hashes)) == len(hashes)
 
