@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -70,7 +71,8 @@ def fitted_events(optimizer: torch.optim.Optimizer, step: int) -> list[Event]:
     """What a fit of the head has found, if this was one."""
     if not isinstance(optimizer, Fitter):
         return []
-    losses = optimizer.state["left_out"]
+    state: Any = optimizer.state
+    losses = state["left_out"]
     if not losses:
         return []
     best = min(losses, key=losses.__getitem__)
