@@ -31,12 +31,14 @@ class History(list[Row]):
 
 
 def told(events: Sequence[Event]) -> list[str]:
-    """A line a kind of event: how many, at which steps, and what the first one was."""
+    """A line a kind of event: at which steps, what the first one was, and how many where there are several."""
     lines = []
     for kind in dict.fromkeys(event.kind for event in events):
         same = [event for event in events if event.kind == kind]
         steps = ", ".join(str(event.step) for event in same[:5]) + (", ..." if len(same) > 5 else "")
-        lines.append(f"{kind}: {len(same)} (step {steps}), the first: {same[0].what}")
+        lines.append(
+            f"{kind}: {len(same)} (step {steps}), the first: {same[0].what}" if len(same) > 1 else f"{kind}: {same[0].what} (step {steps})"
+        )
     return lines
 
 
