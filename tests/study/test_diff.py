@@ -134,6 +134,10 @@ def test_a_head_that_can_no_longer_be_fitted_is_trained(run):
     for one, other in ((a, b), (b, a)):
         assert not changes(taken(one, other, [change.decision for change in changes(one, other)]), other)
     alone = replace(b, phases=b.phases[1:])
+    first = taken(a, alone, ["head"]).phases[0]
+    assert not fits(first) and first.rates == (2e-4, 2e-4, 2e-3) and first.schedule.name == "one_cycle" and first.accumulate == 0
+    plain, hidden = (replace(alone, model=replace(alone.model, head=Part(name="plain", settings=(("hidden", w),)))) for w in ((), (8,)))
+    assert [fits(taken(a, other, ["head"]).phases[0]) for other in (plain, hidden)] == [True, False]
     more = taken(alone, a, ["phase frozen"])
     assert fits(more.phases[0]) and more.model.head == a.model.head and more.phases[0].steps_per_epoch == 1
 

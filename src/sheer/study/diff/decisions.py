@@ -10,7 +10,7 @@ from sheer.errors import PlanError
 from sheer.plan.defaults import steps_of
 from sheer.plan.plan import ModelPlan, Numerics, Part, Phase, Plan, decisions
 from sheer.plan.table import column_row
-from sheer.study.diff.fits import FIT, WITH_A_FIT, Match, can_fit, fit_words, fits, follows, moved, refitted, still_fits, trained
+from sheer.study.diff.fits import FIT, WITH_A_FIT, Match, can_fit, fit_words, fits, follows, moved, refitted, stepwise, still_fits, trained
 
 TOUCHES = {
     "data": (
@@ -266,7 +266,9 @@ def taken(a: Plan, b: Plan, wanted: Collection[str]) -> Plan:
         if one in both:
             phases.append(both[one])
         elif one is not None and f"phase {a.phases[one].name}" not in wanted:
-            phases.append(_restaged_phase(a.phases[one], count))
+            phase = _restaged_phase(a.phases[one], count)
+            unfit = fits(phase) and not still_fits(phase, model.head, a.model.head, numerics)
+            phases.append(trained(phase, stepwise(phase, a), _stepping(a, b, both, count)) if unfit else phase)
         elif two is not None and f"phase {b.phases[two].name}" in wanted:
             theirs = _restaged_phase(b.phases[two], count)
             phases.append(moved(beside, theirs, OWN_TO_A_PHASE if fits(beside) == fits(theirs) else (*OWN_TO_A_PHASE, *WITH_A_FIT)))
@@ -298,9 +300,14 @@ def _taken_phases(a: Plan, b: Plan, wanted: Collection[str], model: ModelPlan, n
         if one.one_fits() and fits(one.b) and FIT in wanted:
             done[place], changed = moved(phase, one.b, ("norm", *WITH_A_FIT)), True
         elif one.one_fits() and fits(one.a) and (FIT in wanted or not still_fits(phase, model.head, a.model.head, numerics)):
-            beside = next((other for other in done.values() if not fits(other)), one.b)
-            done[place], changed = trained(phase, one.b, beside), True
+            done[place], changed = trained(phase, one.b, _stepping(a, b, done, len(model.stages))), True
     return done
+
+
+def _stepping(a: Plan, b: Plan, done: Mapping[int, Phase], count: int) -> Phase:
+    """The first phase that trains by steps: of those that are taken already, of `a`, of `b`."""
+    others = (_restaged_phase(phase, count) for phase in (*a.phases, *b.phases))
+    return next(phase for phase in (*done.values(), *others) if not fits(phase))
 
 
 def _with(one: T, other: T, wanted: Collection[str]) -> T:

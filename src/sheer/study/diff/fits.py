@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 from sheer.plan.plan import ModelPlan, Numerics, Part, Phase, Plan
 from sheer.plan.prefixes import FITTED_FIELDS
 from sheer.plan.profiles import profile_named
+from sheer.plan.rates import staged_rates
+from sheer.plan.recipes import fine_tune
 
 FIT = "optimizer"
 WITH_A_FIT = (FIT, "prefix", *FITTED_FIELDS)
@@ -63,7 +65,7 @@ def fit_words(optimizer: Any, said: str) -> str:
 
 def can_fit(head: Part | None, known: Part | None) -> bool:
     """Whether the head is one layer: the one that is known to be fitted, or one of ONE_LAYER."""
-    return head == known or (head is not None and head.name in ONE_LAYER)
+    return head == known or (head is not None and head.name in ONE_LAYER and not head.options().get("hidden"))
 
 
 def still_fits(phase: Phase, head: Part | None, known: Part | None, numerics: Numerics) -> bool:
@@ -82,6 +84,20 @@ def trained(phase: Phase, theirs: Phase, beside: Phase) -> Phase:
     """The phase with its head trained: at the rates of the plan that trains it, in all else as the phase beside it."""
     own = ("rates", "schedule", "prefix")
     return moved(moved(phase, beside, [field for field in WITH_A_FIT if field not in own]), theirs, own)
+
+
+def stepwise(phase: Phase, plan: Plan) -> Phase:
+    """The phase at the rates and the schedule at which `fine_tune` of the plan's profile trains a head."""
+    (draft,) = fine_tune(0, freeze_epochs=phase.epochs, profile=plan.profile)
+    rest = profile_named(plan.profile).number("rest_divisor")
+    theirs = {origin.field: origin for origin in draft.origins if origin.field in ("rates", "schedule")}
+    return replace(
+        phase,
+        rates=staged_rates(draft.rate, len(phase.rates), plan.model.branches, rest),
+        schedule=draft.schedule,
+        prefix=Part(name="whole"),
+        origins=tuple(theirs.get(origin.field, origin) for origin in phase.origins),
+    )
 
 
 def refitted(phase: Phase, items: int) -> Phase:
