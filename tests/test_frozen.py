@@ -110,25 +110,34 @@ def test_kept_in_a_file_they_are_the_same(resnet, monkeypatch):
     assert weights_sha256(resnet().fine_tune(1).model) == first and made == [1]
 
 
-def test_a_pause_while_features_are_computed_loses_nothing(resnet):
-    class Pause:
-        def __init__(self) -> None:
-            self.seen = 0
+class Pause:
+    """Leaves a fit after the third batch of features, or after its first step."""
 
-        def on_start(self, position): ...
-        def on_step(self, position): ...
-        def on_epoch(self, position, row): ...
-        def on_end(self, position): ...
+    def __init__(self, *, in_features: bool) -> None:
+        self.in_features, self.seen = in_features, 0
 
-        def on_features(self, position):
-            self.seen += 1
-            position.pause = "enough" if self.seen == 3 else position.pause
+    def on_start(self, position): ...
+    def on_epoch(self, position, row): ...
+    def on_end(self, position): ...
 
-    learn, untouched = resnet(), resnet().fine_tune(1)
-    learn.fine_tune(1, callbacks=[Pause()])
-    assert not learn.history
-    learn.resume()
-    assert [row.weights_sha256 for row in learn.history] == [row.weights_sha256 for row in untouched.history]
+    def on_step(self, position):
+        position.pause = position.pause if self.in_features else "enough"
+
+    def on_features(self, position):
+        self.seen += 1
+        position.pause = "enough" if self.in_features and self.seen == 3 else position.pause
+
+
+@pytest.mark.parametrize("in_features", [True, False])
+def test_a_pause_loses_nothing(resnet, tmp_path, in_features):
+    untouched = resnet().fine_tune(1)
+    learn, other = resnet(), resnet(out=tmp_path / "run")
+    for left in (learn, other):
+        left.fine_tune(1, callbacks=[Pause(in_features=in_features)])
+        assert not left.history
+    for resumed in (learn.resume(), sheer.resume(tmp_path / "run", quiet=True)):
+        assert [row.weights_sha256 for row in resumed.history] == [row.weights_sha256 for row in untouched.history]
+        assert [event for event in resumed._record().events if event.kind == "fitted"] == untouched._record().events
 
 
 def items_of(count: int, width: int, classes: int) -> tuple[torch.Tensor, torch.Tensor]:

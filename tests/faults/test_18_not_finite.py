@@ -16,6 +16,7 @@ from sheer.loop.fitting import fit_step
 from sheer.loop.optimizers import OPTIMIZERS
 from sheer.loop.step import Update, hopeless, joint, moving_buffers, put_back, train_step
 from sheer.loop.watch import LEAST, spikes
+from sheer.model.hashing import weights_sha256
 from sheer.record.run import read_run
 from sheer.task.losses import CrossEntropy
 from test_eject import rows
@@ -107,6 +108,27 @@ def test_18_a_fit_that_is_not_finite_leaves_the_head_as_it_was(bad, where):
     inputs[5, 1] = 0.0
     assert torch.isfinite(fit_step(head, CrossEntropy(), optimizer, inputs, target))
     assert not torch.equal(before["weight"], head.weight)
+
+
+class Marked(nn.Module):
+    """A body that gives no numbers for a picture whose first value is above 50."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, images):
+        return self.conv(images).mean((2, 3)) + torch.where(images[:, 0, 0, :1] > 50, math.nan, 0.0)
+
+
+def test_18_a_head_is_not_fitted_to_features_that_are_no_numbers():
+    inputs, labels = torch.randn(40, 3, 8, 8), [0, 1] * 20
+    inputs[int(sheer.arrays(inputs, labels).train[0]), 0, 0, 0] = 99.0
+    learn = sheer.learner(sheer.arrays(inputs, labels), Marked, head="linear", batch_size=8, quiet=True)
+    before = weights_sha256(learn.model)
+    (row,) = learn.fine_tune(0).history
+    assert learn.plan().phases[0].optimizer.name == "lbfgs" and [event.kind for event in learn._record().events] == ["skipped"]
+    assert math.isnan(row.train_loss) and math.isfinite(row.valid_loss) and row.weights_sha256 == before
 
 
 def test_18_a_scaler_skips_by_itself_and_that_is_no_failure():
