@@ -137,7 +137,7 @@ def test_a_pause_loses_nothing(resnet, tmp_path, in_features):
         assert not left.history
     for resumed in (learn.resume(), sheer.resume(tmp_path / "run", quiet=True)):
         assert [row.weights_sha256 for row in resumed.history] == [row.weights_sha256 for row in untouched.history]
-        assert [event for event in resumed._record().events if event.kind == "fitted"] == untouched._record().events
+        assert [event for event in resumed._record().events if event.kind == "fitted"] == list(untouched._record().events)
 
 
 def items_of(count: int, width: int, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
