@@ -359,7 +359,8 @@ def run(photos, tmp_path_factory):
     """A finished run and its script."""
     out = tmp_path_factory.mktemp("compared") / "run"
     data = sheer.images(photos)
-    learn = sheer.learner(data, "resnet18", weights="none", size=32, batch_size=8, quiet=True, out=out, augmentation="light")
+    options = {"head": "concat_pool", "augmentation": "light"}  # a head that is not the same in eval mode
+    learn = sheer.learner(data, "resnet18", weights="none", size=32, batch_size=8, quiet=True, out=out, **options)
     learn.fit(1, 1e-3)
     return learn, out, sheer.eject(out, out.parent / "train.py")
 
