@@ -298,3 +298,50 @@ def test_in_lower_precision_the_switch_is_closed_after_each_pass(resnet, photos,
     assert done.returncode == 0, done.stderr
     hashes = [[line.split(",")[-1] for line in (tmp_path / name / "history.csv").read_text().splitlines()] for name in ("run", "again")]
     assert hashes[0] == hashes[1] and len(learn.history) == 2
+
+
+def test_a_plan_of_another_network_is_not_believed(resnet):
+    learn = resnet()
+    first, second = learn.plan(sheer.recipes.fine_tune(1)).phases
+    options = first.prefix.options()
+    for wrong in ({"modules": ("body.conv1",)}, {"views": 10**7}, {"views": -1}, {"batch_size": 0}, {"modules": ()}):
+        edited = replace(first, prefix=replace(first.prefix, settings=tuple((options | wrong).items())))
+        with pytest.raises(PlanError, match="Was the plan edited"):
+            learn.plan([edited, second])
+    with pytest.raises(PlanError, match="Was the plan edited"):
+        learn.plan([replace(first, prefix=second.prefix), second])
+    assert learn.plan([first, second]).phases == (first, second)
+
+
+def test_views_begin_anew_with_each_phase(resnet):
+    options = {"augmentation": "light", "prefix": ("cached", {"views": 2, "fold": False, "batch_size": 8})}
+    kept, whole = resnet(**options), resnet(**options | {"prefix": "whole"})
+    for learn in (kept, whole):
+        learn.freeze().fit(1, 1e-9).fit(2, 1e-2)
+    for ours, theirs in zip(kept.history, whole.history, strict=True):
+        assert ours.train_loss == pytest.approx(theirs.train_loss, rel=1e-4)
+
+
+def test_a_fit_is_one_epoch_however_many_were_given(resnet):
+    (phase,) = resnet(optimizer="lbfgs").plan(sheer.recipes.linear_probe(5)).phases
+    assert (phase.epochs, phase.steps_per_epoch) == (1, 1)
+
+
+def test_every_size_after_a_fit_has_the_lower_rate(resnet):
+    rates = [max(phase.rates) for phase in resnet().plan(sheer.recipes.progressive(1, sizes=(32, 40))).phases]
+    assert rates == [1.0, pytest.approx(2.5e-4, rel=0.01), pytest.approx(2.5e-4, rel=0.01)]
+
+
+def test_too_many_features_are_trained_on(photos):
+    class Wide(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 16, 1)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.conv(images).flatten(1)
+
+    learn = sheer.learner(sheer.images(photos), Wide, head="linear", size=32, batch_size=8, quiet=True)
+    phase = learn.plan(sheer.recipes.fine_tune(1)).phases[0]
+    assert phase.optimizer.name == "adamw"
+    assert any("features are too many" in origin.reason for origin in phase.origins)

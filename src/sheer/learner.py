@@ -124,7 +124,7 @@ class Learner(Showing):
             stages, fixed = len(self._plan.model.stages), fixed_stages(self._plan.model.lora)
             for one in (item,) if isinstance(item, Phase) else unrolled(item, stages, fixed):
                 phase = one if isinstance(one, Phase) else self._resolved(one, self._situation(profile, tuple(phases)))
-                check_phase(phase, self._plan, self.model, self.data, self._functions)
+                check_phase(phase, self._plan, self.model, self.data, self._functions, self._facts)
                 phases.append(phase)
         return replace(self._plan, phases=tuple(phases))
 

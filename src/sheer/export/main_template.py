@@ -148,7 +148,7 @@ def train(model: nn.Module, root: str, out: str) -> None:
                 rows, cuts = (joined(parts, phase.accumulate // phase.batch_size) for parts in (rows, cuts))  # only accumulate
             losses, moving = [], moving_buffers(model)
             batches = network_batches(photos, phase, rows, cuts, phase.augmentations)
-            batches = batches if kept is None else (kept[epoch_number % len(kept), row].to(DEVICE) for row in rows)  # only cached
+            batches = batches if kept is None else (kept[epoch % len(kept), row].to(DEVICE) for row in rows)  # only cached
             for step, inputs in enumerate(batches):
                 progress = (epoch * len(rows) + step) / (phase.epochs * len(rows))
                 set_rates(optimizer, phase.schedule.rate(progress), phase.schedule.momentum(progress))

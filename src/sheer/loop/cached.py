@@ -16,13 +16,13 @@ from sheer.plan.plan import Phase
 class Cached(Feed):
     """The batches of another feed, each item as its features (views, items, ...); each epoch has the next view."""
 
-    def __init__(self, feed: Feed, features: torch.Tensor) -> None:
+    def __init__(self, feed: Feed, features: torch.Tensor, first: int) -> None:
         self.__dict__.update(vars(feed))
-        self.features = features
+        self.features, self.first = features, first
 
     def training(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
         """One epoch's batches from number `skip` on, in the order of the other feed."""
-        return self._kept(self.drawn(epoch)[0][skip:], epoch)
+        return self._kept(self.drawn(epoch)[0][skip:], epoch - self.first)
 
     def plain(self, items: np.ndarray, batch_size: int = 0) -> Iterator[Batch]:
         """The items in the order given."""
@@ -58,4 +58,4 @@ def cached(
                 callback.on_features(position)
         if position.pause:
             return None
-    return Cached(feed, known)
+    return Cached(feed, known, epoch)

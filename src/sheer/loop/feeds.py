@@ -19,11 +19,13 @@ from sheer.loop.engine import free_bytes
 from sheer.loop.train import loss_of, optimizer_of, task_of
 from sheer.model.branches import sample_items
 from sheer.model.build import check_inputs
+from sheer.model.cutting import Facts
 from sheer.model.stages import set_modes
 from sheer.model.surgery import probe_images
 from sheer.plan.augmentations import Function
 from sheer.plan.looks import Room
 from sheer.plan.plan import Phase, Plan
+from sheer.plan.prefixes import check_prefix
 from sheer.streams import borrowed_generators
 
 SHOWN = (
@@ -64,7 +66,7 @@ def prepared_feeds(
     return feeds
 
 
-def check_phase(phase: Phase, plan: Plan, model: nn.Module, data: Data | None, functions: Mapping[str, Function]) -> None:
+def check_phase(phase: Phase, plan: Plan, model: nn.Module, data: Data | None, functions: Mapping[str, Function], facts: Facts) -> None:
     """Try a phase's parts on this model and data, without a trace.
 
     Raises:
@@ -73,6 +75,7 @@ def check_phase(phase: Phase, plan: Plan, model: nn.Module, data: Data | None, f
     """
     if phase.steps_per_epoch < 1:
         raise PlanError(f"{plan.data.train_items} items make no batch of {phase.batch_size}: give a smaller batch size.")
+    check_prefix(phase, facts(phase.trains_from, phase.norm, phase.size), plan.data.train_items + plan.data.valid_items)
     augmentations_of(phase, functions, channels=plan.model.channels or 3)
     mix_of(phase)
     if phase.mix and plan.data.inputs:

@@ -16,13 +16,17 @@ def turned(inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tens
     >>> [list(part.shape) for part in turned(torch.tensor([[1.0, 0.0], [3.0, 0.0]]))]
     [[2, 1], [1], [2], [2, 1]]
     """
-    variance, mean = torch.var_mean(inputs.double(), 0, correction=0)
+    parts, count = inputs.split(1024), len(inputs)
+    mean = torch.stack([part.double().sum(0) for part in parts]).sum(0) / count
+    variance = torch.stack([(part.double() - mean).square().sum(0) for part in parts]).sum(0) / count
     scale = torch.where(variance > 1e-12 * variance.max(), variance, torch.inf).rsqrt()
-    parts = [(part.double() - mean) * scale for part in inputs.split(1024)]
-    spread, axes = torch.linalg.eigh(torch.stack([part.T @ part for part in parts]).sum(0) / len(inputs))
+    products = torch.zeros(len(mean), len(mean), dtype=mean.dtype, device=mean.device)
+    for part in parts:
+        products.addmm_(((part.double() - mean) * scale).T, (part.double() - mean) * scale)
+    spread, axes = torch.linalg.eigh(products / count)
     kept = spread > 1e-8 * spread[-1]
-    spread, axes = spread[kept], axes[:, kept]
-    return torch.cat([(part @ axes).float() for part in parts]), spread.float(), mean, scale[:, None] * axes
+    spread, axes = spread[kept], scale[:, None] * axes[:, kept]
+    return torch.cat([((part.double() - mean) @ axes).float() for part in parts]), spread.float(), mean, axes
 
 
 def fit_step(model: nn.Module, loss: Any, optimizer: Any, inputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

@@ -164,6 +164,7 @@ def train(
                 if features is None:
                     return ""
                 feed = features
+            features = None
             for epoch in range(state.epoch, phase.epochs):
                 epoch_step = first_step + epoch * phase.steps_per_epoch
                 set_modes(model, stages, phase.trains_from, phase.norm)
@@ -184,7 +185,7 @@ def train(
                         try:
                             value = carried.step(run, step_loss, optimizer, inputs, batch.target)
                         except torch.OutOfMemoryError as error:
-                            updating = in_update(error, optimizer)
+                            updating = in_update(error, optimizer) or fits
                         if value is None:  # here the tensors of the pass that failed are let go
                             put_back(moving, before, torch.tensor(math.nan, device=device))
                             carried.step = split_step(carried.step, model, optimizer, phase, numerics, len(inputs), updating)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -120,4 +121,6 @@ def room(shape: tuple[int, ...]) -> torch.Tensor:
     if 4 * math.prod(shape) <= MOST_IN_MEMORY:
         return torch.zeros(shape)
     with tempfile.TemporaryFile() as file:
+        if hasattr(os, "posix_fallocate"):  # else a full disk ends the process where a page is first written
+            os.posix_fallocate(file.fileno(), 0, 4 * math.prod(shape))
         return torch.from_numpy(np.memmap(file, np.float32, "w+", shape=shape))

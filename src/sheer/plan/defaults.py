@@ -119,7 +119,7 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
         look = replace(look, size=max(round(draft.share * look.size / 8) * 8, 8))
     resident, resident_origin = resident_of(given.resident, situation.room, look)
     fact, items = situation.prefix(trains_from, norm, look.size), situation.train_items
-    fits, unfit = fitted(draft, fact, items, items + situation.valid_items, profile)
+    fits, unfit = fitted(draft, fact, items, items + situation.valid_items, profile, situation.room.device)
     if fits:
         given, rates = fitted_given(given, situation.pictures, items, batch_size), tuple(float(i >= trains_from) for i in range(count))
         look = replace(look, augmentation=())
@@ -134,14 +134,14 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
         profile,
         fact,
         mixed=mix is not None,
-        epochs=draft.epochs,
+        epochs=1 if fits else draft.epochs,
         items=items + situation.valid_items,
         plain=fits,
         device=situation.room.device,
     )
     phase = Phase(
         name=draft.name,
-        epochs=draft.epochs,
+        epochs=1 if fits else draft.epochs,
         steps_per_epoch=0,
         trains_from=trains_from,
         rates=rates,
@@ -216,7 +216,7 @@ def _norms_of_texts(norm: tuple[str, ...], branches: Sequence[Branch], trains_fr
 def _rates(draft: Draft, situation: Situation) -> tuple[tuple[float, ...], Origin]:
     """One peak rate a stage; a table's network may ask for others than the recipe's own, where you gave none."""
     profile, key, before = situation.profile, f"{situation.body}.rate_factor", situation.phases_before
-    low = draft.after_fit if before and before[-1].optimizer.name == "lbfgs" else None
+    low = draft.after_fit if any(phase.optimizer.name == "lbfgs" for phase in before) else None
     rates = staged_rates(draft.rate if low is None else low[0], len(situation.stages), situation.branches, profile.number("rest_divisor"))
     origin = next(origin for origin in draft.origins if origin.field == "rates")
     origin = origin if low is None else replace(origin, reason=low[1])

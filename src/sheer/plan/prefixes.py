@@ -9,7 +9,7 @@ from sheer.errors import PlanError
 from sheer.plan.checks import whole
 from sheer.plan.facts import PrefixFact
 from sheer.plan.parts import chosen
-from sheer.plan.plan import Origin, Part, Value
+from sheer.plan.plan import Origin, Part, Phase, Value
 from sheer.plan.profiles import Choice, Profile
 from sheer.plan.recipes import Draft, Given
 
@@ -19,8 +19,10 @@ PREFIX_SETTINGS: Mapping[str, Mapping[str, str]] = {
 }
 MOST_BYTES = 16 << 30
 TOO_LARGE = "its features would take more than 16 GiB"
+WIDEST = 8192  # features of a fit: their products are a matrix of float64
 FITTED = "all items at once, plain; the penalty is chosen by cross-validation"
 FITTED_FIELDS = (
+    "epochs",
     "accumulate",
     "augmentation",
     "clip",
@@ -87,7 +89,7 @@ def _said(given: Choice | None, setting: str) -> bool:
     return isinstance(given, tuple) and setting in given[1]
 
 
-def _why_not_fitted(given: Given, fact: PrefixFact, items: int, kept: int, folds: int) -> str:
+def _why_not_fitted(given: Given, fact: PrefixFact, items: int, kept: int, folds: int, device: str) -> str:
     """Why the head cannot be fitted in this phase; "" where it can."""
     if given.prefix is not None and "whole" in (given.prefix, given.prefix[0]):
         return "prefix is 'whole'"
@@ -97,6 +99,10 @@ def _why_not_fitted(given: Given, fact: PrefixFact, items: int, kept: int, folds
         return "what trains is not one linear layer with a bias"
     if 4 * kept * fact.values > MOST_BYTES:
         return TOO_LARGE
+    if fact.values > WIDEST:
+        return f"{fact.values:,} features are too many for a fit, which takes at most {WIDEST:,}"
+    if device.partition(":")[0] == "mps":
+        return "the fit takes float64, which MPS has not"
     return "" if items >= 2 * folds else f"{items} items are too few for {folds} folds"
 
 
@@ -116,7 +122,7 @@ def fitted_given(given: Given, pictures: str, items: int, batch_size: int) -> Gi
     )
 
 
-def fitted(draft: Draft, fact: PrefixFact, items: int, kept: int, profile: Profile) -> tuple[bool, str]:
+def fitted(draft: Draft, fact: PrefixFact, items: int, kept: int, profile: Profile, device: str) -> tuple[bool, str]:
     """Whether the head is fitted to `items`, and why not where the draft would have it; features of `kept` items would be kept.
 
     Raises:
@@ -128,7 +134,22 @@ def fitted(draft: Draft, fact: PrefixFact, items: int, kept: int, profile: Profi
         return False, ""
     folds = given[1].get("folds") if isinstance(given, tuple) else None
     parts = int(profile.number("lbfgs.folds")) if folds is None else whole(folds, "lbfgs: folds", 2)
-    why = _why_not_fitted(draft.given, fact, items, kept, parts)
+    why = _why_not_fitted(draft.given, fact, items, kept, parts, device)
     if why and wanted:
         raise PlanError(f"optimizer={given!r} fits a head to what a frozen body gives, which is not possible here: {why}.")
     return not why, why
+
+
+def check_prefix(phase: Phase, fact: PrefixFact, items: int) -> None:
+    """PlanError where a phase that was not resolved here caches what this network cannot prove."""
+    part, fits = phase.prefix.options(), phase.optimizer.name == "lbfgs"
+    views, size = part.get("views"), part.get("batch_size")
+    numbers = all(isinstance(value, int) and not isinstance(value, bool) for value in (views, size))
+    whole_network = phase.prefix.name == "whole" and not fits
+    right = numbers and part.get("modules") == fact.modules != () and (fact.fold or not part.get("fold"))
+    right = right and int(str(views)) >= 0 < int(str(size)) and 4 * items * max(int(str(views)), 1) * fact.values <= MOST_BYTES
+    if not whole_network and not (right and (not fits or (fact.linear and views == 0))):
+        raise PlanError(
+            f"Phase {phase.name}: prefix {phase.prefix} and optimizer {phase.optimizer.name} are not what this network can do "
+            f"({fact.proof}). Was the plan edited, or made for another network? Make the phase from a recipe."
+        )
