@@ -26,6 +26,21 @@ class Small(nn.Module):
         return self.out(self.drop(self.norm(self.conv(images)).relu().mean((2, 3))))
 
 
+class Leave:
+    """Leaves a fit after a number of steps, as a signal would."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_start(self, position): ...
+    def on_epoch(self, position, row): ...
+    def on_end(self, position): ...
+
+    def on_step(self, position):
+        if position.step == self.step:
+            position.pause = "a test"
+
+
 def make_photos(root: Path, counts: dict[str, int], part: str = "", side: tuple[int, int] = (48, 40)) -> Path:
     """Noise with a class's own colour, as JPEG."""
     generator = np.random.default_rng(0)

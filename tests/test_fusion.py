@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import sheer
+from conftest import Leave
 from sheer.errors import DataError, ModelError, PlanError, RunError
 from sheer.model.fusion import FUSIONS
 from sheer.plan.plan import Plan
@@ -240,26 +241,11 @@ def test_the_script_refuses_other_items(run, folder, tmp_path):
     assert done.returncode == 1 and "does not hold the 60 items of the run" in done.stderr
 
 
-class Stop:
-    """Pauses a fit after a number of steps, as a signal would."""
-
-    def __init__(self, step):
-        self.step = step
-
-    def on_start(self, position): ...
-    def on_epoch(self, position, row): ...
-    def on_end(self, position): ...
-
-    def on_step(self, position):
-        if position.step == self.step:
-            position.pause = "a test"
-
-
 def test_an_interrupted_run_goes_on_to_the_same_bits_from_its_folder_alone(run, folder, weights, tmp_path):
-    learner(folder, weights, out=tmp_path / "run").run(sheer.recipes.fine_tune(1), callbacks=[Stop(8)])
+    learner(folder, weights, out=tmp_path / "run").run(sheer.recipes.fine_tune(1), callbacks=[Leave(8)])
     again = sheer.resume(tmp_path / "run", quiet=True)
     assert [row.weights_sha256 for row in again.history] == [row.weights_sha256 for row in sheer.load(run).history]
-    learner(folder, weights, out=tmp_path / "other").run(sheer.recipes.fine_tune(1), callbacks=[Stop(8)])
+    learner(folder, weights, out=tmp_path / "other").run(sheer.recipes.fine_tune(1), callbacks=[Leave(8)])
     items = tmp_path / "other" / "items.csv"
     text = items.read_text()
     for changed, message in (
@@ -413,7 +399,7 @@ def test_text_and_table_alone_from_the_run_folder(texts, tmp_path):
         return sheer.learner(block(inputs=TEXT).build(texts), {"text": "encoder"}, batch_size=8, quiet=True, out=out)
 
     whole = begun(tmp_path / "whole").fine_tune(1)
-    begun(tmp_path / "run").run(sheer.recipes.fine_tune(1), callbacks=[Stop(8)])
+    begun(tmp_path / "run").run(sheer.recipes.fine_tune(1), callbacks=[Leave(8)])
     again = sheer.resume(tmp_path / "run", quiet=True)
     assert [row.weights_sha256 for row in again.history] == [row.weights_sha256 for row in whole.history]
     frozen = whole.plan().phases[0]

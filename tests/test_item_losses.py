@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 import sheer
-from conftest import Small
+from conftest import Leave, Small
 from own_code import small_net
 from sheer.errors import PlanError, RunError
 from sheer.loop.item_losses import ItemLosses
@@ -58,20 +58,9 @@ def test_a_loss_is_that_before_the_items_step():
     assert seen.items == tuple(f"item {item}" for item in learn.data.train)
 
 
-class Leave:
-    """Leaves a fit inside its second epoch."""
-
-    def on_start(self, position): ...
-    def on_end(self, position): ...
-    def on_epoch(self, position, row): ...
-    def on_step(self, position):
-        if position.step == 7:
-            position.pause = "enough"
-
-
 def test_a_fit_that_goes_on_is_watched_on(photos, tmp_path):
     whole, every = watched(photos)
-    learn, seen = watched(photos, callbacks=[Leave()])
+    learn, seen = watched(photos, callbacks=[Leave(7)])
     assert seen.epochs == (1,)
     learn.resume(callbacks=[seen])
     assert learn.history[-1].weights_sha256 == whole.history[-1].weights_sha256

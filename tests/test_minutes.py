@@ -45,7 +45,7 @@ def test_too_little_for_one_epoch_is_said(photos, each_epoch, capsys):
     assert "minutes" in capsys.readouterr().err
 
 
-def test_a_frozen_part_that_is_kept_costs_one_pass(photos):
+def test_a_frozen_part_that_is_kept_costs_one_pass_and_what_trains_its_epochs(photos):
     torch.manual_seed(0)
     learn = sheer.learner(sheer.images(photos), "test_resnet", weights="none", size=64, batch_size=8, quiet=True)
     once = learn.plan(sheer.recipes.linear_probe(30)).phases[0]
@@ -54,7 +54,7 @@ def test_a_frozen_part_that_is_kept_costs_one_pass(photos):
         estimates._seconds(learn.plan([phase]), phase, 1.0, 0.1)
         for phase in (once, learn.unfreeze().plan(sheer.recipes.one_cycle(30)).phases[0])
     )
-    assert kept == pytest.approx((10 + 2 * 41) * 0.1) and whole == pytest.approx(30 * (40 * 1.0 + 10 * 0.1))
+    assert kept == pytest.approx((10 + 2 * 41) * 0.1 + 30 * 40 * 1.0) and whole == pytest.approx(30 * (40 * 1.0 + 10 * 0.1))
 
 
 def test_no_epochs_are_the_head_alone_and_none_at_all_is_an_error(small_learner):

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import sheer
+from conftest import Leave
 from sheer.cli.main import main
 from sheer.data.cells import Continuous
 from sheer.errors import DataError, ModelError, PlanError, RunError
@@ -329,26 +330,11 @@ def test_a_run_is_saved_loaded_and_taken_further(tmp_path):
     assert loaded.history[-1].weights_sha256 == learn.fit_one_cycle(1).history[-1].weights_sha256
 
 
-class Stop:
-    """Pauses a fit after a number of steps, as a signal would."""
-
-    def __init__(self, step):
-        self.step = step
-
-    def on_start(self, position): ...
-    def on_epoch(self, position, row): ...
-    def on_end(self, position): ...
-
-    def on_step(self, position):
-        if position.step == self.step:
-            position.pause = "a test"
-
-
 def test_an_interrupted_run_goes_on_to_the_same_bits_from_its_folder_alone(tmp_path):
     whole = fitted(made())
     learn = sheer.learner(sheer.table(made(), target="kind"), quiet=True, out=tmp_path / "run", batch_size=16)
     with pytest.raises((KeyboardInterrupt, SystemExit)):
-        learn.run(sheer.recipes.one_cycle(2), callbacks=[Stop(9)])
+        learn.run(sheer.recipes.one_cycle(2), callbacks=[Leave(9)])
         raise KeyboardInterrupt
     again = sheer.resume(tmp_path / "run", quiet=True)
     assert [row.weights_sha256 for row in again.history] == [row.weights_sha256 for row in whole.history]
@@ -356,7 +342,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits_from_its_folder_alone(tmp_p
 
 def test_a_changed_table_is_not_resumed(tmp_path):
     learn = sheer.learner(sheer.table(made(), target="kind"), quiet=True, out=tmp_path / "run", batch_size=16)
-    learn.run(sheer.recipes.one_cycle(2), callbacks=[Stop(9)])
+    learn.run(sheer.recipes.one_cycle(2), callbacks=[Leave(9)])
     items = tmp_path / "run" / "items.csv"
     text = items.read_text()
     for changed, message in (

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 import own_code
 import sheer
-from conftest import Small
+from conftest import Leave, Small
 from own_code import HingeLoss, hinge
 from scripts import run_script
 from sheer.data.mix import Mixup
@@ -139,24 +139,13 @@ def test_the_script_and_the_loaded_run_give_the_same(case, photos, tmp_path):
     assert again.plan().phases[-1].loss == learn.plan().phases[0].loss
 
 
-class Leave:
-    """Leaves a fit after a step."""
-
-    def on_start(self, position): ...
-    def on_end(self, position): ...
-    def on_epoch(self, position, row): ...
-    def on_step(self, position):
-        if position.step == 7:
-            position.pause = "enough"
-
-
 def test_a_run_with_a_loss_of_your_own_is_resumed_from_its_folder(photos, tmp_path):
     def make(name):
         data = sheer.images(photos, weight=share_of_path)
         return sheer.learner(data, own_code.small_net, loss=hinge, size=32, batch_size=8, quiet=True, out=tmp_path / name)
 
     whole = make("whole").fit(2)
-    make("left").fit(2, callbacks=[Leave()])
+    make("left").fit(2, callbacks=[Leave(7)])
     with pytest.raises(PlanError, match="own loss 'hinge'"):
         sheer.resume(tmp_path / "left", objects=NETS, quiet=True)
     resumed = sheer.resume(tmp_path / "left", objects=NETS | {"hinge": hinge}, quiet=True)

@@ -32,11 +32,11 @@ class Cached(Feed):
     def _kept(self, rows: list[np.ndarray], view: int) -> Iterator[Batch]:
         for row in rows:
             inputs = self.features[view % len(self.features), torch.from_numpy(row)].to(self.device, non_blocking=True)
-            yield Batch(inputs=inputs, target=self.target[torch.from_numpy(row).to(self.device)], index=row)
+            yield Batch(inputs=inputs, target=self.target[torch.from_numpy(row).to(self.device, non_blocking=True)], index=row)
 
 
 def cached(
-    feed: Feed, phase: Phase, model: torch.nn.Module, epoch: int, position: Position, callbacks: Sequence[Callback] = ()
+    feed: Feed, phase: Phase, model: torch.nn.Module, epoch: int, position: Position | None = None, callbacks: Sequence[Callback] = ()
 ) -> Cached | None:
     """The feed of a phase's features, from the model as it is; None where `position.pause` was set before all were known.
 
@@ -52,6 +52,8 @@ def cached(
     shape = max(count, 1), len(feed.data.targets)
     for new, features in cached_features(model, str(modules[-1]), bool(options["fold"]), shape, batches):
         done, known = done + new, features
+        if position is None:
+            continue
         position.features = (done, every)
         for callback in callbacks:
             if hasattr(callback, "on_features"):

@@ -7,13 +7,14 @@ import resource
 import sys
 import time
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from sheer.loop.engine import switched
 from sheer.model.branches import sample_items
+from sheer.model.prefix import Prefix, suffix
 from sheer.model.stages import set_modes, set_trainable
 from sheer.plan.facts import width_of
 from sheer.plan.plan import Phase, Plan
@@ -56,10 +57,11 @@ def estimate(model: nn.Module, plan: Plan) -> Estimate:
 
 
 def _seconds(plan: Plan, phase: Phase, training: float, validating: float) -> float:
-    """Of one phase, from those of an item; what is kept of a frozen part costs a pass without gradients once an item and view."""
+    """Of one phase, from those of an item; a frozen part costs a pass without gradients once an item and view, and its epochs the rest."""
     views = phase.prefix.options().get("views")
     if isinstance(views, int):
-        return (plan.data.valid_items + max(views, 1) * plan.data.train_items) * validating
+        once = (plan.data.valid_items + max(views, 1) * plan.data.train_items) * validating
+        return once + phase.epochs * phase.steps_per_epoch * phase.batch_size * training
     return phase.epochs * (phase.steps_per_epoch * phase.batch_size * training + plan.data.valid_items * validating)
 
 
@@ -85,6 +87,9 @@ def _one_item(
     inputs = sample_items(plan.data.inputs, count, phase.size).to(device) if plan.data.inputs else inputs.to(memory_format=picture_format)
     set_trainable(model, stages, phase.trains_from, phase.norm)
     set_modes(model, stages, phase.trains_from, phase.norm)
+    modules = cast(tuple[str, ...], phase.prefix.options().get("modules", ()))
+    trained = suffix(model, modules) if modules else model
+    given = Prefix(model, modules[-1])(inputs).clone() if modules else inputs
     kept = 0
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -93,9 +98,9 @@ def _one_item(
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        model(inputs).square().mean().backward()
+        trained(given).square().mean().backward()
     started = time.perf_counter()
-    model(inputs).square().mean().backward()
+    trained(given).square().mean().backward()
     training = (time.perf_counter() - started) / count
     model.eval()
     started = time.perf_counter()

@@ -24,7 +24,6 @@ from sheer.data.feed import Batch, Feed
 from sheer.errors import ModelError, PlanError, first_line
 from sheer.loop.batch_loss import batch_loss
 from sheer.loop.cached import cached
-from sheer.loop.callbacks import Position
 from sheer.loop.engine import prepared, switched
 from sheer.loop.fitting import fit_step
 from sheer.loop.optimizers import set_rates
@@ -142,8 +141,7 @@ def fit_head(model: nn.Module, plan: Plan, number: int, feed: Feed) -> None:
     phase, stages = plan.phases[number], [stage.prefixes for stage in plan.model.stages]
     set_trainable(model, stages, phase.trains_from, phase.norm)
     set_modes(model, stages, phase.trains_from, phase.norm)
-    nowhere = Position(phase="", epoch=0, epochs=0, step=0, steps=0, metrics=())
-    kept = cached(feed, phase, model, 0, nowhere)
+    kept = cached(feed, phase, model, 0)
     assert kept is not None
     groups = parameter_groups(model, stages, phase.rates, phase.weight_decay, phase.no_decay, plan.model.undecayed)
     items = feed.data.train[permutation(stream_key(plan.seed, "lr_find"), len(feed.data.train))]

@@ -142,9 +142,7 @@ def fine_tune(
         trains_from=-1,
         fit=freeze_epochs is None and constants.value("fine_tune.fit") is True,
         schedule=_one_cycle(
-            constants,
-            warmup=constants.number("fine_tune.frozen_warmup"),
-            start_div=constants.number("one_cycle.start_div"),
+            constants, warmup=constants.number("fine_tune.frozen_warmup"), start_div=constants.number("one_cycle.start_div")
         ),
         origins=(
             _origin("name", False, "fine_tune's first phase"),
@@ -156,13 +154,13 @@ def fine_tune(
     )
     top, low = (base / constants.number(f"fine_tune.{key}_divisor") for key in ("unfrozen", "fitted"))
     spread = constants.number("fine_tune.spread")
-    fitted_reason = f"base rate {base:g}; {constants.reason('fine_tune.fitted_divisor')}; {constants.reason('fine_tune.spread')}"
+    why = f"base rate {base:g}; {constants.reason('fine_tune.fitted_divisor')}; {constants.reason('fine_tune.spread')}"
     unfrozen = Draft(
         profile=profile,
         name="unfrozen",
         epochs=epochs,
         rate=slice(top / spread, top),
-        after_fit=(slice(low / spread, low), fitted_reason) if rate is None else None,
+        after_fit=(slice(low / spread, low), why) if rate is None else None,
         trains_from=0,
         schedule=_one_cycle(
             constants,
@@ -305,7 +303,7 @@ def linear_probe(epochs: int = 0, *, rate: float | None = None, profile: str = "
     """The head alone, one cycle, or fitted as by `fine_tune(0)` where epochs is 0; the body stays frozen under the profile's norm policy.
 
     Raises:
-        PlanError: epochs below 1.
+        PlanError: epochs below 0.
     """
     if whole(epochs, "epochs", 0, "; 0 fits the head") == 0:
         return fine_tune(0, rate=rate, profile=profile)

@@ -204,9 +204,10 @@ def _judged(metric: object, better: Sequence[object], field: str, judged_by: Map
     return ("metric", metric), ("better", str(direction))
 
 
-def _prefix_choice(part: Part) -> Choice:
-    settings = {name: value for name, value in part.settings if name != "modules"}
-    return (part.name, settings) if settings else part.name
+def _prefix_choice(phase: Phase) -> Choice:
+    own = ("modules", "views") if phase.optimizer.name == "lbfgs" else ("modules",)
+    settings = {name: value for name, value in phase.prefix.settings if name not in own}
+    return (phase.prefix.name, settings) if settings else phase.prefix.name
 
 
 def given_like(phase: Phase) -> Given:
@@ -230,7 +231,7 @@ def given_like(phase: Phase) -> Given:
         accumulate=phase.accumulate,
         ema=phase.ema,
         stop=(str(stop["metric"]), int(str(stop["epochs"])), str(stop["better"])) if stop else None,
-        prefix=_prefix_choice(phase.prefix),
+        prefix=_prefix_choice(phase),
         keep=("best", str(keep["metric"]), str(keep["better"])) if keep else phase.keep.name,
     )
     measured = tuple(origin for origin in phase.origins if origin.by == "measured" and hasattr(given, origin.field))

@@ -25,7 +25,6 @@ from sheer.errors import DataError, ModelError, PlanError, first_line
 from sheer.learner import Learner
 from sheer.loop.batch_loss import batch_loss
 from sheer.loop.cached import cached
-from sheer.loop.callbacks import Position
 from sheer.loop.engine import prepared, switched
 from sheer.loop.feeds import prepared_feeds
 from sheer.loop.optimizers import set_rates
@@ -178,8 +177,7 @@ class LearnerSide(Side):
             )
             if modules:  # of features there are no pictures to compare
                 self.looks = []
-                nowhere = Position(phase=phase.name, epoch=0, epochs=0, step=0, steps=0, metrics=())
-                feed = cached(feed, phase, model, self.first_epoch, nowhere) or feed
+                feed = cached(feed, phase, model, self.first_epoch) or feed
             for epoch in range(self.first_epoch, self.first_epoch + phase.epochs):
                 set_modes(model, stages, phase.trains_from, phase.norm)
                 run = suffix(model, modules) if modules else model
