@@ -162,7 +162,8 @@ def main() -> None:
         from fastai import __version__ as fastai
     except ImportError:
         fastai = "(not installed)"
-    options = "".join(f" --{one} {getattr(args, one)}" for one in ("rows", "epochs") if getattr(args, one))
+    options = f" FOLDER --seeds {args.seeds} --models {' '.join(args.models)}"
+    options += "".join(f" --{one} {getattr(args, one)}" for one in ("rows", "epochs") if getattr(args, one))
     spent = time.perf_counter() - started
     machine = f"torch {torch.__version__.partition('+')[0]}, {torch.get_num_threads()} CPU threads, {spent:.0f} s in all"
     note = f" {args.note.strip()}" if args.note else ""
