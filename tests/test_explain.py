@@ -10,7 +10,7 @@ from torch import nn
 import sheer
 from sheer.cli.main import main
 from sheer.errors import PlanError
-from sheer.plan.plan import DataPlan, Group, ModelPlan, Numerics, Origin, Part, Phase, Plan, Stage, Surgery
+from sheer.plan.plan import Aside, DataPlan, Group, ModelPlan, Numerics, Origin, Part, Phase, Plan, Stage, Surgery
 from sheer.study.explain.script_lines import LINES, objects_of
 
 EXPLAINED = {Plan: "", ModelPlan: "model.", DataPlan: "data.", Numerics: "numerics.", Phase: "phases[0].", Group: "phases[0].groups[0]."}
@@ -70,6 +70,19 @@ VALID = {
     "Phase.mix": Part(name="mixup"),
     "Phase.resize": Part(name="squish", settings=(("interpolation", "bilinear"),)),
     "Phase.augmentation": (Part(name="dihedral"),),
+    "Phase.aside": Aside(
+        weight_decay=0.1,
+        augmentation=(),
+        mix=None,
+        sampling="shuffle",
+        clip=0.5,
+        accumulate=0,
+        ema=0.0,
+        stop=None,
+        keep=Part(name="last"),
+        views=3,
+        origins=(Origin(field="clip", by="you", reason="you gave it"),),
+    ),
 }
 """Where another value must be a name that is known."""
 

@@ -34,8 +34,9 @@ def fit_step(model: nn.Module, loss: Any, optimizer: Any, inputs: torch.Tensor, 
 
     What is least is the mean loss plus penalty / 2 times the squared weights of standardised inputs; the bias goes free. With
     cross-entropy that is multinomial logistic regression, with the squared error ridge regression. Each penalty is tried, the
-    strongest first, until the items left out of the fit, each of the folds once, are predicted worse. Where an input, or a loss
-    of scores of 0, is not finite, the layer stays as it is, and nan is returned.
+    strongest first, until the items left out of the fit, each of the folds once, are predicted worse. Items with an input, or a
+    loss of scores of 0, that is not finite have no part in it; their places go to the optimiser's state. Where fewer than two a fold
+    are left, or what comes out is not finite, the layer stays as it is, and nan is returned.
 
     Args:
         model: Gives scores (items, outputs) from inputs (items, width) by that layer alone.
@@ -45,8 +46,12 @@ def fit_step(model: nn.Module, loss: Any, optimizer: Any, inputs: torch.Tensor, 
     """
     linear = next(module for module in model.modules() if isinstance(module, nn.Linear) and module.weight.requires_grad)
     folds, losses, order = optimizer.defaults["folds"], dict[float, float](), torch.arange(len(inputs), device=inputs.device)
-    if not bool(inputs.isfinite().all() and loss(inputs.new_zeros(len(inputs), linear.out_features), target).isfinite().all()):
-        return inputs.new_full((), math.nan)
+    finite = inputs.isfinite().all(1) & loss(inputs.new_zeros(len(inputs), linear.out_features), target).isfinite()
+    if not bool(finite.all()):
+        rows, optimizer.state["not_finite"] = order[finite], order[~finite].tolist()
+        inputs, target, loss, order = inputs[rows], target[rows], part_of(loss, rows), order[: len(rows)]
+        if len(rows) < 2 * folds:
+            return inputs.new_full((), math.nan)
     items, spread, mean, axes = turned(inputs)
     nothing = torch.zeros(len(spread) + 1, linear.out_features, device=inputs.device)
     starts = [nothing] * folds
@@ -60,8 +65,9 @@ def fit_step(model: nn.Module, loss: Any, optimizer: Any, inputs: torch.Tensor, 
         if losses[penalty] > min(losses.values()):
             break
     values = fitted(items, spread, loss, target, min(losses, key=losses.__getitem__), nothing, 1e-4).double()
-    weight = axes @ values[:-1]
-    optimizer.state["left_out"] = losses
+    if not bool(values.isfinite().all()):
+        return inputs.new_full((), math.nan)
+    weight, optimizer.state["left_out"] = axes @ values[:-1], losses
     with torch.no_grad():
         linear.weight.copy_(weight.T)
         linear.bias.copy_(values[-1] - mean @ weight)
@@ -79,7 +85,7 @@ def fitted(
     """The values (axes + 1, outputs), the bias last, of the least penalised mean loss, sought from `start` (Liu, Nocedal 1989).
 
     Along an axis the loss curves by about a quarter of its variance, plus the penalty: in coordinates scaled by that it takes tens
-    of steps, not thousands.
+    of steps, not thousands. They are nan where a loss on the way was.
     """
     size = (spread / 4 + penalty).rsqrt()[:, None]
     items, inside, bias = items * size.T, (start[:-1] / size).requires_grad_(), start[-1].clone().requires_grad_()
@@ -88,8 +94,13 @@ def fitted(
     def penalised() -> torch.Tensor:
         optimizer.zero_grad()
         value: torch.Tensor = loss(items @ inside + bias, target).mean() + penalty / 2 * (inside * size).square().sum()
+        if bool(value.isnan()):  # with which torch's line search would raise anything
+            raise FloatingPointError
         value.backward()
         return value
 
-    optimizer.step(penalised)
+    try:
+        optimizer.step(penalised)
+    except FloatingPointError:
+        return torch.full_like(start, math.nan)
     return torch.cat([inside.detach() * size, bias.detach()[None]])

@@ -117,7 +117,8 @@ class LBFGS:
 
 
 class Fitter(torch.optim.Optimizer):
-    """Owns the tensors that `fit_step` fits; state `left_out` is the mean loss of items left out of the fit by penalty."""
+    """Owns the tensors that `fit_step` fits; state `left_out` is the mean loss of items left out of the fit by penalty, `not_finite`
+    the places of items that were never in it."""
 
 
 def set_rates(optimizer: torch.optim.Optimizer, factor: float, momentum: float) -> None:

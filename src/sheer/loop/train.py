@@ -129,6 +129,7 @@ def train(
         OwnershipError: the optimiser's tensors are not the model's trainable ones.
         FrozenError: a frozen tensor moved.
         DeviceMemoryError: one item at a time is too much for the device.
+        DataError: a head could not be fitted, for next to nothing is finite.
     """
     plan, numerics, stages = state.plan, state.plan.numerics, [stage.prefixes for stage in state.plan.model.stages]
     device, task, left = torch.device(numerics.device), task_of(plan), False
@@ -200,7 +201,7 @@ def train(
                     for callback in callbacks:
                         callback.on_step(position)
                     if (step_number + 1) % phase.skip_limit == 0 and hopeless(carried.recent):
-                        position.stop = stuck(phase.skip_limit, step_number + 1, first_epoch + epoch + 1)
+                        position.stop = stuck(phase, step_number + 1, first_epoch + epoch + 1)
                         break
                     if keeper:
                         keeper.look(model, state, carried.state)
@@ -225,7 +226,7 @@ def train(
                 state.rows.append(row)
                 if isinstance(judged, Halving) and (shrunk := judged.shrunk()):
                     state.events.append(split_valid(epoch_step + state.batch, shrunk))
-                state.events += fitted_events(optimizer, epoch_step)
+                state.events += fitted_events(optimizer, feed, first_epoch + epoch, epoch_step)
                 state.epoch, state.batch, carried.losses, started = epoch + 1, 0, [], time.perf_counter()
                 position.epoch += 1
                 for callback in callbacks:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from sheer.data.feed import Batch, Feed, data_path
+from sheer.errors import DataError
 from sheer.loop.batch_loss import batch_loss
 from sheer.loop.callbacks import Callback, Position
 from sheer.loop.optimizers import Fitter
@@ -67,24 +68,43 @@ def looked_back(before: np.ndarray, new: np.ndarray, feed: Feed, epoch: int, ste
     ]
 
 
-def fitted_events(optimizer: torch.optim.Optimizer, step: int) -> list[Event]:
-    """What a fit of the head has found, if this was one."""
+def fitted_events(optimizer: torch.optim.Optimizer, feed: Feed, epoch: int, step: int) -> list[Event]:
+    """What a fit of the head has found, if this was one, and which items had no part in it; `epoch` is its number from 0."""
     if not isinstance(optimizer, Fitter):
         return []
     state: Any = optimizer.state
-    losses = state["left_out"]
+    losses, places = state["left_out"], state["not_finite"]
     if not losses:
         return []
     best = min(losses, key=losses.__getitem__)
     tried = ", ".join(f"{penalty:g}: {loss:.4f}" for penalty, loss in losses.items())
-    return [Event(step=step, kind="fitted", what=f"penalty {best:g}, by the loss of items left out of the fit ({tried})")]
+    unfit = [_never_in_it(places, feed, epoch, step)] if places else []
+    return [*unfit, Event(step=step, kind="fitted", what=f"penalty {best:g}, by the loss of items left out of the fit ({tried})")]
 
 
-def stuck(limit: int, step: int, epoch: int) -> str:
-    """Why a run stops whose last steps were all skipped."""
+def _never_in_it(places: Sequence[int], feed: Feed, epoch: int, step: int) -> Event:
+    """Which items of a fit, by their places in its batch, had no part in it."""
+    batch = feed.drawn(epoch)[0][0]
+    items = tuple(data_path(feed.data, batch[place]) for place in places)
+    of = f"{len(items)} of {len(batch)} items had no part in the fit, such as {items[0]}"
+    return Event(step=step, kind="skipped", what=f"{of}: their features or losses are no finite numbers", items=items)
+
+
+def stuck(phase: Phase, step: int, epoch: int) -> str:
+    """Why a run stops whose last steps were all skipped.
+
+    Raises:
+        DataError: this was a fit, which was the only step of its phase.
+    """
+    if phase.optimizer.name == "lbfgs":
+        raise DataError(
+            f"Phase {phase.name}: the head could not be fitted, for what the frozen part gives, or the loss, is no finite number for all "
+            "items or nearly all, or the numbers are too large. The head is as it was. Look at one with learn.preview(); are the inputs "
+            "finite, the weights whole, and the precision float32? freeze_epochs=1 trains the head by steps instead, and skips bad ones."
+        )
     return (
-        f"the last {limit} steps before step {step} (epoch {epoch}) were skipped, because the loss or a gradient was no finite number; "
-        "the weights are those before them. Too high a rate, or an input that is no number?"
+        f"the last {phase.skip_limit} steps before step {step} (epoch {epoch}) were skipped, because the loss or a gradient was no finite "
+        "number; the weights are those before them. Too high a rate, or an input that is no number?"
     )
 
 

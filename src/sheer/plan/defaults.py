@@ -12,12 +12,12 @@ from sheer.plan.facts import InputFacts, PrefixFact, TensorFact
 from sheer.plan.groups import groups_of
 from sheer.plan.looks import Room, look_of, resident_of
 from sheer.plan.parts import SCHEDULE_SETTINGS, chosen
-from sheer.plan.plan import Branch, Origin, Phase, Stage
-from sheer.plan.prefixes import FITTED, FITTED_FIELDS, fitted, fitted_given, prefix_part
+from sheer.plan.plan import Branch, Origin, Part, Phase, Stage
+from sheer.plan.prefixes import FITTED, FITTED_FIELDS, fitted, fitted_given, prefix_part, set_aside
 from sheer.plan.profiles import Profile
 from sheer.plan.rates import first_new, is_new, staged_rates
-from sheer.plan.recipes import Draft
-from sheer.plan.training import training_values
+from sheer.plan.recipes import Draft, Given
+from sheer.plan.training import Training, training_values
 
 NORM_POLICIES = ("train", "adapt", "frozen")
 KEYS = {
@@ -108,11 +108,9 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
             f"pass profile={profile.name!r} to the recipe."
         )
     trains_from, trains_origin = _trains_from(draft, situation)
-    rates, rates_origin = _rates(draft, situation)
-    keys = KEYS[situation.items]
+    (rates, rates_origin), keys = _rates(draft, situation), KEYS[situation.items]
     norm, norm_origin = norm_policies(given.norm, profile, count, trains_from, keys, first_new(count, situation.branches))
-    if given.norm is None:
-        norm = _norms_of_texts(norm, situation.branches, trains_from, profile)
+    norm = _norms_of_texts(norm, situation.branches, trains_from, profile) if given.norm is None else norm
     batch_size, batch_origin = _batch_size(given.batch_size, profile, situation.train_items, keys[2])
     look = look_of(given, profile, situation.inputs, situation.room.device, situation.pictures)
     if draft.share != 1:
@@ -120,20 +118,20 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
     resident, resident_origin = resident_of(given.resident, situation.room, look)
     fact, items = situation.prefix(trains_from, norm, look.size), situation.train_items
     fits, unfit = fitted(draft, fact, items, items + situation.valid_items, profile, situation.room.device)
+    measured, aside = {origin.field: origin for origin in given.measured}, None
+    training, decay, mix = _learning(given, situation, batch_size)
     if fits:
+        asked = {**vars(training), "weight_decay": decay[0], "mix": mix[0], "augmentation": look.augmentation}
+        origins = (*training.origins, *look.origins, decay[1], mix[1])
+        aside = set_aside(given, asked, (measured.get(origin.field, origin) for origin in origins))
         given, rates = fitted_given(given, situation.pictures, items, batch_size), tuple(float(i >= trains_from) for i in range(count))
         look = replace(look, augmentation=())
-    decay = _pick(0.0 if fits else given.weight_decay, profile, "weight_decay", "weight_decay")
-    training = training_values(
-        given, profile, task=situation.task, batch_size=batch_size, counts=situation.train_counts, judged_by=situation.judged_by
-    )
-    mix = mix_part(str(profile.value("mix")) if given.mix is None else given.mix)
-    by, why = ("default", profile.reason("mix")) if given.mix is None else ("you", "you gave it")
+        training, decay, mix = _learning(given, situation, batch_size)
     prefix, prefix_origin = prefix_part(
         given,
         profile,
         fact,
-        mixed=mix is not None,
+        mixed=mix[0] is not None,
         epochs=1 if fits else draft.epochs,
         items=items + situation.valid_items,
         plain=fits,
@@ -156,7 +154,7 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
         loss_mean=training.loss_mean,
         sampling=training.sampling,
         clip=training.clip,
-        skip_limit=int(profile.number("skip_limit")),
+        skip_limit=1 if fits else int(profile.number("skip_limit")),
         accumulate=training.accumulate,
         ema=training.ema,
         stop=training.stop,
@@ -167,7 +165,7 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
         resize=look.resize,
         resident=resident,
         augmentation=look.augmentation,
-        mix=mix,
+        mix=mix[0],
         mean=look.mean,
         std=look.std,
         groups=(),
@@ -186,20 +184,28 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
             *(origin for origin in look.origins if origin.field != "size" or "size" not in {one.field for one in draft.origins}),
             resident_origin,
             decay[1],
+            mix[1],
             Origin(field="steps_per_epoch", by="data", reason=f"{situation.train_items} items in batches of {batch_size}"),
             *(Origin(field=name, by="default", reason=profile.reason(name)) for name in ("no_decay", "last_batch", "skip_limit")),
-            Origin(field="mix", by=by, reason=why),
         ),
     )
-    measured = {origin.field: origin for origin in given.measured}
     origins = tuple(measured.get(origin.field, origin) for origin in phase.origins)
     if fits:
         ours = {*FITTED_FIELDS, *([] if draft.given.optimizer else ["optimizer"])}
         origins = tuple(Origin(field=o.field, by="recipe", reason=FITTED) if o.field in ours else o for o in origins)
     if unfit:
         origins = tuple(replace(o, reason=f"{o.reason}; the head is not fitted: {unfit}") if o.field == "optimizer" else o for o in origins)
-    phase = replace(phase, origins=origins, steps_per_epoch=steps_of(situation.train_items, phase))
+    phase = replace(phase, origins=origins, steps_per_epoch=steps_of(situation.train_items, phase), aside=aside)
     return replace(phase, groups=groups_of(phase, situation))
+
+
+def _learning(given: Given, situation: Situation, batch_size: int) -> tuple[Training, tuple[float, Origin], tuple[Part | None, Origin]]:
+    """How a phase learns, its weight decay, and how whole inputs are mixed."""
+    task, counts, judged_by, profile = situation.task, situation.train_counts, situation.judged_by, situation.profile
+    training = training_values(given, profile, task=task, batch_size=batch_size, counts=counts, judged_by=judged_by)
+    mix = mix_part(str(profile.value("mix")) if given.mix is None else given.mix)
+    by, why = ("default", profile.reason("mix")) if given.mix is None else ("you", "you gave it")
+    return training, _pick(given.weight_decay, profile, "weight_decay", "weight_decay"), (mix, Origin(field="mix", by=by, reason=why))
 
 
 def _norms_of_texts(norm: tuple[str, ...], branches: Sequence[Branch], trains_from: int, profile: Profile) -> tuple[str, ...]:

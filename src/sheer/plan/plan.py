@@ -193,6 +193,24 @@ class Group:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Aside:
+    """What a phase that fits its head has no use for, where some of it was given: later phases take that. Fields as in `Phase`, but
+    `views`, which are those of its prefix, None where nobody gave them; `origins` are of what was given or measured."""
+
+    weight_decay: float
+    augmentation: tuple[Part, ...]
+    mix: Part | None
+    sampling: str
+    clip: float
+    accumulate: int
+    ema: float
+    stop: Part | None
+    keep: Part
+    views: int | None
+    origins: tuple[Origin, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Phase:
     """One stretch of training under one set of decisions.
 
@@ -237,6 +255,7 @@ class Phase:
     mix: Part | None
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    aside: Aside | None = None
     groups: tuple[Group, ...]
     origins: tuple[Origin, ...]
 
@@ -278,8 +297,9 @@ class Plan:
         return plan
 
     def decided(self) -> str:
-        """What is done, as JSON text: the plan without origins and notes (who decided, why, what is odd) and where its items lie."""
-        return json.dumps(document.encode(self, without=("origins", "notes", "resident")), indent=2)
+        """What is done, as JSON text: the plan without origins and notes (who decided, why, what is odd), where its items lie and what is
+        for later phases."""
+        return json.dumps(document.encode(self, without=("origins", "notes", "resident", "aside")), indent=2)
 
     def steps_before(self, phase: int) -> int:
         """The steps of the phases before number `phase`."""
@@ -322,5 +342,5 @@ def origin_of(holder: ModelPlan | DataPlan | Numerics | Phase | Plan, field: str
 
 def decisions(holder: ModelPlan | DataPlan | Numerics | Phase | Plan) -> tuple[str, ...]:
     """The names of the fields that are decisions: all but those that hold other plan objects."""
-    inside = ("origins", "groups", "model", "data", "numerics", "phases", "surgery", "notes")
+    inside = ("origins", "groups", "aside", "model", "data", "numerics", "phases", "surgery", "notes")
     return tuple(field.name for field in fields(holder) if field.name not in inside)

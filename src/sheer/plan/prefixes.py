@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from sheer.errors import PlanError
 from sheer.plan.checks import whole
 from sheer.plan.facts import PrefixFact
 from sheer.plan.parts import chosen
-from sheer.plan.plan import Origin, Part, Phase, Value
+from sheer.plan.plan import Aside, Origin, Part, Phase, Value
 from sheer.plan.profiles import Choice, Profile
 from sheer.plan.recipes import Draft, Given
 
@@ -33,9 +34,11 @@ FITTED_FIELDS = (
     "rates",
     "sampling",
     "schedule",
+    "skip_limit",
     "stop",
     "weight_decay",
 )
+ASIDE = ("weight_decay", "augmentation", "mix", "sampling", "clip", "accumulate", "ema", "stop", "keep")
 
 
 def prefix_part(
@@ -118,8 +121,17 @@ def fitted_given(given: Given, pictures: str, items: int, batch_size: int) -> Gi
         augmentation=augmentation,
         mix="none",
         sampling="shuffle",
+        weight_decay=0.0,
         **nobody | {"measured": tuple(origin for origin in given.measured if origin.field not in FITTED_FIELDS)},  # type: ignore[arg-type]
     )
+
+
+def set_aside(given: Given, values: Mapping[str, Any], origins: Iterable[Origin]) -> Aside | None:
+    """What a fit has no use for of a phase's `values`, by name, with their `origins`; None where none of it was given or measured."""
+    views = given.prefix[1].get("views") if isinstance(given.prefix, tuple) else None
+    views = None if views is None else whole(views, "prefix: views", 0)
+    yours = tuple(origin for origin in origins if origin.field in ASIDE and origin.by in ("you", "measured"))
+    return Aside(**{name: values[name] for name in ASIDE}, views=views, origins=yours) if yours or views is not None else None
 
 
 def fitted(draft: Draft, fact: PrefixFact, items: int, kept: int, profile: Profile, device: str) -> tuple[bool, str]:

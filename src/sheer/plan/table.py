@@ -86,6 +86,16 @@ def frozen_but_training(phase: Phase, stages: Sequence[str]) -> list[str]:
     return sentences
 
 
+def put_aside(phase: Phase) -> list[str]:
+    """A sentence about what was given that a fit of the head has no use for."""
+    if phase.aside is None:
+        return []
+    values = {origin.field: getattr(phase.aside, origin.field) for origin in phase.aside.origins}
+    values |= {"views": phase.aside.views} if phase.aside.views is not None else {}
+    shown = {name: " and ".join(map(str, value)) or "none" if isinstance(value, tuple) else value for name, value in values.items()}
+    return [f"a fit has no use for {', '.join(f'{name} {value}' for name, value in shown.items())}: the phases after it have"]
+
+
 def _phase(phase: Phase, number: int, count: int, stages: Sequence[str]) -> str:
     total = phase.epochs * phase.steps_per_epoch
     title = f"Phase {number} of {count}: {phase.name}, {phase.epochs} epoch{'s' * (phase.epochs != 1)}, {total} steps"
@@ -112,14 +122,21 @@ def _phase(phase: Phase, number: int, count: int, stages: Sequence[str]) -> str:
         ("loss mean", f"over {phase.loss_mean}", "loss_mean"),
         ("sampling", phase.sampling, "sampling"),
         ("clip", f"norm {phase.clip:g}" if phase.clip else "off", "clip"),
-        ("not finite", f"steps are skipped; {phase.skip_limit} in a row end the run", "skip_limit"),
+        ("not finite", _not_finite(phase), "skip_limit"),
         ("accumulate", f"{phase.accumulate} items an update" if phase.accumulate else "off", "accumulate"),
         ("average", f"ema {phase.ema:g}" if phase.ema else "off", "ema"),
         ("stop", str(phase.stop) if phase.stop else "never", "stop"),
         ("keep", str(phase.keep) if phase.keep.settings else phase.keep.name, "keep"),
     ]
-    notes = "".join("\n" + textwrap.fill(f"  note: {text}", WIDTH, subsequent_indent="    ") for text in frozen_but_training(phase, stages))
+    said = [*frozen_but_training(phase, stages), *put_aside(phase)]
+    notes = "".join("\n" + textwrap.fill(f"  note: {text}", WIDTH, subsequent_indent="    ") for text in said)
     return f"{title}\n{_groups(phase)}{notes}\n{_decisions(phase, rows)}"
+
+
+def _not_finite(phase: Phase) -> str:
+    if phase.optimizer.name == "lbfgs":
+        return "items are left out of the fit; too few others end the run"
+    return f"steps are skipped; {phase.skip_limit} in a row end the run"
 
 
 def _frozen_part(phase: Phase) -> str:

@@ -207,35 +207,38 @@ def _judged(metric: object, better: Sequence[object], field: str, judged_by: Map
 def _prefix_choice(phase: Phase) -> Choice:
     own = ("modules", "views") if phase.optimizer.name == "lbfgs" else ("modules",)
     settings = {name: value for name, value in phase.prefix.settings if name not in own}
+    settings |= {"views": phase.aside.views} if phase.aside is not None and phase.aside.views is not None else {}
     return (phase.prefix.name, settings) if settings else phase.prefix.name
 
 
 def given_like(phase: Phase) -> Given:
     """What was given for a phase, so that training on goes on with it; the rest is decided anew."""
-    stop, keep = phase.stop.options() if phase.stop else {}, phase.keep.options()
+    asked = phase.aside or phase
+    origins = (*phase.origins, *(phase.aside.origins if phase.aside else ()))
+    stop, keep = asked.stop.options() if asked.stop else {}, asked.keep.options()
     given = Given(
         size=phase.size or None,
         batch_size=phase.batch_size,
         norm=phase.norm,
-        weight_decay=phase.weight_decay,
-        augmentation=phase.augmentation,
-        mix=phase.mix or "none",
+        weight_decay=asked.weight_decay,
+        augmentation=asked.augmentation,
+        mix=asked.mix or "none",
         resize=phase.resize,
         resident=phase.resident,
         optimizer=choice_of(phase.optimizer),
         loss=choice_of(phase.loss),
         class_weights=phase.class_weights or None,
         loss_mean=phase.loss_mean,
-        sampling=phase.sampling,
-        clip=phase.clip,
-        accumulate=phase.accumulate,
-        ema=phase.ema,
+        sampling=asked.sampling,
+        clip=asked.clip,
+        accumulate=asked.accumulate,
+        ema=asked.ema,
         stop=(str(stop["metric"]), int(str(stop["epochs"])), str(stop["better"])) if stop else None,
         prefix=_prefix_choice(phase),
-        keep=("best", str(keep["metric"]), str(keep["better"])) if keep else phase.keep.name,
+        keep=("best", str(keep["metric"]), str(keep["better"])) if keep else asked.keep.name,
     )
-    measured = tuple(origin for origin in phase.origins if origin.by == "measured" and hasattr(given, origin.field))
-    yours = {origin.field for origin in phase.origins if origin.by == "you" or (origin.field, origin.by) == ("size", "data")}
+    measured = tuple(origin for origin in origins if origin.by == "measured" and hasattr(given, origin.field))
+    yours = {origin.field for origin in origins if origin.by == "you" or (origin.field, origin.by) == ("size", "data")}
     yours |= {"measured", *(origin.field for origin in measured)}
     nobody = {name: None for name in vars(given) if name not in yours}
     return replace(replace(given, measured=measured), **nobody)  # type: ignore[arg-type]

@@ -55,18 +55,19 @@ def own_makers(plan: Plan, objects: Mapping[str, Any], record: Record | None = N
 
 def own_parts(plan: Plan) -> list[Part]:
     """The augmentations and losses of your own that the plan names, each once."""
-    parts = (part for phase in plan.phases for part in (*phase.augmentation, phase.loss) if part.name == "own")
-    return list(dict.fromkeys(parts))
+    return list(dict.fromkeys(part for phase in plan.phases for part in (*phase.augmentation, phase.loss) if part.name == "own"))
 
 
 def own_functions(plan: Plan, objects: Mapping[str, Any]) -> dict[str, Function]:
-    """The augmentations and losses of your own that the plan names, as far as they are given; their source must be the plan's.
+    """The augmentations and losses of your own that the plan names, those for later phases too, as far as they are given; their source
+    must be the plan's.
 
     Raises:
         RunError: it is not.
     """
     functions: dict[str, Function] = {}
-    for part in own_parts(plan):
+    later = (part for phase in plan.phases if phase.aside for part in phase.aside.augmentation if part.name == "own")
+    for part in (*own_parts(plan), *later):
         name = str(part.options()["function"])
         if name in objects:
             if source_sha256(objects[name]) != part.options()["source_sha256"]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from sheer.plan.plan import Group, Plan
+from sheer.plan.table import put_aside
 from sheer.study.explain.rates import decay_words, no_decay_words, optimizer_words, rates_words, schedule_words, steps_of_phase
 from sheer.study.explain.words import MEANS, Rows, listed, number
 
@@ -168,8 +169,13 @@ PHASE: dict[str, PhaseWords] = {
         else "Gradients are not clipped."
     ),
     "prefix": _prefix,
+    "aside": lambda plan, i: f"{(put_aside(plan.phases[i]) or ['nothing was given that this phase has no use for'])[0].capitalize()}.",
     "skip_limit": lambda plan, i: (
-        f"A step whose loss or gradients are no finite numbers moves nothing; {plan.phases[i].skip_limit} such steps in a row end the run."
+        "An item whose features or loss are no finite numbers is left out of the fit; where too few others are there, the run ends "
+        f"after this step ({plan.phases[i].skip_limit})."
+        if plan.phases[i].optimizer.name == "lbfgs"
+        else "A step whose loss or gradients are no finite numbers moves nothing; "
+        f"{plan.phases[i].skip_limit} such steps in a row end the run."
     ),
     "accumulate": lambda plan, i: (
         f"{plan.phases[i].accumulate} items make an update, {plan.phases[i].batch_size} at a time."

@@ -74,6 +74,7 @@ LINES: dict[str, tuple[str, ...]] = {
     "phase.sampling": ('if phase.sampling == "balanced"', "items = train_items[permutation("),
     "phase.clip": ("PHASE step=Update(",),
     "phase.prefix": ("once = passes(network_batches", "run, kept = model, None"),
+    "phase.aside": (),
     "phase.skip_limit": ("if step_number % phase.skip_limit == 0",),
     "phase.accumulate": ("PHASE step=Update(",),
     "phase.ema": ("phase.average.follow(model)",),

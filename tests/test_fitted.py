@@ -1,0 +1,122 @@
+"""A fitted head in a run's life: what was given for later phases, items that are no numbers, memory that runs out or is let go."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+import sheer
+from sheer.errors import DataError
+from sheer.loop.fitting import fit_step
+from sheer.loop.optimizers import LBFGS
+from sheer.model.hashing import weights_sha256
+from sheer.plan.document import differences
+from sheer.plan.plan import Plan
+from sheer.task.losses import CrossEntropy
+
+GIVEN = {
+    "augmentation": ("flip", ("rotate", {"degrees": 5.0})),
+    "mix": "mixup",
+    "sampling": "balanced",
+    "clip": 0.5,
+    "accumulate": 16,
+    "ema": 0.9,
+    "stop": ("accuracy", 2),
+    "keep": "best",
+    "weight_decay": 0.3,
+    "prefix": ("cached", {"views": 5}),
+}
+
+
+@pytest.fixture
+def resnet(photos):
+    def make(**options) -> sheer.Learner:
+        return sheer.learner(sheer.images(photos), "test_resnet", weights="none", size=32, batch_size=8, quiet=True, **options)
+
+    return make
+
+
+def test_what_was_given_goes_on_after_a_run_that_ends_with_a_fit(resnet, photos, tmp_path):
+    learn = resnet(**GIVEN, out=tmp_path / "run").run(sheer.recipes.linear_probe())
+    (phase,) = learn.plan().phases
+    assert phase.optimizer.name == "lbfgs" and (phase.clip, phase.ema, phase.mix, phase.augmentation) == (0.0, 0.0, None, ())
+    loaded = sheer.load(tmp_path / "run", data=sheer.images(photos))
+    for recipe in (sheer.recipes.one_cycle(2), sheer.recipes.fine_tune(2)):
+        mine, theirs = ([replace(phase, groups=()) for phase in one.unfreeze().plan(recipe).phases] for one in (learn, loaded))
+        assert [differences(*pair) for pair in zip(mine, theirs, strict=True)] == [[]] * len(mine)
+        assert mine[-1].clip == 0.5 and mine[-1].stop.options()["epochs"] == 2
+        assert [part.name for part in mine[-1].augmentation] == ["flip", "rotate"]
+    for one in (learn, loaded):
+        one._given = replace(one._given, mix=None)
+        assert one.freeze().plan(sheer.recipes.one_cycle(9)).phases[-1].prefix.options()["views"] == 5
+
+
+def test_it_is_said_in_the_plan_and_no_part_of_its_hash(resnet):
+    recipe = sheer.recipes.linear_probe()
+    plain, given = resnet().plan(recipe), resnet(clip=0.5, augmentation=("flip", "rotate")).plan(recipe)
+    words = " ".join(str(given).split())
+    assert "a fit has no use for clip 0.5, augmentation flip() and rotate(): the phases after it have" in words
+    assert "no use for" not in str(plain) and plain.phases[0].aside is None
+    assert given.short_hash() == plain.short_hash()
+    assert Plan.from_json(given.to_json()) == given
+
+
+def test_a_function_of_your_own_goes_on_too(resnet, photos, tmp_path):
+    def darker(images: torch.Tensor) -> torch.Tensor:
+        return images * 0.5
+
+    resnet(augmentation=(darker,), out=tmp_path / "run").run(sheer.recipes.linear_probe())
+    loaded = sheer.load(tmp_path / "run", data=sheer.images(photos), objects={"darker": darker})
+    assert loaded.unfreeze().fit(1, 1e-3).plan().phases[-1].augmentation[0].options()["function"] == "darker"
+
+
+class Marked(nn.Module):
+    """A body that gives no numbers for a picture whose first value is above 50."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, images):
+        return self.conv(images).mean((2, 3)) + torch.where(images[:, 0, 0, :1] > 50, math.nan, 0.0)
+
+
+def marked(count, **options):
+    """A learner of 40 items, `count` of those that train marked, and the names of these."""
+    inputs, labels = torch.randn(40, 3, 8, 8, generator=torch.Generator().manual_seed(0)), [0, 1] * 20
+    bad = sheer.arrays(inputs, labels).train[-count:]  # the plan looks at the first two items
+    inputs[torch.from_numpy(bad), 0, 0, 0] = 99.0
+    return sheer.learner(sheer.arrays(inputs, labels), Marked, head="linear", batch_size=8, **options), {f"item {item}" for item in bad}
+
+
+def test_items_that_are_no_numbers_have_no_part_in_the_fit_and_are_named(capsys):
+    learn, names = marked(3)
+    before = weights_sha256(learn.model)
+    (row,) = learn.fine_tune(0).history
+    skipped, fitted = learn._record().events
+    assert (skipped.kind, fitted.kind, set(skipped.items)) == ("skipped", "fitted", names)
+    assert "3 of 32 items had no part in the fit" in skipped.what and "3 of 32 items" in capsys.readouterr().out
+    assert math.isfinite(row.train_loss) and row.weights_sha256 != before
+    assert all(bool(tensor.isfinite().all()) for tensor in learn.model.state_dict().values())
+
+
+def test_a_fit_of_next_to_nothing_is_an_error_and_the_head_may_be_trained(tmp_path):
+    learn, _ = marked(29, quiet=True)
+    before = weights_sha256(learn.model)
+    with pytest.raises(DataError, match=r"could not be fitted.*freeze_epochs=1"):
+        learn.fine_tune(1)
+    assert weights_sha256(learn.model) == before and not learn.history and not learn.plan().phases
+    learn.fine_tune(1, freeze_epochs=1)
+    assert len(learn.history) == 2
+
+
+def test_a_loss_that_is_no_number_on_the_way_leaves_the_head_as_it_was():
+    head, inputs, target = nn.Linear(4, 2), torch.randn(12, 4), torch.arange(12) % 2
+    before, optimizer = weights_sha256(head), LBFGS().build([{"params": list(head.parameters())}])
+
+    def spoilt(scores, target):
+        return CrossEntropy()(scores, target) + torch.where((scores != 0).any(1), math.nan, 0.0)
+
+    assert math.isnan(fit_step(head, spoilt, optimizer, inputs, target)) and weights_sha256(head) == before
