@@ -28,7 +28,7 @@ from torch import nn
 import sheer
 from sheer.cli.main import main as cli
 from sheer.model.hashing import weights_sha256
-from sheer.record import commit
+from sheer.record import commit, keeping
 
 RECIPE = [*sheer.recipes.one_cycle(3, rate=1e-2), *sheer.recipes.constant(2, rate=1e-3)]
 
@@ -102,7 +102,8 @@ def die_at(point, count):
 
 
 def full_after(count):
-    """A disk that is full from commit number `count` on."""
+    """A disk that is full from commit number `count` on; attempts come quickly."""
+    keeping.PAUSES = keeping.LAST_PAUSES = (0.01, 0.02)
     left = [count]
 
     def fault(name):

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import errno
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import signal
 import socket
 import subprocess
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,9 +19,10 @@ from runs import RECIPE, Observer, Process, full_after, learner, mlp, net, pause
 
 import sheer
 from conftest import make_photos
+from sheer.cli.main import main
 from sheer.errors import OwnershipError, RunError
 from sheer.model.hashing import weights_sha256
-from sheer.record import commit
+from sheer.record import commit, keeping
 from sheer.record.checkpoint import packed, read_checkpoint, unpacked
 from sheer.record.lock import started
 
@@ -59,8 +62,9 @@ def whole(server, pictures, tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def no_fault():
+    pauses = keeping.PAUSES, keeping.LAST_PAUSES
     yield
-    commit.fault = commit._nothing
+    commit.fault, keeping.PAUSES, keeping.LAST_PAUSES = commit._nothing, *pauses
 
 
 def ending(log):
@@ -243,6 +247,86 @@ def test_05_a_save_that_failed_is_tried_again(tmp_path, capfd):
     assert "No space left" in capfd.readouterr().err
     kinds = [event.kind for event in sheer.load(tmp_path / "run", objects={"mlp": mlp})._state.events]
     assert kinds and set(kinds) == {"failed save"} and rows_of(learn)
+
+
+def broken(times):
+    """A drive on which so many writes fail."""
+    left = [times]
+
+    def fault(name):
+        if name.startswith("half") and left[0] > 0:
+            left[0] -= 1
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    commit.fault = fault
+
+
+@pytest.fixture
+def keeper(tmp_path):
+    """A keeper with the model and the state of a run that was left after its fourth step; nothing is written yet."""
+    learn = learner("arrays", None, None)
+    learn.run(RECIPE[:1], callbacks=[pause_at(4)])
+    state = replace(learn._paused, events=[])
+    kept = keeping.Keeper(tmp_path / "run", sheer.Checkpoints(minutes=0, steps=1000), [])
+    yield kept, learn.model, state
+    kept.close()
+
+
+@pytest.mark.parametrize(("pauses", "fails", "event"), [((0.01, 0.02, 0.03), 3, "retried save"), ((0.01, 0.02), 9, "failed save")])
+def test_05_a_save_is_tried_again_before_the_next_one_is_due(keeper, capfd, pauses, fails, event):
+    kept, model, state = keeper
+    keeping.PAUSES = pauses
+    broken(fails)
+    kept.save(model, state, state.carried)
+    kept._writer.join()
+    said, (told,) = capfd.readouterr().err, state.events
+    assert "Input/output error" in said and "Training goes on, and it is tried again in 0.01 s" in said
+    assert (told.kind, told.step) == (event, 4) and "Input/output error" in told.what
+    if event == "retried save":
+        assert "saved at attempt 4" in told.what and [read_checkpoint(path).step for path in checkpoints(kept.folder)] == [4]
+    else:
+        assert "(3 attempts)" in told.what and "the next one is tried when it is due" in said and not checkpoints(kept.folder)
+
+
+def test_05_a_newer_checkpoint_takes_the_place_of_one_that_failed(keeper):
+    kept, model, state = keeper
+    keeping.PAUSES = (600.0,)
+    broken(1)
+    kept.save(model, state, state.carried)
+    kept.save(model, replace(state, batch=5), state.carried)  # it is due while the other one is waiting
+    kept._writer.join(20)
+    kept.look(model, replace(state, batch=6), lambda: state.carried)
+    kept._writer.join(20)
+    assert [event.kind for event in state.events] == ["failed save"]
+    assert [read_checkpoint(path).step for path in checkpoints(kept.folder)] == [6]
+
+
+def test_05_what_would_fail_again_is_not_tried_again(keeper):
+    kept, model, state = keeper
+    kept.save(model, state, {"a": {1}})
+    kept._writer.join()
+    (event,) = state.events
+    assert event.kind == "failed save" and "a set" in event.what and "attempts" not in event.what
+
+
+@pytest.mark.parametrize("fails", [2, 9])
+def test_05_the_finished_run_is_tried_again_and_fails_with_the_last_attempt_alone(tmp_path, capfd, fails):
+    keeping.LAST_PAUSES, end = (0.01, 0.02), Observer()
+    end.on_end = lambda position: broken(fails)
+    learn = learner("arrays", None, tmp_path / "run", checkpoints=sheer.Checkpoints(minutes=0))
+    if fails > 2:
+        with pytest.raises(RunError, match=r"could not be saved.*still in memory"):
+            learn.run(RECIPE[:1], callbacks=[end])
+        assert not (tmp_path / "run" / "record.json").exists()
+        commit.fault = commit._nothing
+        assert rows_of(sheer.resume(tmp_path / "run", data=table(), objects={"mlp": mlp}, quiet=True)) == rows_of(learn)
+        return
+    learn.run(RECIPE[:1], callbacks=[end])
+    assert "It is tried again in 0.01 s" in capfd.readouterr().err
+    events = sheer.load(tmp_path / "run", objects={"mlp": mlp})._state.events
+    assert [event.what for event in events] == ["the finished run: [Errno 5] Input/output error"] * 2
+    assert main(["report", str(tmp_path / "run")]) == 0
+    assert "failed save: 2 (step 30, 30)" in capfd.readouterr().out
 
 
 def test_05_a_small_disk(tmp_path, capfd):

@@ -11,6 +11,7 @@ from sheer.errors import DataError
 from sheer.interpret.interpretation import Interpretation
 from sheer.loading import load
 from sheer.plan.table import columns
+from sheer.record.history import told
 from sheer.record.run import read_run
 from sheer.task.metrics import why_undefined, wilson_interval
 
@@ -64,4 +65,5 @@ def _recorded(run: str) -> str:
     folders = kept.plan.data.task.name == "classify" and kept.plan.data.source.startswith("folder ")
     reader = "table" if kept.plan.data.columns else "images"
     more = f"sheer report {run} --data FOLDER" if folders else f"sheer.load({run!r}, data=sheer.{reader}(...)).interpret().report()"
-    return f"{head}\n{table}\nEverything else needs the items: {more}"
+    events = "".join(f"\n{line}" for line in told(kept.record.events))
+    return f"{head}\n{table}{events}\nEverything else needs the items: {more}"

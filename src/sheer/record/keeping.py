@@ -11,7 +11,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,10 @@ from sheer.record.lock import hold
 from sheer.record.run import CHECKPOINTS, FINISHED, Event, finished_commit, is_free, other_versions, read_run, write_atomically
 
 KEPT = 2
+PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+"""Seconds before a checkpoint whose save failed is tried again; a newer one takes its place."""
+LAST_PAUSES = PAUSES[:3]
+"""The same for what nothing comes after: the state of a fit that is left, and the finished run. Both are waited for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,45 +66,69 @@ class Keeper:
         self.folder, self.every, self.notes = folder, every, notes
         self._writer: threading.Thread | None = None
         self._started = time.perf_counter()
-        self._abandoned = False
+        self._abandoned, self._newer = False, threading.Event()
         self._rest()
 
     def _rest(self) -> None:
+        self._newer.clear()
         self._steps, self._due = 0, time.monotonic() + self.every.minutes * 60
 
     def look(self, model: nn.Module, state: RunState, carried: Callable[[], Any]) -> None:
         """After a step: save if a checkpoint is due. One that comes due while another is written is left to the next step."""
         self._steps += 1
         by_steps = self.every.steps and self._steps >= self.every.steps
-        if by_steps or (self.every.minutes and time.monotonic() >= self._due):
+        if self._newer.is_set() or by_steps or (self.every.minutes and time.monotonic() >= self._due):
             self.save(model, state, carried())
 
     def save(self, model: nn.Module, state: RunState, carried: Any) -> None:
-        """Copy what the state is now, and have it written."""
-        if self._writer is None or not self._writer.is_alive():
-            now = state.kept(model, carried, time.perf_counter() - self._started)
-            self._writer = threading.Thread(target=self._write, args=(now, state.events), daemon=True)
-            self._writer.start()
-            self._rest()
+        """Copy what the state is now, and have it written; one that is being written comes first, one that failed is given up."""
+        if self._writer is not None and self._writer.is_alive():
+            self._newer.set()
+            return
+        self._rest()
+        now = state.kept(model, carried, time.perf_counter() - self._started)
+        self._writer = threading.Thread(target=self._write, args=(now, state.events, PAUSES), daemon=True)
+        self._writer.start()
 
     def commit(self, now: RunState) -> bool:
         """Wait for what is being written, then write this; whether it is committed."""
+        self._let_end()
+        return self._write(now, now.events, LAST_PAUSES)
+
+    def _let_end(self) -> None:
+        """Wait for what is being written; it is not tried again."""
+        self._newer.set()
         if self._writer is not None:
             self._writer.join()
-        return self._write(now, now.events)
+        self._newer.clear()
 
-    def _write(self, now: RunState, events: list[Event]) -> bool:
-        try:
-            kept = _commit(self.folder, {name: self._unless_abandoned(make) for name, make in now.files().items()})
-            prune(kept.parent, KEPT)
-        except Exception as error:  # whatever it is, it must not end the training: it is told, and the one before stays
-            size = sum(t.nbytes for t in now.weights.values()) + sum(t.nbytes for t in tensors_in(now.carried))
-            what = f"The checkpoint of step {now.step} could not be saved: {first_line(error)}. {_room(self.folder, size)}"
-            events.append(Event(step=now.step, kind="failed save", what=first_line(error)))
-            if not self._abandoned:
-                print(f"sheer: {what} Training goes on, and the next one is tried when it is due.", file=sys.stderr)
-            return False
-        return True
+    def _write(self, now: RunState, events: list[Event], pauses: Sequence[float]) -> bool:
+        """Commit a state, after each pause again; whether that came about, which is an event if it did not at once."""
+        size = sum(t.nbytes for t in now.weights.values()) + sum(t.nbytes for t in tensors_in(now.carried))
+        for attempt, pause in enumerate((*pauses, None), 1):
+            try:
+                kept = _commit(self.folder, {name: self._unless_abandoned(make) for name, make in now.files().items()})
+                prune(kept.parent, KEPT)
+            except Exception as error:  # whatever it is, it must not end the training: it is told, and the one before stays
+                why, again = first_line(error), pause is not None and isinstance(error, OSError)
+            else:
+                if attempt > 1:
+                    self._tell(f"The checkpoint of step {now.step} is saved, at attempt {attempt}.")
+                    events.append(Event(step=now.step, kind="retried save", what=f"saved at attempt {attempt}; before: {why}"))
+                return True
+            again = again and not (self._newer.is_set() or self._abandoned)
+            how = f"it is tried again in {pause:g} s" if again else "the next one is tried when it is due"
+            if attempt == 1 or not again:
+                room = _room(self.folder, size)
+                self._tell(f"The checkpoint of step {now.step} could not be saved: {why}. {room} Training goes on, and {how}.")
+            if not again or self._newer.wait(pause):
+                break
+        events.append(Event(step=now.step, kind="failed save", what=why + (f" ({attempt} attempts)" if attempt > 1 else "")))
+        return False
+
+    def _tell(self, what: str) -> None:
+        if not self._abandoned:
+            print(f"sheer: {what}", file=sys.stderr)
 
     def _unless_abandoned(self, make: Callable[[], bytes]) -> Callable[[], bytes]:
         def made() -> bytes:
@@ -111,20 +139,28 @@ class Keeper:
         return made
 
     def finish(self, now: RunState, stop: str) -> None:
-        """Wait for what is being written, then write the finished run.
+        """Wait for what is being written, then write the finished run, after each of `LAST_PAUSES` again.
 
         Raises:
             RunError: it cannot be written; what was there stays.
         """
-        if self._writer is not None:
-            self._writer.join()
-        finish(self.folder, now, stop)
+        self._let_end()
+        for pause in (*LAST_PAUSES, None):
+            try:
+                finish(self.folder, now, stop)
+                break
+            except RunError as error:
+                if pause is None:
+                    raise
+                why = first_line(error.__cause__ or error)
+                self._tell(f"{error} It is tried again in {pause:g} s.")
+                now.events.append(Event(step=now.step, kind="failed save", what=f"the finished run: {why}"))
+                time.sleep(pause)
 
     def close(self) -> None:
         """Let what is being written come to the end of its file, no further."""
         self._abandoned = True
-        if self._writer is not None:
-            self._writer.join()
+        self._let_end()
 
 
 @contextlib.contextmanager
