@@ -1,6 +1,7 @@
 """A fitted head in a run's life: what was given for later phases, items that are no numbers, memory that runs out or is let go."""
 
 import math
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -8,13 +9,17 @@ import torch
 from torch import nn
 
 import sheer
-from sheer.errors import DataError
+from scripts import run_script
+from sheer.errors import DataError, DeviceMemoryError
+from sheer.loop import cached as cached_module
 from sheer.loop.fitting import fit_step
 from sheer.loop.optimizers import LBFGS
 from sheer.model.hashing import weights_sha256
 from sheer.plan.document import differences
 from sheer.plan.plan import Plan
+from sheer.record.run import read_run
 from sheer.task.losses import CrossEntropy
+from test_eject import rows
 
 GIVEN = {
     "augmentation": ("flip", ("rotate", {"degrees": 5.0})),
@@ -72,6 +77,21 @@ def test_a_function_of_your_own_goes_on_too(resnet, photos, tmp_path):
     assert loaded.unfreeze().fit(1, 1e-3).plan().phases[-1].augmentation[0].options()["function"] == "darker"
 
 
+class Look:
+    """Calls a function after each step, or leaves the fit after some of them."""
+
+    def __init__(self, function=lambda position: None, pause=0):
+        self.function, self.pause = function, pause
+
+    def on_start(self, position): ...
+    def on_epoch(self, position, row): ...
+    def on_end(self, position): ...
+
+    def on_step(self, position):
+        self.function(position)
+        position.pause = "enough" if position.step == self.pause else ""
+
+
 class Marked(nn.Module):
     """A body that gives no numbers for a picture whose first value is above 50."""
 
@@ -120,3 +140,89 @@ def test_a_loss_that_is_no_number_on_the_way_leaves_the_head_as_it_was():
         return CrossEntropy()(scores, target) + torch.where((scores != 0).any(1), math.nan, 0.0)
 
     assert math.isnan(fit_step(head, spoilt, optimizer, inputs, target)) and weights_sha256(head) == before
+
+
+def narrow_body():
+    """A body whose frozen part takes at most 3 items at a time."""
+    import torch
+    from torch import nn
+
+    class Narrow(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(3, 8, 3, stride=2), nn.BatchNorm2d(8)
+
+        def forward(self, images):
+            if torch.is_inference_mode_enabled() and len(images) > 3:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return self.norm(self.conv(images)).relu().mean((2, 3))
+
+    return Narrow()
+
+
+@pytest.fixture
+def narrow(photos):
+    def make(**options) -> sheer.Learner:
+        options = {"head": "linear", "size": 32, "batch_size": 8, "quiet": True, "augmentation": "light"} | options
+        return sheer.learner(sheer.images(photos), narrow_body, **options)
+
+    return make
+
+
+def test_a_frozen_part_that_does_not_fit_is_computed_in_smaller_batches_and_so_does_the_script(narrow, photos, tmp_path):
+    learn = narrow(out=tmp_path / "run", prefix=("cached", {"batch_size": 8})).fine_tune(1).freeze().fit(2, 1e-3)
+    events = [event for event in read_run(tmp_path / "run").record.events if event.kind == "split frozen"]
+    assert [(event.step, event.size) for event in events] == [(0, 4), (0, 2), (6, 4), (6, 2)] and "batches of 2" in events[1].what
+    small = narrow(prefix=("cached", {"batch_size": 2})).fine_tune(1).freeze().fit(2, 1e-3)
+    assert [row.weights_sha256 for row in learn.history] == [row.weights_sha256 for row in small.history]
+    script = sheer.eject(tmp_path / "run", tmp_path / "train.py", objects={"narrow_body": narrow_body})
+    assert "batch_size=2, fold" in script.read_text()
+    done = run_script(script, photos, "--out", tmp_path / "again")
+    assert done.returncode == 0, done.stderr
+    assert rows(tmp_path / "run" / "history.csv") == rows(tmp_path / "again" / "history.csv")
+
+
+def test_a_phase_that_goes_on_takes_the_batches_that_fitted_and_no_others(narrow, monkeypatch):
+    options = {"prefix": ("cached", {"batch_size": 8})}
+    whole, learn = (narrow(**options).freeze() for _ in range(2))
+    whole.fit(2, 1e-3)
+    learn.fit(2, 1e-3, callbacks=[Look(pause=3)]).resume()
+    assert [row.weights_sha256 for row in learn.history] == [row.weights_sha256 for row in whole.history]
+    assert [event.size for event in learn._record().events if event.kind == "split frozen"] == [4, 2]
+    left = narrow(**options).freeze().fit(2, 1e-3, callbacks=[Look(pause=3)])
+    left.model.body.register_forward_pre_hook(crowded)
+    with pytest.raises(DeviceMemoryError, match="was begun with what its frozen part gave in batches of 2"):
+        left.resume()
+
+
+def crowded(module, inputs):
+    if torch.is_inference_mode_enabled():
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+
+def test_one_item_that_does_not_fit_is_an_error(narrow):
+    learn = narrow()
+    plan = learn.plan(sheer.recipes.linear_probe())
+    learn.model.body.register_forward_pre_hook(crowded)
+    with pytest.raises(DeviceMemoryError, match="the frozen part, even with one item at a time"):
+        learn.run(plan.phases)
+
+
+def test_features_are_let_go_when_their_phase_ends(resnet, monkeypatch):
+    """Of a fit and of a phase with views: before the next phase's first step is done, and after the last."""
+    kept, alive, made = [], [], cached_module.Cached.__init__
+
+    def watched(self, feed, features, first):
+        made(self, feed, features, first)
+        kept.append(weakref.ref(features))
+
+    def look(position):
+        alive.append((position.phase, sum(one() is not None for one in kept)))
+
+    monkeypatch.setattr(cached_module.Cached, "__init__", watched)
+    learn = resnet(prefix=("cached", {"views": 2})).fine_tune(1, callbacks=[Look(look)])
+    assert alive[0] == ("frozen", 1) and set(alive[1:]) == {("unfrozen", 0)}
+    alive.clear()
+    learn.freeze().fit(2, 1e-3, callbacks=[Look(look)])
+    assert set(alive) == {("constant", 1)} and len(kept) == 2
+    assert not any(one() is not None for one in kept)

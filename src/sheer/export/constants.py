@@ -6,6 +6,7 @@ import itertools
 import pprint
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -37,6 +38,7 @@ def render_constants(
     that the plan names.
     `events` are those of a run, whose splits for want of memory are repeated at the same steps.
     """
+    plan = _as_run(plan, events)
     split, model = plan.data.split.options(), plan.model
     parted = plan.data.split.name == "folders"
     rows: dict[str, str] = {}
@@ -107,7 +109,9 @@ def render_constants(
         rows["PRECISION"] = repr(DTYPES[plan.numerics.precision])
     needed = needed_marks(plan, events)
     if "splits" in needed:
-        rows["SPLITS"] = repr({e.step: step_of(_phase_at(plan, e.step), plan.numerics, e.size) for e in events if e.kind == "split"})
+        rows["SPLITS"] = repr(
+            {e.step: step_of(plan.phases[_phase_at(plan, e.step)], plan.numerics, e.size) for e in events if e.kind == "split"}
+        )
         rows["VALID_SIZE"] = repr(min((e.size for e in events if e.kind == "split valid"), default=max(p.batch_size for p in plan.phases)))
     phases = "\n".join(_phase_text(phase, plan, functions, needed) for phase in plan.phases)
     return "\n".join(f"{name} = {value}" for name, value in rows.items()) + f"\nPHASES = (\n{phases}\n)"
@@ -143,10 +147,20 @@ def _dictionary(texts: Mapping[str, str]) -> str:
     return "{\n" + "".join(f"    {name!r}: {text},\n" for name, text in texts.items()) + "}"
 
 
-def _phase_at(plan: Plan, step: int) -> Phase:
-    """The phase of a step, counted from 0 over the whole plan."""
+def _phase_at(plan: Plan, step: int) -> int:
+    """The number of the phase of a step, counted from 0 over the whole plan."""
     ends = itertools.accumulate(phase.epochs * phase.steps_per_epoch for phase in plan.phases)
-    return next(phase for phase, end in zip(plan.phases, ends, strict=True) if step < end)
+    return next(number for number, end in enumerate(ends) if step < end)
+
+
+def _as_run(plan: Plan, events: Sequence[Event]) -> Plan:
+    """The plan with the batches of frozen parts for which there was memory."""
+    sizes = {_phase_at(plan, event.step): event.size for event in events if event.kind == "split frozen"}
+    phases = list(plan.phases)
+    for number, size in sizes.items():
+        prefix = phases[number].prefix
+        phases[number] = replace(phases[number], prefix=replace(prefix, settings=tuple((prefix.options() | {"batch_size": size}).items())))
+    return replace(plan, phases=tuple(phases))
 
 
 def _column_text(column: Any, tokenizer: str) -> str:
@@ -175,7 +189,7 @@ def needed_marks(plan: Plan, events: Sequence[Event] = ()) -> frozenset[str]:
         "split": plan.data.split.name != "folders",
         "weight": bool(plan.data.weight),
         "per_weight": any(weighs(phase, plan.data.weight or None) for phase in phases),
-        "splits": any(event.size for event in events),
+        "splits": any(event.kind in ("split", "split valid") for event in events),
         "skip": bool(plan.data.skipped),
         "resident": any(phase.resident for phase in phases) and plan.data.pictures != "none",
         "photos": plan.data.pictures != "none" if plan.data.inputs else not plan.data.columns,

@@ -8,7 +8,9 @@ import numpy as np
 import torch
 
 from sheer.data.feed import Batch, Feed
+from sheer.errors import DeviceMemoryError
 from sheer.loop.callbacks import Callback, Position
+from sheer.loop.memory import half, split_frozen
 from sheer.model.prefix import cached_features
 from sheer.plan.plan import Phase
 
@@ -36,14 +38,46 @@ class Cached(Feed):
 
 
 def cached(
-    feed: Feed, phase: Phase, model: torch.nn.Module, epoch: int, position: Position | None = None, callbacks: Sequence[Callback] = ()
+    feed: Feed,
+    phase: Phase,
+    model: torch.nn.Module,
+    epoch: int,
+    position: Position | None = None,
+    callbacks: Sequence[Callback] = (),
+    step: int = 0,
+    begun: bool = False,
 ) -> Cached | None:
     """The feed of a phase's features, from the model as it is; None where `position.pause` was set before all were known.
 
-    `epoch` is the phase's first: view k is cut and augmented as epoch k from there on would be. Held-out items are plain.
+    Where a batch does not fit into memory all of them are computed anew in batches of half the size, which is an event of the run, so
+    that its script and a resume take that size too. `epoch` and `step` are the phase's first: view k is cut and augmented as epoch k from
+    there on would be. Held-out items are plain. `begun`: some steps of the phase were done already.
+
+    Raises:
+        DeviceMemoryError: one item is too much, or what is left of a phase that was begun would have other features.
     """
+    size, events = int(str(phase.prefix.options()["batch_size"])), [] if position is None else position.events
+    size = next((event.size for event in reversed(events) if event.kind == "split frozen" and event.step >= step), size)
+    while True:
+        try:
+            return _cached(feed, phase, model, epoch, position, callbacks, size)
+        except torch.OutOfMemoryError:
+            pass  # what the attempt held is let go with the error
+        if begun:
+            raise DeviceMemoryError(
+                f"Phase {phase.name} was begun with what its frozen part gave in batches of {size}, for which there is not enough memory "
+                "now; in smaller ones the bits would be others. Resume it where there is as much memory as there was, or begin anew."
+            )
+        size = half(min(size, len(feed.data.targets)), model, None, "the frozen part")
+        events.append(split_frozen(step, size))
+
+
+def _cached(
+    feed: Feed, phase: Phase, model: torch.nn.Module, epoch: int, position: Position | None, callbacks: Sequence[Callback], size: int
+) -> Cached | None:
+    """`cached` in batches of `size`."""
     options, train, valid = phase.prefix.options(), feed.data.train, feed.data.valid
-    size, count, modules = int(str(options["batch_size"])), int(str(options["views"])), options["modules"]
+    count, modules = int(str(options["views"])), options["modules"]
     assert isinstance(modules, tuple)
     passes = [(0, feed.plain(valid, size)), *((view, feed.view(train, epoch + view, size)) for view in range(count))]
     passes += [] if count else [(0, feed.plain(train, size))]

@@ -106,6 +106,12 @@ def split_event(step: int, size: int, model: nn.Module) -> Event:
     return Event(step=step, kind="split", what=f"out of memory: {size} items at a time; {changed_by_splitting(model)}", size=size)
 
 
+def split_frozen(step: int, size: int) -> Event:
+    """That the frozen part of the phase that begins with `step` takes `size` items at a time."""
+    what = f"out of memory in the frozen part: all of it in batches of {size}; what it gives is the same but for rounding"
+    return Event(step=step, kind="split frozen", what=what, size=size)
+
+
 def split_valid(step: int, size: int) -> Event:
     """That validation takes `size` items at a time from now on."""
     what = f"out of memory in validation: {size} items at a time; results are the same but for rounding"

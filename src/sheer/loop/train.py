@@ -161,7 +161,7 @@ def train(
                 carried.load(state.carried, phase, numerics)
             modules, started = cast(tuple[str, ...], phase.prefix.options().get("modules", ())), time.perf_counter()
             if modules:
-                features = cached(feed, phase, model, first_epoch, position, callbacks)
+                features = cached(feed, phase, model, first_epoch, position, callbacks, first_step, state.carried is not None)
                 if features is None:
                     return ""
                 feed = features
