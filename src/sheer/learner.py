@@ -39,8 +39,9 @@ from sheer.plan.profiles import Choice, Profile, profile_named
 from sheer.plan.rates import Rate, first_new, first_trained
 from sheer.plan.recipes import Draft, Given, checked_recipe, merged, unrolled
 from sheer.record.checkpoint import NOTHING, RunState, joined_reasons
+from sheer.record.held import found_state, last_checkpoint
 from sheer.record.history import History
-from sheer.record.keeping import Checkpoints, Keeper, check_model, finish, found_state, kept_in, last_checkpoint, paused, restore
+from sheer.record.keeping import Checkpoints, Keeper, check_model, finish, kept_in, paused, restore
 from sheer.record.own import own_module
 from sheer.record.run import Record, Row, begin, check_contents, check_free, check_run_folder, contents_sha256
 from sheer.task.metrics import Metric, judges

@@ -32,7 +32,8 @@ from sheer.plan.profiles import profile_named
 from sheer.plan.recipes import Given
 from sheer.plan.training import given_like
 from sheer.record.again import data_again, read_tokenizer
-from sheer.record.keeping import EVERY, Checkpoints, begun_plan, last_checkpoint
+from sheer.record.held import begun_plan, last_checkpoint
+from sheer.record.keeping import EVERY, Checkpoints
 from sheer.record.own import Source, own_functions, own_makers
 from sheer.record.run import Row, Run, finished_commit, load_weights, read_run, read_start
 from sheer.task.metrics import METRICS, Metric

@@ -15,7 +15,7 @@ from conftest import make_photos
 from sheer.errors import EjectError, PlanError, RunError
 from sheer.record import commit
 from sheer.record import run as run_module
-from sheer.record.keeping import last_checkpoint
+from sheer.record.held import last_checkpoint
 
 
 @pytest.fixture(scope="module")

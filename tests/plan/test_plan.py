@@ -10,7 +10,7 @@ from sheer.errors import PlanError, RunError
 from sheer.plan.plan import decisions, origin_of
 from sheer.plan.profiles import PROFILES
 from sheer.plan.recipes import RECIPES
-from sheer.record.keeping import is_done
+from sheer.record.held import is_done
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from sheer.loop.estimate import estimate, peak_memory
 from sheer.loop.lr_find import check_sweep
 from sheer.plan.recipes import Draft
 from sheer.record.checkpoint import COMPLETED
-from sheer.record.keeping import is_done
+from sheer.record.held import is_done
 from sheer.record.run import check_run_folder, read_run
 
 

@@ -1,4 +1,4 @@
-"""How one fit is kept in its run folder: the lock, checkpoints beside the training, what the folder holds already, the end.
+"""How one fit is kept in its run folder: the lock, checkpoints beside the training, the end.
 
 A finished run is committed as a checkpoint too, then its files are put in their places and the checkpoints removed; whoever
 reads in between reads the committed ones. So a run that was finished stays whole until another one is.
@@ -12,21 +12,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
 from torch import nn
 
 from sheer.errors import OwnershipError, PlanError, RunError, first_line
 from sheer.model.hashing import hashes_by_name
-from sheer.plan.document import differences
-from sheer.plan.plan import Plan
-from sheer.record.checkpoint import RunState, copied, read_checkpoint, state_of
-from sheer.record.commit import clean, commit, committed, damage, flush_folder, newest, prune, remove
+from sheer.record.checkpoint import RunState
+from sheer.record.commit import clean, commit, committed, damage, flush_folder, prune, remove
 from sheer.record.lock import hold
-from sheer.record.run import CHECKPOINTS, FINISHED, Event, finished_commit, is_free, other_versions, read_run, write_atomically
+from sheer.record.run import CHECKPOINTS, FINISHED, Event, finished_commit, write_atomically
 
 KEPT = 2
 PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
@@ -250,72 +247,6 @@ def tensors_in(tree: Any) -> list[Any]:
     return [tree] if hasattr(tree, "nbytes") else []
 
 
-def held_state(folder: Path, plan: Plan, first: int, notes: list[str]) -> RunState | None:
-    """What the folder holds of a fit that adds the phases from `first` on to `plan`; None: nothing yet, so it begins.
-
-    A state whose `phase` is the number of phases is a finished run. Newer checkpoints that are damaged are named in `notes`.
-
-    Raises:
-        RunError: the folder holds something else, said with what differs; nothing there is ever overwritten.
-    """
-    kept, bad = last_checkpoint(folder)
-    notes += bad
-    if kept is not None and kept.first == first and not differences(kept.plan, plan):
-        return kept
-    held = kept.plan if kept is not None else None
-    if (folder / "record.json").is_file():
-        run = read_run(folder)
-        if not differences(run.plan, plan):
-            weights = load_file(folder / "weights.safetensors")
-            return state_of(run, weights, first=first, phase=len(plan.phases), epoch=0, batch=0, stop=run.record.stop_reason, carried=None)
-        if kept is None and first and not differences(run.plan, replace(plan, phases=plan.phases[:first])):
-            return None
-        held = held or run.plan
-    elif kept is None:
-        held = begun_plan(folder)
-        if held is None or not differences(held, plan):
-            return None
-    assert held is not None
-    unfinished = "an unfinished run" if kept is not None or not (folder / "record.json").is_file() else "the finished run"
-    raise RunError(other_plan(folder, unfinished, held, plan))
-
-
-def other_plan(folder: Path, what: str, held: Plan, plan: Plan) -> str:
-    """The message for a folder that holds the run of another plan."""
-    found = differences(held, plan)
-    more = f" and {len(found) - 8} more" if len(found) > 8 else ""
-    return (
-        f"{folder} holds {what} of another plan: {'; '.join(found[:8])}{more}. Nothing was overwritten: give another folder, "
-        f"or go on with what is there: sheer resume {folder}, or sheer.load({str(folder)!r}) for a finished run."
-    )
-
-
-def begun_plan(folder: Path) -> Plan | None:
-    """The plan of a run that was begun in the folder; None for a free one.
-
-    Raises:
-        RunError: the folder is neither.
-    """
-    if (folder / "plan.json").is_file():
-        try:
-            return Plan.from_json((folder / "plan.json").read_text())
-        except (PlanError, ValueError) as error:
-            raise RunError(f"{folder} is damaged: {error}") from error
-    if is_free(folder):
-        return None
-    raise RunError(f"{folder} exists and is not empty. Nothing was overwritten: give another folder.")
-
-
-def last_checkpoint(folder: Path) -> tuple[RunState | None, list[str]]:
-    """The state in the folder's newest whole checkpoint, or None; a sentence for each newer one that is damaged, and for other versions."""
-    path, notes = newest(folder / CHECKPOINTS)
-    if path is None:
-        return None, notes
-    if other := other_versions(read_run(path).record):
-        notes.append(f"Checkpoint {path} was written with {other}: the bits of what follows may be others.")
-    return read_checkpoint(path), notes
-
-
 def restore(model: nn.Module, state: RunState) -> None:
     """Give the model the weights that are kept in `state`.
 
@@ -330,24 +261,6 @@ def restore(model: nn.Module, state: RunState) -> None:
         ) from error
 
 
-def found_state(plan: Plan, first: int, left: RunState | None, keeper: Keeper | None, quiet: bool) -> RunState | None:
-    """Where the fit that `plan` ends with was left: what the folder holds, or `left` in memory if that came further; None: nowhere.
-
-    What is remarkable is printed: damaged checkpoints, saves and locks that were left behind.
-    """
-    found = held_state(keeper.folder, plan, first, keeper.notes) if keeper else None
-    origin = "from a checkpoint"
-    if left is not None and not differences(left.plan, plan) and (found is None or found.step < left.step):
-        found, origin = replace(left, rows=list(left.rows), events=list(left.events), carried=copied(left.carried)), "from memory"
-    for note in keeper.notes if keeper else ():
-        print(f"sheer: {note}", file=sys.stderr)
-    if found is not None and found.phase < len(found.plan.phases):
-        found.events.append(Event(step=found.step, kind="resume", what=origin))
-        if not quiet:
-            print(f"Going on after step {found.step} of {plan.steps_before(len(plan.phases))}.")
-    return found
-
-
 def paused(state: RunState, model: nn.Module, why: str, seconds: float, keeper: Keeper | None) -> RunState:
     """What a fit that is left before its end goes on from, committed if it has a folder; it is said where it stands."""
     state.events.append(Event(step=state.step, kind="interrupt", what=why))
@@ -356,12 +269,6 @@ def paused(state: RunState, model: nn.Module, why: str, seconds: float, keeper: 
     how = f"sheer resume {keeper.folder} goes on from there" if kept and keeper else "learn.resume() goes on from there"
     print(f"sheer: {why}: the fit was left after step {now.step} of {steps}; {how}.", file=sys.stderr)
     return now
-
-
-def is_done(folder: Path, plan: Plan) -> bool:
-    """Whether the folder holds the finished run of this very plan."""
-    done = (folder / "record.json").is_file() or finished_commit(folder) is not None
-    return done and not differences(read_run(folder).plan, plan)
 
 
 def check_model(model: nn.Module, known: Mapping[str, str], inside: bool) -> None:
