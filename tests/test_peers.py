@@ -134,10 +134,27 @@ def test_ratios_and_differences_are_paired_by_seed():
     assert gap["half"] == pytest.approx(0.657, abs=1e-3)
     # differences of hits 0 0 1 1: mean .5, standard deviation .577, t = 1.732 with 3 degrees of freedom
     assert ours["difference_at_end"]["p_items"] == pytest.approx(0.1817, abs=1e-3)
-    assert plain["seconds_to_fastai_accuracy"] == {"median": None, "per_seed": [None]}
+    nowhere = {"seeds": 0, "of": 1, "median": None}
+    assert plain["seconds_to_fastai_accuracy"] == {"median": None, "per_seed": [None], "reached": nowhere}
+    assert found["seconds_ratio_to_fastai_accuracy_reached"] == {"seeds": 3, "of": 3, "median": pytest.approx(0.2)}
     assert plain["difference_at_fastai_seconds"]["seeds_left_out"] == 1
     assert found["seconds_ratio_imports_included"] == pytest.approx(21 / 101)
     assert found["summary"]["fastai"]["seconds_ratio_to_fastai_accuracy"]["per_seed"] == [1, 1, 1]
+
+
+def test_where_half_of_the_seeds_never_get_there_it_is_said_how_many_did_and_how_fast():
+    runs = [
+        *(run_of("fastai", 0, (50, 0.5), (100, 0.8), hits="1100"), run_of("sheer", 0, (10, 0.8), hits="1111")),
+        *(run_of("fastai", 1, (50, 0.5), (100, 0.7), hits="1100"), run_of("sheer", 1, (10, 0.6), hits="1111")),
+    ]
+    found = report.summary({"peers": ["sheer", "fastai"], "runs": runs})
+    assert found["seconds_ratio_to_fastai_accuracy"] is None
+    assert found["seconds_ratio_to_fastai_accuracy_reached"] == {"seeds": 1, "of": 2, "median": pytest.approx(0.1)}
+    (said,) = report.notes(found | {"skipped": {}, "runs": runs})
+    assert "no median, for 1 of 2 seeds got there, in 0.100 of its seconds; of the others this says nothing" in said
+    assert json.loads(json.dumps(found))["summary"]["sheer"]["seconds_ratio_to_fastai_accuracy"]["reached"]["of"] == 2
+    nobody = report.summary({"peers": ["fastai"], "runs": [run_of("fastai", 0, (50, 0.5))]})
+    assert nobody["seconds_ratio_to_fastai_accuracy_reached"] == {"seeds": 0, "of": 0, "median": None}
 
 
 def test_sets_are_pooled_by_seed_and_by_set():

@@ -107,9 +107,13 @@ def beside(result: dict[str, Any], peer: str, measure: Callable[[Run, Run], floa
 
 
 def summary(result: dict[str, Any]) -> dict[str, Any]:
-    """The summary of each peer, and at the top sheer's ratio of seconds to fastai's accuracy; null is never, or not measured."""
+    """The summary of each peer, and at the top sheer's ratio of seconds to fastai's accuracy; null is never, or not measured.
+
+    The median is over all seeds, those that never got there as slower than any other, so it is null where these are half of them or
+    more. `reached` counts those that did, and has their own median, which says nothing of the others.
+    """
     found = {peer: of_peer(result, peer) for peer in result["peers"] if finished(result, peer)}
-    nothing = {"median": None, "per_seed": []}
+    nothing = per_seed([])
     ratio, whole = (
         found.get("sheer", {}).get(key, nothing) for key in ("seconds_ratio_to_fastai_accuracy", "seconds_ratio_imports_included")
     )
@@ -117,6 +121,7 @@ def summary(result: dict[str, Any]) -> dict[str, Any]:
         "summary": found,
         "seconds_ratio_to_fastai_accuracy": ratio["median"],
         "seconds_ratio_to_fastai_accuracy_per_seed": ratio["per_seed"],
+        "seconds_ratio_to_fastai_accuracy_reached": ratio["reached"],
         "seconds_ratio_imports_included": whole["median"],
     }
 
@@ -143,10 +148,11 @@ def spread(values: Iterable[float]) -> dict[str, float]:
 
 
 def per_seed(values: Sequence[float]) -> dict[str, Any]:
-    """Each seed's value and their median; what is not finite was never reached, and is null."""
+    """Each seed's value and their median; what is not finite was never reached, and is null. `reached` is of the other seeds alone."""
     known = [math.inf if math.isnan(value) else value for value in values]
-    middle = median(known) if known else math.inf
-    return {"median": finite(middle), "per_seed": [finite(value) for value in known]}
+    middle, there = median(known) if known else math.inf, [value for value in known if math.isfinite(value)]
+    reached = {"seeds": len(there), "of": len(known), "median": median(there) if there else None}
+    return {"median": finite(middle), "per_seed": [finite(value) for value in known], "reached": reached}
 
 
 def finite(value: float) -> float | None:
@@ -229,13 +235,26 @@ def notes(result: dict[str, Any]) -> list[str]:
         whole, with_imports = result["seconds_ratio_to_fastai_accuracy"], result["seconds_ratio_imports_included"]
         said.append(
             f"sheer's seconds to {REFERENCE}'s final accuracy over {REFERENCE}'s seconds: "
-            + ("never reached in half of the seeds or more" if whole is None else f"{whole:.3f}")
+            + (never(ratios) if whole is None else f"{whole:.3f}")
             + f" (seed by seed: {each})"
             + (f"; imports included {with_imports:.3f}." if with_imports is not None else ".")
         )
     else:
         said.append(f"Nothing is compared with {REFERENCE}: it or sheer did not run.")
     return said
+
+
+def never(ratios: Sequence[float | None]) -> str:
+    """What there is to say without a median: how many seeds got there, and how fast these were.
+
+    >>> never([None, 0.25, None])
+    'no median, for 1 of 3 seeds got there, in 0.250 of its seconds; of the others this says nothing'
+    """
+    there = [ratio for ratio in ratios if ratio is not None]
+    if not there:
+        return f"never, with none of {len(ratios)} seeds"
+    middle = f"in {median(there):.3f} of its seconds" if len(there) == 1 else f"these in {median(there):.3f} of its seconds (median)"
+    return f"no median, for {len(there)} of {len(ratios)} seeds got there, {middle}; of the others this says nothing"
 
 
 def about(result: dict[str, Any]) -> str:
