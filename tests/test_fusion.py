@@ -231,6 +231,68 @@ def test_script_and_library_give_the_same_weights_after_every_epoch(case, folder
     assert lint.returncode == 0, lint.stdout
 
 
+def frozen_learner(folder, weights, out=None, data=None, **options):
+    learn = learner(folder, weights, data, out=out, **{"prefix": ("cached", {"views": 3, "fold": False})} | options)
+    return learn.freeze()
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_a_frozen_branch_runs_once_an_item_to_the_same_bits(fusion, folder, weights):
+    kept, whole = frozen_learner(folder, weights, fusion=fusion), frozen_learner(folder, weights, fusion=fusion, prefix="whole")
+    runs = {"kept": 0, "whole": 0}
+    for name, learn in (("kept", kept), ("whole", whole)):
+        branch = learn.model.get_submodule("body.branches.image")
+        branch.register_forward_hook(lambda module, inputs, output, name=name: runs.update({name: runs[name] + len(output)}))
+        learn.fit_one_cycle(3)
+    phase = kept.plan().phases[0]
+    assert phase.prefix.options()["modules"] == ("body.branches.image", "body.pools.image") and "image once an item" in str(kept.plan())
+    assert [row.weights_sha256 for row in kept.history] == [row.weights_sha256 for row in whole.history]
+    assert runs["kept"] <= 3 * 60 + 2 < runs["whole"]  # its copy runs: three views and what is held out; two in the trial of a batch of one
+
+
+def test_branches_that_train_are_read_at_every_step_beside_those_that_are_kept(folder, weights, texts, tmp_path):
+    inputs = {"image": sheer.ImageInput(column="photo"), **TEXT}
+    data = block(inputs=inputs).build(texts)
+    options = {"weights": {"image": weights}, "size": 32, "batch_size": 8, "quiet": True}
+    learn = sheer.learner(data, {"image": "test_resnet", "text": "encoder"}, out=tmp_path / "run", **options)
+    learn.fine_tune(1, freeze_epochs=2)
+    first = learn.plan().phases[0].prefix.options()
+    assert first["modules"] == ("body.branches.image", "body.pools.image", "body.branches.text", "body.pools.text") and first["views"] == 2
+    assert "What of image, text comes before its first" in " ".join(str(sheer.explain(learn.plan())).split())
+    script = sheer.eject(tmp_path / "run", tmp_path / "train.py")
+    done = subprocess.run([sys.executable, script, folder, "--out", tmp_path / "again"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "again" / "history.csv").open() as file:
+        assert [row["weights_sha256"] for row in csv.DictReader(file)] == [row.weights_sha256 for row in learn.history]
+
+    class AtFeatures(Leave):
+        def on_step(self, position): ...
+
+        def on_features(self, position):
+            if position.features[0] > position.features[1] // 2:
+                position.pause = "a test"
+
+    left = sheer.learner(data, {"image": "test_resnet", "text": "encoder"}, out=tmp_path / "left", **options)
+    left.run(sheer.recipes.fine_tune(1, freeze_epochs=2), callbacks=[AtFeatures(0)])
+    assert not left.history
+    again = sheer.resume(tmp_path / "left", quiet=True)
+    assert [row.weights_sha256 for row in again.history] == [row.weights_sha256 for row in learn.history]
+
+
+def test_photographs_that_are_drawn_alike_are_all_kept_or_all_read(folder, weights):
+    pictures = {"front": sheer.ImageInput(column="photo"), "back": sheer.ImageInput(column="back")}
+    data = block(inputs=pictures).build(folder / "items.csv")
+    models, options = {"front": "test_resnet", "back": "test_resnet"}, {"weights": {"front": weights, "back": "none"}, "size": 32}
+    phase = sheer.learner(data, models, **options).freeze().plan(sheer.recipes.one_cycle(2)).phases[0]
+    assert phase.trains_from == 2 and phase.prefix.name == "whole"
+    with pytest.raises(PlanError, match="what is frozen cannot be run by itself here: no module ends before"):
+        sheer.learner(data, models, **options, prefix="cached").freeze().plan(sheer.recipes.one_cycle(2))
+    tables = {"text": sheer.TableInput(columns=["width"]), "table": sheer.TableInput(columns=["doors"])}
+    with pytest.raises(PlanError, match="every view of these items is the same: only pictures are cut and augmented"):
+        learn = sheer.learner(block(inputs=tables).build(folder / "items.csv"), prefix=("cached", {"views": 2}))
+        learn.freeze_to(2).plan(sheer.recipes.one_cycle(2))
+
+
 def test_the_script_refuses_other_items(run, folder, tmp_path):
     sheer.eject(run, tmp_path / "train.py")
     items = tmp_path / "train_items.csv"

@@ -86,7 +86,9 @@ class Learner(Showing):
         self._state.own_head = own_module(built.made_head) if built.made_head is not None else None
         self._inside, self._told, self._contents, self._paused = False, False, list[str](), cast(RunState | None, None)
         self._known, self._room = hashes_by_name(built.model), room_of(plan, data)
-        self._facts = Facts(model=built.model, plan=plan.model, arrays=data.arrays if data else None, numerics=plan.numerics)
+        self._facts = Facts(
+            model=built.model, plan=plan.model, arrays=data.arrays if data else None, numerics=plan.numerics, inputs=plan.data.inputs
+        )
 
     def __repr__(self) -> str:
         return f"<Learner {self._plan.model.name}: {len(self._plan.phases)} phases done, plan {self._plan.short_hash()}>"

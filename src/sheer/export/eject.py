@@ -246,6 +246,7 @@ def for_table(text: str, rows: str) -> str:
     return re.sub(r"\bphotos\b", "table", text)
 
 
+OWN_ITEMS = "phase, train_items, valid_items, epoch_number"
 RESIDENT_PHOTOS = "photos.photos = Resident(photos.photos, device) if phase.resident else photos.photos\n"
 
 
@@ -260,6 +261,13 @@ def for_inputs(text: str, needed: frozenset[str]) -> str:
         ("photos = Resident(photos, device) if phase.resident else photos\n", RESIDENT_PHOTOS),
         ("    photos: Any = None\n", "    photos: Any = None\n" if "photos" in needed else "    photos = paths\n"),
         ("photos: Photos,", "photos: Any,"),
+        (f"            once = passes(network_batches, photos, {OWN_ITEMS})\n", ""),
+        ("features(model, phase.cached.modules[-1], phase, len(targets), once)", f"cached_views(model, photos, {OWN_ITEMS})"),
+        ("(kept[0, row].to(DEVICE) for row in rows)", "input_batches(kept[0], phase, rows, centres, ())"),
+        (
+            "(kept[epoch % len(kept), row].to(DEVICE) for row in rows)",
+            "input_batches(kept[epoch % len(kept)], phase, rows, cuts, phase.augmentations)",
+        ),
         ("batches = network_batches(photos,", "batches = input_batches(photos,"),
         ("        predict(model, args.predict)", "        predict_inputs(model, args.predict)"),
         ("photographs or folders to classify", "CSV files with the columns of the inputs"),

@@ -6,6 +6,7 @@ import csv
 import os
 import sys
 from collections.abc import Iterator
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -33,9 +34,10 @@ from sheer.export.constants_template import (
 )
 from sheer.export.main_template import network_batches, scores
 from sheer.export.model_template import start_head, with_head
+from sheer.export.prefix_template import features, passes
 from sheer.model.backbones import TorchvisionBody, load_body, timm_body, timm_whole, torchvision_whole
 from sheer.model.encoders import TextBody, take_encoder
-from sheer.model.fusion import Fused
+from sheer.model.fusion import Fused, branch_of
 from sheer.model.tabular import TabularBody
 from sheer.streams import reseed, stream_key
 
@@ -88,7 +90,7 @@ def find_inputs(root: str) -> tuple[SimpleNamespace, np.ndarray, np.ndarray]:
     with open(root if os.path.isfile(root) else beside, newline="", encoding="utf-8", errors="surrogateescape") as file:
         rows = list(csv.DictReader(file))
     found = inputs_in(rows, "input ", root)
-    arrays = [part for name in INPUTS for part in (found.present[name], *found.arrays[name])]
+    arrays = [one[name] for name in INPUTS for one in (found.present, found.arrays) if name in one]
     if inputs_sha256(listing_hash(root, found.names) if found.names else "", arrays) != LISTING_SHA256:
         sys.exit(f"{root} does not hold the {len(rows)} items of the run: files or cells differ.")
     return found, TASK.parse(rows, CLASSES), np.array([row["part"] == "valid" for row in rows])
@@ -102,13 +104,12 @@ def inputs_in(rows: list[dict[str, str]], prefix: str, root: str) -> SimpleNames
             [row[prefix + column] if one.kind == "image" else table_cell(row[prefix + column]) for column in one.reads] for row in rows
         ]
         found.present[name] = np.array([any(cell.strip() for cell in row) for row in cells])
-        found.arrays[name] = []
         if one.kind == "image":  # only photos
             files = [row[0] if row[0].strip() else "" for row in cells]  # only photos
             found.places[name] = places_of(files, len(found.names))  # only photos
             found.names += [file for file in files if file]  # only photos
         if one.kind != "image":  # only table
-            found.arrays[name] = [inputs_of(one.columns, rows, prefix)]  # only table
+            found.arrays[name] = inputs_of(one.columns, rows, prefix)  # only table
     found.paths = [os.path.join(root, name) for name in found.names]
     return found
 
@@ -137,17 +138,35 @@ def array_batches(array: np.ndarray, rows: Any) -> Iterator[torch.Tensor]:
         yield torch.from_numpy(array[row]).to(DEVICE, non_blocking=True)
 
 
+def input_stream(name: str, found: Any, phase: SimpleNamespace, rows: Any, draws: Any, augmentations: Any) -> Iterator[torch.Tensor]:
+    """One input of each row of items, as its branch takes it."""
+    if name in found.places:  # only photos
+        return photo_batches(found, name, phase, rows, draws, augmentations)  # only photos
+    return array_batches(found.arrays[name], rows)
+
+
 def input_batches(found: Any, phase: SimpleNamespace, rows: Any, draws: Any, augmentations: Any) -> Iterator[Inputs]:
     """The inputs of each row of items, as the network takes them."""
-    streams: list[Iterator[torch.Tensor]] = []
-    for name in INPUTS:
-        for array in found.arrays[name]:  # only table
-            streams.append(array_batches(array, rows))  # only table
-        if name in found.places:  # only photos
-            streams.append(photo_batches(found, name, phase, rows, draws, augmentations))  # only photos
+    streams = [input_stream(name, found, phase, rows, draws, augmentations) for name in INPUTS]
     for row, *parts in zip(rows, *streams, strict=True):
         present = np.stack([found.present[name][row] for name in INPUTS], axis=1)
         yield Inputs(dict(zip(INPUTS, parts, strict=True)), torch.from_numpy(present).to(DEVICE))
+
+
+def cached_views(model: Any, found: Any, phase: SimpleNamespace, train: np.ndarray, valid: np.ndarray, epoch: int) -> list[SimpleNamespace]:
+    """The inputs a view, with features in the place of what goes into the frozen parts of branches, which run here."""
+    views = [
+        SimpleNamespace(**(vars(found) | {"arrays": {**found.arrays}, "places": {**found.places}})) for _ in range(phase.cached.views or 1)
+    ]
+    for name in INPUTS:
+        branch, last = branch_of(model.body, name, phase.cached.modules)
+        if not last:
+            continue
+        once = passes(partial(input_stream, name), found, phase, train, valid, epoch)
+        for view, kept in zip(views, features(branch, last, phase, len(found.present[name]), once), strict=True):
+            view.arrays[name] = kept.numpy()
+            view.places.pop(name, None)
+    return views
 
 
 def predict_inputs(model: nn.Module, files: list[str]) -> None:

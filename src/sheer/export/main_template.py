@@ -103,7 +103,8 @@ def scores(model: nn.Module, photos: Photos, phase: SimpleNamespace, items: np.n
     """Raw scores (items, classes) of items in order, cut at the centre, not augmented."""
     rows = chunks(items, phase.batch_size, "keep")
     rows = chunks(items, min(phase.batch_size, VALID_SIZE), "keep")  # only splits
-    batches = network_batches(photos, phase, rows, [np.full((len(row), 2), 0.5) for row in rows], ())
+    centres = [np.full((len(row), 2), 0.5) for row in rows]
+    batches = network_batches(photos, phase, rows, centres, ())
     batches = batches if kept is None else (kept[0, row].to(DEVICE) for row in rows)  # only cached
     return scores_of(model, batches)
 
@@ -132,7 +133,7 @@ def train(model: nn.Module, root: str, out: str) -> None:
         run, kept = model, None
         if phase.cached:  # only cached
             once = passes(network_batches, photos, phase, train_items, valid_items, epoch_number)  # only cached
-            kept = features(model, phase, (max(phase.cached.views, 1), len(targets)), once)  # only cached
+            kept = features(model, phase.cached.modules[-1], phase, len(targets), once)  # only cached
         for epoch in range(phase.epochs):
             set_modes(model, STAGES, phase.trains_from, phase.norm)
             run = model if kept is None else suffix(model, phase.cached.modules)  # only cached

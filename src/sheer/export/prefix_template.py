@@ -29,6 +29,6 @@ def passes(batches: Any, photos: Photos, phase: SimpleNamespace, train: np.ndarr
             yield view, row, inputs
 
 
-def features(model: nn.Module, phase: SimpleNamespace, shape: tuple[int, int], batches: Iterator[Any]) -> torch.Tensor:
-    """What the frozen part gives (views, items, ...)."""
-    return list(cached_features(model, phase.cached.modules[-1], phase.cached.fold, shape, batches))[-1][1]
+def features(model: nn.Module, last: str, phase: SimpleNamespace, items: int, batches: Iterator[Any]) -> torch.Tensor:
+    """What the part that ends with module `last` gives (views, items, ...)."""
+    return list(cached_features(model, last, phase.cached.fold, (max(phase.cached.views, 1), items), batches))[-1][1]

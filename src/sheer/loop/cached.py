@@ -2,39 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import cast
 
-import numpy as np
 import torch
 
-from sheer.data.feed import Batch, Feed
+from sheer.data.feed import Arrays, Batch, Feed
 from sheer.errors import DeviceMemoryError
 from sheer.loop.callbacks import Callback, Position
 from sheer.loop.memory import half, split_frozen
+from sheer.model.cutting import cut
 from sheer.model.prefix import cached_features
 from sheer.plan.plan import Phase
 
 
 class Cached(Feed):
-    """The batches of another feed, each item as its features (views, items, ...); each epoch has the next view."""
+    """The batches of another feed, each item as its features; each epoch has the next of the `views`, one feed each."""
 
-    def __init__(self, feed: Feed, features: torch.Tensor, first: int) -> None:
-        self.__dict__.update(vars(feed))
-        self.features, self.first = features, first
+    def __init__(self, views: Sequence[Feed], first: int) -> None:
+        self.__dict__.update(vars(views[0]))
+        self.views, self.first = views, first
 
     def training(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
         """One epoch's batches from number `skip` on, in the order of the other feed."""
-        return self._kept(self.drawn(epoch)[0][skip:], epoch - self.first)
+        return self.views[(epoch - self.first) % len(self.views)].training(epoch, skip)
 
-    def plain(self, items: np.ndarray, batch_size: int = 0) -> Iterator[Batch]:
-        """The items in the order given."""
-        size = batch_size or self.phase.batch_size
-        return self._kept([items[start : start + size] for start in range(0, len(items), size)], 0)
 
-    def _kept(self, rows: list[np.ndarray], view: int) -> Iterator[Batch]:
-        for row in rows:
-            inputs = self.features[view % len(self.features), torch.from_numpy(row)].to(self.device, non_blocking=True)
-            yield Batch(inputs=inputs, target=self.target[torch.from_numpy(row).to(self.device, non_blocking=True)], index=row)
+def with_features(feed: Feed, features: Mapping[str, torch.Tensor]) -> Feed:
+    """The feed with features (items, ...) in the place of what is read, by input; "" for the only one."""
+    copied = copy.copy(feed)
+    if "" in features:
+        copied.pictures, copied.source = None, Arrays(features[""], feed.device.type == "cuda")
+        return copied
+    inputs = tuple(replace(one, array=features[one.name], place=None) if one.name in features else one for one in feed.data.inputs)
+    copied.data = replace(feed.data, inputs=inputs)
+    return copied
+
+
+def _alone(feed: Feed, name: str) -> Feed:
+    """The feed of one of several inputs; the feed itself for "", the only one."""
+    copied = copy.copy(feed)
+    if name:
+        copied.data = replace(feed.data, inputs=tuple(one for one in feed.data.inputs if one.name == name))
+    return copied
 
 
 def cached(
@@ -77,21 +89,22 @@ def _cached(
 ) -> Cached | None:
     """`cached` in batches of `size`."""
     options, train, valid = phase.prefix.options(), feed.data.train, feed.data.valid
-    count, modules = int(str(options["views"])), options["modules"]
-    assert isinstance(modules, tuple)
-    passes = [(0, feed.plain(valid, size)), *((view, feed.view(train, epoch + view, size)) for view in range(count))]
-    passes += [] if count else [(0, feed.plain(train, size))]
-    batches = ((view, batch.index, batch.inputs) for view, batches in passes for batch in batches)
-    done, every, known = 0, len(valid) + max(count, 1) * len(train), feed.target
-    shape = max(count, 1), len(feed.data.targets)
-    for new, features in cached_features(model, str(modules[-1]), bool(options["fold"]), shape, batches):
-        done, known = done + new, features
-        if position is None:
-            continue
-        position.features = (done, every)
-        for callback in callbacks:
-            if hasattr(callback, "on_features"):
-                callback.on_features(position)
-        if position.pause:
-            return None
-    return Cached(feed, known, epoch)
+    count = int(str(options["views"]))
+    parts, views = cut(model, cast(tuple[str, ...], options["modules"])), max(count, 1)
+    done, every, kept = 0, len(parts) * (len(valid) + views * len(train)), dict[str, torch.Tensor]()
+    for name, (part, last) in parts.items():
+        alone = _alone(feed, name)
+        passes = [(0, alone.plain(valid, size)), *((view, alone.view(train, epoch + view, size)) for view in range(count))]
+        passes += [] if count else [(0, alone.plain(train, size))]
+        batches = ((view, batch.index, batch.inputs.parts[name] if name else batch.inputs) for view, batches in passes for batch in batches)
+        for new, features in cached_features(part, last, bool(options["fold"]), (views, len(feed.data.targets)), batches):
+            done, kept[name] = done + new, features
+            if position is None:
+                continue
+            position.features = (done, every)
+            for callback in callbacks:
+                if hasattr(callback, "on_features"):
+                    callback.on_features(position)
+            if position.pause:
+                return None
+    return Cached([with_features(feed, {name: features[view] for name, features in kept.items()}) for view in range(views)], epoch)

@@ -14,7 +14,8 @@ from torch import nn
 
 from sheer.loop.engine import switched
 from sheer.model.branches import sample_items
-from sheer.model.prefix import Prefix, suffix
+from sheer.model.cutting import features_of
+from sheer.model.prefix import suffix
 from sheer.model.stages import set_modes, set_trainable
 from sheer.plan.facts import width_of
 from sheer.plan.plan import Phase, Plan
@@ -89,7 +90,7 @@ def _one_item(
     set_modes(model, stages, phase.trains_from, phase.norm)
     modules = cast(tuple[str, ...], phase.prefix.options().get("modules", ()))
     trained = suffix(model, modules) if modules else model
-    given = Prefix(model, modules[-1])(inputs).clone() if modules else inputs
+    given = features_of(model, modules, inputs) if modules else inputs
     kept = 0
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:

@@ -145,8 +145,7 @@ def fit_head(model: nn.Module, plan: Plan, number: int, feed: Feed) -> None:
     assert kept is not None
     groups = parameter_groups(model, stages, phase.rates, phase.weight_decay, phase.no_decay, plan.model.undecayed)
     items = feed.data.train[permutation(stream_key(plan.seed, "lr_find"), len(feed.data.train))]
-    rows = torch.from_numpy(items)
-    batch = Batch(inputs=kept.features[0, rows].to(feed.device), target=feed.target[rows.to(feed.device)], index=items)
+    (batch,) = kept.plain(items, len(items))
     weights = None if feed.data.weights is None else torch.from_numpy(feed.data.weights).to(feed.device)
     inputs, loss = batch_loss(loss_of(phase, feed.functions, plan.model.kind), phase, batch, weights)
     modules = cast(tuple[str, ...], phase.prefix.options()["modules"])

@@ -5,27 +5,49 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
 
+from sheer.data.inputs import Inputs
 from sheer.errors import first_line
+from sheer.model.branches import sample_items
+from sheer.model.fusion import Fused, branch_of
 from sheer.model.prefix import Prefix, fold_norms, suffix
 from sheer.model.stages import set_modes, set_trainable
 from sheer.model.surgery import sample_inputs
 from sheer.plan.facts import PrefixFact
-from sheer.plan.plan import ModelPlan, Numerics
+from sheer.plan.plan import InputPlan, ModelPlan, Numerics
 
 CLOSE = 1e-3
 
 
-def prefix_fact(
-    model: nn.Module, stages: Sequence[Sequence[str]], trains_from: int, norm: Sequence[str], sample: torch.Tensor
-) -> PrefixFact:
+def cut(model: Any, modules: Sequence[str]) -> dict[str, tuple[nn.Module, str]]:
+    """What runs by itself and its last module, by input: "" for a network of one; of several, each branch that has such a part."""
+    if not isinstance(getattr(model, "body", None), Fused):
+        return {"": (model, modules[-1])}
+    parts = {name: branch_of(model.body, name, modules) for name in model.body.branches}
+    return {name: (part, last) for name, (part, last) in parts.items() if last}
+
+
+def features_of(model: nn.Module, modules: Sequence[str], inputs: Any, fold: bool = False) -> Any:
+    """What goes into the rest of the network: the features of a batch; of several inputs, those of the branches that are cut."""
+    parts = dict(inputs.parts) if isinstance(inputs, Inputs) else {"": inputs}
+    for name, (part, last) in cut(model, modules).items():
+        prefix = Prefix(part, last)
+        if fold:
+            fold_norms(prefix, parts[name])
+        parts[name] = prefix(parts[name]).clone()  # no tensor of inference mode, so that backward may keep it
+    return Inputs(parts, inputs.present) if isinstance(inputs, Inputs) else parts[""]
+
+
+def prefix_fact(model: nn.Module, stages: Sequence[Sequence[str]], trains_from: int, norm: Sequence[str], sample: Any) -> PrefixFact:
     """What is known of the part of `model` before the first tensor that trains; `sample` are two inputs.
 
-    The proof: in eval mode the part, then the model with Identity in its place, give the model's own scores bit for bit.
-    Features with norm layers folded may differ by `CLOSE` of the largest one; beyond that they are not folded.
+    Of several inputs each branch may have such a part. The proof: in eval mode the part, then the model with Identity in its place,
+    give the model's own scores bit for bit. Features with norm layers folded may differ by `CLOSE` of the largest one; beyond
+    that they are not folded.
     """
     if not trains_from:
         return _none("everything trains", frozen=False)
@@ -38,7 +60,7 @@ def prefix_fact(
     moving = [module for module in copied.modules() if _moves(module)]
     copied.eval()
     try:
-        modules = _before(copied, moving, sample)
+        modules = _of_branches(copied, moving, sample) if isinstance(sample, Inputs) else _before(copied, moving, sample)
     except Exception as error:  # a user's own forward may raise anything
         return _none(f"the network does not take two items ({first_line(error)})")
     if not modules:
@@ -46,7 +68,7 @@ def prefix_fact(
     with torch.inference_mode():
         rest = suffix(copied, modules)
         try:
-            features, scores = Prefix(copied, modules[-1])(sample), copied(sample)
+            features, scores = features_of(copied, modules, sample), copied(sample)
             same = torch.equal(rest(features), scores)
         except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
             return _none(f"the rest does not take what {modules[-1]} gives ({first_line(error)})")
@@ -54,34 +76,60 @@ def prefix_fact(
             return _none(f"the rest gives other scores from what {modules[-1]} gives")
         trained = [module for module in rest.modules() if any(p.requires_grad for p in module.parameters(recurse=False))]
         linear = len(trained) == 1 and isinstance(trained[0], nn.Linear) and trained[0].bias is not None
-        linear = linear and features.ndim == 2 and torch.equal(trained[0](features), scores)
-        folded = Prefix(copied, modules[-1])
-        fold_norms(folded, sample)
-        apart = float((folded(sample) - features).abs().max() / features.abs().max().clamp_min(1e-12))
+        linear = linear and isinstance(features, torch.Tensor) and features.ndim == 2 and torch.equal(trained[0](features), scores)
+        plain, folded = (_kept(copied, modules, one) for one in (features, features_of(copied, modules, sample, fold=True)))
+        apart = max(float((a - b).abs().max() / b.abs().max().clamp_min(1e-12)) for a, b in zip(folded, plain, strict=True))
     proof = "the same scores bit for bit on two inputs" + (f"; folded, features differ by {apart:.0e} of the largest" if apart else "")
-    return PrefixFact(frozen=True, modules=modules, values=features[0].numel(), linear=linear, fold=0 < apart <= CLOSE, proof=proof)
+    values = sum(part[0].numel() for part in plain)
+    return PrefixFact(frozen=True, modules=modules, values=values, linear=linear, fold=0 < apart <= CLOSE, proof=proof)
+
+
+def _kept(model: nn.Module, modules: Sequence[str], features: Any) -> list[torch.Tensor]:
+    """The features alone, without inputs that go in as they are."""
+    return [features.parts[name] if isinstance(features, Inputs) else features for name in cut(model, modules)]
+
+
+def _of_branches(model: Any, moving: list[nn.Module], sample: Inputs) -> tuple[str, ...]:
+    """`_before` of each branch that holds something frozen.
+
+    Photographs of one item are drawn alike, so if those of one input are read at every step, those of the others are too.
+    """
+    found = dict.fromkeys(sample.parts, tuple[str, ...]())
+    for name, part in sample.parts.items():
+        branch, _ = branch_of(model.body, name, ())
+        if not all(parameter.requires_grad for parameter in branch.parameters()):
+            ended = _before(branch, moving, part)
+            found[name] = tuple(f"body.{'pools' if one[0] == '1' else 'branches'}.{name}{one[1:]}" for one in ended)
+    pictures = [name for name, part in sample.parts.items() if part.ndim == 4]
+    if not all(found[name] for name in pictures):
+        found |= dict.fromkeys(pictures, ())
+    return tuple(one for names in found.values() for one in names)
 
 
 @dataclass(kw_only=True)
 class Facts:
-    """`prefix_fact` of one network by trains_from, norm and size, each asked for once; `arrays` are its items, if in memory."""
+    """`prefix_fact` of one network by trains_from, norm and size, each asked for once.
+
+    `arrays` are its items, if in memory, and `inputs` what an item has, if that is several inputs.
+    """
 
     model: nn.Module
     plan: ModelPlan
     arrays: torch.Tensor | None
     numerics: Numerics
+    inputs: Sequence[InputPlan] = ()
     known: dict[tuple[int, tuple[str, ...], int], PrefixFact] = field(default_factory=dict)
 
     def __call__(self, trains_from: int, norm: tuple[str, ...], size: int) -> PrefixFact:
         """What is known of what does not train."""
         if self.numerics.compile:
             return _none("the network is compiled as a whole", frozen=False)
-        if self.plan.branches:
-            return _none("a network of several inputs runs as a whole")
         key = (trains_from, norm, size)
         if key not in self.known:
             stages = [stage.prefixes for stage in self.plan.stages]
-            sample = sample_inputs(self.arrays, size, self.plan.channels or 3)
+            sample: Any = sample_inputs(self.arrays, size, self.plan.channels or 3)
+            if self.inputs:
+                sample = sample_items(self.inputs, 2, size)
             self.known[key] = prefix_fact(self.model, stages, trains_from, norm, sample)
         return self.known[key]
 

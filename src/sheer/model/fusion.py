@@ -10,16 +10,30 @@ import torch
 from torch import nn
 
 
+class Tokens(nn.Module):
+    """Features of a branch as tokens (N, T, width): places of a map, or one for a vector; one, their mean, where `mean`."""
+
+    def __init__(self, mean: bool) -> None:
+        super().__init__()
+        self.mean = mean
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        if features.ndim != 3:
+            features = features.flatten(2).transpose(1, 2) if features.ndim == 4 else features.unsqueeze(1)
+        return features.mean(dim=1, keepdim=True) if self.mean else features
+
+
 class Fused(nn.Module):
     """A body a branch, and what fuses them: takes `Inputs`, gives (N, features).
 
-    Features of a branch become tokens (N, T, width): places of a map, or one for a vector. Where an input is missing each of them is the
+    Features of a branch become tokens, all of them or their mean as the fusion takes them. Where an input is missing each of them is the
     branch's own learned vector, 0 at first; norm layers of the branch still see it, as zeros.
     """
 
-    def __init__(self, branches: Mapping[str, nn.Module], widths: Sequence[int], fusion: nn.Module) -> None:
+    def __init__(self, branches: Mapping[str, nn.Module], widths: Sequence[int], fusion: Any) -> None:
         super().__init__()
         self.branches = nn.ModuleDict(branches)
+        self.pools = nn.ModuleDict({name: Tokens(fusion.mean) for name in branches})
         self.missing = nn.ParameterDict({name: nn.Parameter(torch.zeros(width)) for name, width in zip(branches, widths, strict=True)})
         self.fusion = fusion
 
@@ -27,9 +41,7 @@ class Fused(nn.Module):
         """Each branch's tokens (N, T, width), in the order of the branches."""
         found = []
         for place, (name, branch) in enumerate(self.branches.items()):
-            features = branch(inputs.parts[name])
-            if features.ndim != 3:
-                features = features.flatten(2).transpose(1, 2) if features.ndim == 4 else features.unsqueeze(1)
+            features = self.pools[name](branch(inputs.parts[name]))
             found.append(torch.where(inputs.present[:, place].view(-1, 1, 1), features, self.missing[name]))
         return found
 
@@ -38,15 +50,32 @@ class Fused(nn.Module):
         return fused
 
 
+def branch_of(body: Any, name: str, modules: Sequence[str]) -> tuple[nn.Module, str]:
+    """A branch with what makes tokens of it, and where it ends of `modules` of the whole network, by its name there; "" for none of them.
+
+    >>> body = Fused({"a": nn.Sequential(nn.ReLU()), "b": nn.ReLU()}, (1, 1), ConcatBranches())
+    >>> [branch_of(body, name, ["body.branches.a.0", "body.pools.b"])[1] for name in "ab"]
+    ['0.0', '1']
+    """
+    whole = nn.Sequential(body.branches[name], body.pools[name])
+    inside = [f"body.branches.{name}", f"body.pools.{name}"]
+    ends = [f"{place}{one.removeprefix(own)}" for one in modules for place, own in enumerate(inside) if f"{one}.".startswith(f"{own}.")]
+    return whole, ends[-1] if ends else ""
+
+
 class ConcatBranches(nn.Module):
     """The branches' mean tokens side by side."""
 
+    mean = True
+
     def forward(self, tokens: list[torch.Tensor]) -> torch.Tensor:
-        return torch.cat([branch.mean(dim=1) for branch in tokens], dim=1)
+        return torch.cat([branch[:, 0] for branch in tokens], dim=1)
 
 
 class GatedBranches(nn.Module):
     """The branches' mean tokens, each brought to one width and squashed by tanh, added with weights that sum to 1 and depend on all."""
+
+    mean = True
 
     def __init__(self, widths: Sequence[int], width: int) -> None:
         super().__init__()
@@ -54,13 +83,15 @@ class GatedBranches(nn.Module):
         self.gate = nn.Linear(width * len(widths), len(widths))
 
     def forward(self, tokens: list[torch.Tensor]) -> torch.Tensor:
-        parts = [torch.tanh(project(branch.mean(dim=1))) for project, branch in zip(self.project, tokens, strict=True)]
+        parts = [torch.tanh(project(branch[:, 0])) for project, branch in zip(self.project, tokens, strict=True)]
         gates = self.gate(torch.cat(parts, dim=1)).softmax(dim=1)
         return (torch.stack(parts, dim=1) * gates.unsqueeze(2)).sum(dim=1)
 
 
 class CrossBranches(nn.Module):
     """The branches' mean tokens ask all tokens of all branches; what they get is added to them, normalised, and set side by side."""
+
+    mean = False
 
     def __init__(self, widths: Sequence[int], width: int, heads: int) -> None:
         super().__init__()
@@ -79,7 +110,7 @@ class CrossBranches(nn.Module):
 class Concat:
     """Mean features of the branches side by side; nothing to learn.
 
-    >>> Concat().features((3, 5)), tuple(Concat().build((3, 5))([torch.zeros(2, 4, 3), torch.zeros(2, 1, 5)]).shape)
+    >>> Concat().features((3, 5)), tuple(Concat().build((3, 5))([torch.zeros(2, 1, 3), torch.zeros(2, 1, 5)]).shape)
     (8, (2, 8))
     """
 
@@ -96,7 +127,7 @@ class Concat:
 class GatedSum:
     """A sum of the branches with gates that are learned. Source: Arevalo et al. 2017 (gated multimodal units), gates by softmax.
 
-    >>> tuple(GatedSum(width=4).build((3, 5))([torch.zeros(2, 4, 3), torch.zeros(2, 1, 5)]).shape)
+    >>> tuple(GatedSum(width=4).build((3, 5))([torch.zeros(2, 1, 3), torch.zeros(2, 1, 5)]).shape)
     (2, 4)
     """
 

@@ -135,6 +135,7 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
         epochs=1 if fits else draft.epochs,
         items=items + situation.valid_items,
         plain=fits,
+        drawn=situation.pictures != "none",
         device=situation.room.device,
     )
     phase = Phase(

@@ -42,7 +42,7 @@ ASIDE = ("weight_decay", "augmentation", "mix", "sampling", "clip", "accumulate"
 
 
 def prefix_part(
-    given: Given, profile: Profile, fact: PrefixFact, *, mixed: bool, epochs: int, items: int, plain: bool, device: str
+    given: Given, profile: Profile, fact: PrefixFact, *, mixed: bool, epochs: int, items: int, plain: bool, drawn: bool, device: str
 ) -> tuple[Part, Origin]:
     """How the frozen part runs in one phase: as given, else cached where the profile says so and it is proved to be the same.
 
@@ -51,6 +51,7 @@ def prefix_part(
         fact: What is known of the network in this phase.
         mixed, epochs: The phase's; `mixed`: whole inputs are mixed.
         items: How many items are kept, held-out ones included.
+        drawn: Items are cut or augmented by draws, as photographs are.
         plain: Items are neither cut at random nor augmented, for the head is fitted to what the frozen part gives, cached.
         device: Where the network runs.
 
@@ -69,7 +70,11 @@ def prefix_part(
         values["views"] = min(int(str(values["views"])), epochs)
     if device != "cpu" and not _said(given.prefix, "batch_size"):
         values["batch_size"] = profile.value("prefix.batch_size.gpu")
-    views = 0 if plain else whole(values["views"], "prefix: views", 0, ", drawn ones of each item, 0 for the plain one")
+    if not drawn and _said(given.prefix, "views") and values["views"]:
+        raise PlanError(
+            f"prefix={given.prefix!r}: every view of these items is the same: only pictures are cut and augmented. Leave views away."
+        )
+    views = 0 if plain or not drawn else whole(values["views"], "prefix: views", 0, ", drawn ones of each item, 0 for the plain one")
     batch_size = whole(values["batch_size"], "prefix: batch_size", 1)
     why = fact.proof if not fact.modules else "whole inputs are mixed" if mixed else ""
     if 4 * items * max(views, 1) * fact.values > MOST_BYTES:

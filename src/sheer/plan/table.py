@@ -144,7 +144,16 @@ def _frozen_part(phase: Phase) -> str:
         return "runs with the rest at every step"
     part = phase.prefix.options()
     views = f"{part['views']} views" if part["views"] else "plain"
-    return f"once an item ({views}), in batches of {part['batch_size']}, norm layers {'folded' if part['fold'] else 'as they are'}"
+    where = branches_run_once(phase)
+    once = f"{' and '.join(where)} once an item" if where else "once an item"
+    return f"{once} ({views}), in batches of {part['batch_size']}, norm layers {'folded' if part['fold'] else 'as they are'}"
+
+
+def branches_run_once(phase: Phase) -> list[str]:
+    """The branches that run once an item, of a network of several inputs."""
+    modules = phase.prefix.options().get("modules")
+    names = [str(name).split(".") for name in modules] if isinstance(modules, tuple) else []
+    return list(dict.fromkeys(name[2] for name in names if name[:2] == ["body", "branches"]))
 
 
 def overview(plan: Plan) -> tuple[tuple[str, ...], list[list[str]]]:

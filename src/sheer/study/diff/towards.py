@@ -168,7 +168,7 @@ def _resolved(plan: Plan, built: Built, given: Given, epochs: int) -> Plan:
                 trains_from=0,
                 fixed=fixed_stages(plan.model.lora),
                 weights_from=plan.model.weights.name,
-                prefix=Facts(model=built.model, plan=plan.model, arrays=None, numerics=plan.numerics),
+                prefix=Facts(model=built.model, plan=plan.model, arrays=None, numerics=plan.numerics, inputs=plan.data.inputs),
                 phases_before=tuple(phases),
                 branches=plan.model.branches,
             )

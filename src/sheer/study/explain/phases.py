@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from sheer.plan.plan import Group, Plan
-from sheer.plan.table import put_aside
+from sheer.plan.table import branches_run_once, put_aside
 from sheer.study.explain.rates import decay_words, no_decay_words, optimizer_words, rates_words, schedule_words, steps_of_phase
 from sheer.study.explain.words import MEANS, Rows, listed, number
 
@@ -46,10 +46,11 @@ def _prefix(plan: Plan, number_: int) -> str:
     views = (
         f"{part['views']} drawn views of each item, taken in turn," if part["views"] else "each item, cut at the centre and not augmented,"
     )
-    names = listed([str(name) for name in part["modules"]]) if isinstance(part["modules"], tuple) else ""
+    inside, names = branches_run_once(phase), listed([str(name) for name in part["modules"]]) if isinstance(part["modules"], tuple) else ""
+    before = f"What of {listed(inside)} comes before its first tensor" if inside else "What comes before the first tensor"
     folded = ", its norm layers folded into its convolutions" if part["fold"] else ""
     return (
-        f"What comes before the first tensor that trains ({names}) runs once: {views} in batches of {part['batch_size']}, without "
+        f"{before} that trains ({names}) runs once: {views} in batches of {part['batch_size']}, without "
         f"gradients{folded}. What it gives is kept, and every epoch reads it."
     )
 

@@ -73,7 +73,7 @@ LINES: dict[str, tuple[str, ...]] = {
     "phase.class_weights": ("PHASE loss=Weighted(",),
     "phase.sampling": ('if phase.sampling == "balanced"', "items = train_items[permutation("),
     "phase.clip": ("PHASE step=Update(",),
-    "phase.prefix": ("once = passes(network_batches", "run, kept = model, None"),
+    "phase.prefix": ("once = passes(network_batches", "once = passes(table_batches", "kept = cached_views(", "run, kept = model, None"),
     "phase.aside": (),
     "phase.skip_limit": ("if step_number % phase.skip_limit == 0",),
     "phase.accumulate": ("PHASE step=Update(",),
