@@ -212,9 +212,9 @@ def test_features_are_let_go_when_their_phase_ends(resnet, monkeypatch):
     """Of a fit and of a phase with views: before the next phase's first step is done, and after the last."""
     kept, alive, made = [], [], cached_module.Cached.__init__
 
-    def watched(self, feed, features, first):
-        made(self, feed, features, first)
-        kept.append(weakref.ref(features))
+    def watched(self, views, first):
+        made(self, views, first)
+        kept.append(weakref.ref(views[0].source.inputs))
 
     def look(position):
         alive.append((position.phase, sum(one() is not None for one in kept)))
