@@ -66,3 +66,30 @@ class HingeLoss(nn.Module):
 
     def forward(self, output, target):
         return hinge(output, target) * self.margin
+
+
+class TableNet(nn.Module):
+    """A body for the rows of a small table: two numbers in, eight features."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.1))
+
+    def forward(self, rows):
+        return self.layers(rows)
+
+
+def image_net():
+    """A body for pictures: a map of five channels."""
+    return nn.Sequential(nn.Conv2d(3, 5, 3, stride=4), nn.BatchNorm2d(5), nn.ReLU())
+
+
+class Rows(nn.Module):
+    """Scores of two classes from rows of two numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 2))
+
+    def forward(self, rows):
+        return self.layers(rows)

@@ -131,7 +131,7 @@ def test_what_several_inputs_cannot_have_is_said(folder):
         ({"fusion": ("cross_attention", {"width": 6, "heads": 4})}, ModelError, "cannot be made"),
         ({"model": "test_resnet"}, ModelError, "the data has the inputs image, table; give one an input"),
         ({"model": {"imagee": "test_resnet"}}, ModelError, "'imagee' is no input of the data. Did you mean 'image'"),
-        ({"model": {"image": ("tabular", {})}}, ModelError, "a branch for pictures is named"),
+        ({"model": {"image": ("tabular", {})}}, ModelError, "a branch for pictures is a name of timm or torchvision, or your own"),
         ({"model": {"image": "test_resnet", "table": "tabnet"}}, PlanError, "'tabnet' is not known"),
         ({"weights": {"image": "none", "table": "package"}}, ModelError, "no pretrained weights"),
     ):

@@ -7,7 +7,7 @@ from torch import nn
 
 import sheer
 from conftest import Small
-from own_code import small_net
+from own_code import Rows, small_net
 from scripts import run_script
 from sheer.errors import DataError, ModelError, OwnershipError, PlanError
 from test_eject import rows
@@ -71,6 +71,26 @@ def test_what_cannot_be_swapped_is_said(small_learner, tmp_path):
     learn.save(tmp_path / "run")
     with pytest.raises(DataError, match="without its data"):
         sheer.load(tmp_path / "run", objects={"Small": Small}).with_model(small_net)
+
+
+def test_a_table_s_network_is_swapped_for_another_and_for_your_own(tmp_path):
+    frame = pandas.DataFrame({"x": [float(n) / 3 for n in range(60)], "z": [float(n % 7) for n in range(60)], "y": ["a", "b"] * 30})
+    data, given = sheer.table(frame, target="y"), {"batch_size": 16, "quiet": True, "label_smoothing": 0.1, "clip": 1.0}
+    first = sheer.learner(data, ("tabular", {"hidden": (8,)}), **given).fit(1)
+    for model in ("tabm", ("tabular", {"hidden": (4, 4)}), Rows):
+        other, made = first.with_model(model), sheer.learner(data, model, **given)
+        assert other.plan() == made.plan() and other.plan().phases == ()
+        assert other.fit(1, 0.01).history[-1].weights_sha256 == made.fit(1, 0.01).history[-1].weights_sha256
+    whole = first.with_model(Rows).write_to(tmp_path / "run").fit(2, 0.01)
+    script = sheer.eject(tmp_path / "run", tmp_path / "train.py", objects={"Rows": Rows})
+    done = run_script(script, tmp_path / "train_items.csv", "--out", tmp_path / "again")
+    assert done.returncode == 0, done.stderr
+    assert rows(tmp_path / "run" / "history.csv") == rows(tmp_path / "again" / "history.csv") and len(whole.history) == 2
+    with pytest.raises(ModelError, match="a table's network has no pretrained weights"):
+        first.with_model("tabm", weights="package")
+    first.model = whole.model
+    with pytest.raises(OwnershipError, match=r"learn\.with_model\(your_module\)"):
+        first.fit(1)
 
 
 def test_one_dropout_a_layer():

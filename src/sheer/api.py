@@ -18,11 +18,13 @@ from sheer.errors import DataError, ModelError, PlanError, nearest
 from sheer.learner import Learner
 from sheer.loop.engine import choose_numerics
 from sheer.loop.probe import by_profile, measured
-from sheer.model.adapted import Lora, with_lora
+from sheer.model.adapted import Lora
+from sheer.model.adapter import read_adapter, scaled_as
 from sheer.model.branches import sample_items
 from sheer.model.build import Built
 from sheer.model.made import AnyHead, AnyModel, Weights, made_model, read_texts
 from sheer.model.surgery import probe_images
+from sheer.model.swapping import Wanted, with_the_rest
 from sheer.plan.augmentations import Augmentations, Function, Mix, Resize
 from sheer.plan.checks import check_texts, path_of, whole
 from sheer.plan.looks import image_size
@@ -74,6 +76,7 @@ def learner(
     stages: str | None = None,
     fusion: Choice | None = None,
     lora: Lora = False,
+    adapter: str | Path | None = None,
     metrics: Sequence[str | Metric] | None = None,
     cache: bool | Cache = True,
     readers: int | None = None,
@@ -129,6 +132,8 @@ def learner(
         stages: `layers` makes every block a stage of its own; else the profile's rule.
         lora: True, or settings (`rank`, `alpha`, `layers`: ends of names of linear layers): the body stays as it is, and what is learnt
             are changes of low rank beside its linear layers.
+        adapter: A file that `save_adapter` wrote, which LoRA and the head start from; its settings and its head need not be given again.
+            It must be of the same network, base weights, classes in the same order, and for texts pooling and tokenizer.
         fusion: How several inputs become one vector: `concat`, `gated_sum` or `cross_attention`; with settings as `optimizer`.
         metrics: Names from METRICS for the task, or functions of (outputs, targets), both NumPy arrays, that return a number.
         cache: Whether presized photographs are kept on disk between runs; a `sheer.Cache` says where and how many
@@ -138,7 +143,7 @@ def learner(
         checkpoints: How often `out` gets a checkpoint; no bit depends on it.
 
     Raises:
-        ModelError, WeightsError: the model or its weights cannot be had, or the cut cannot be proved.
+        ModelError, WeightsError: the model, its weights or the adapter cannot be had, or the cut cannot be proved.
         PlanError: a name is not known.
         RunError: `out` holds something else than a run.
     """
@@ -164,6 +169,7 @@ def learner(
     )
     precision = by_profile(precision, "precision", numerics, constants)
     memory_format = by_profile(memory_format, "memory_format", numerics, constants) if pictures else memory_format
+    kept = read_adapter(path_of(adapter, "adapter")) if adapter is not None else None
     built = made_model(
         model,
         data,
@@ -176,9 +182,11 @@ def learner(
         size=size,
         fusion=fusion,
         stages=stages,
+        lora=lora,
+        adapter=kept,
         encoder=encoder,
     )
-    built = with_lora(built, lora, constants, seed) if lora is not False else built
+    data = scaled_as(data, kept)
     if "probe" in (precision, memory_format, compile, threads) or precision == "bf16" or compile:
         side = size or image_size(None, constants, built.inputs, numerics.device)[0]
         count = min(batch_size or int(constants.number("batch_size")), 16)
@@ -235,7 +243,9 @@ def learner(
             ),
         ),
     )
-    return assembled(built, plan, data, given, folder, (), quiet, functions, cache, threads_of(readers), checkpoints)
+    learn = assembled(built, plan, data, given, folder, (), quiet, functions, cache, threads_of(readers), checkpoints)
+    learn._start = kept.tensors if kept else None
+    return learn
 
 
 def _check_types(data: object, model: object, metrics: object, cache: object) -> None:
@@ -297,23 +307,41 @@ def assembled(
     )
 
 
-def another(learn: Learner, model: AnyModel, head: AnyHead, weights: Weights, fusion: Choice | None) -> Learner:
+def another(
+    learn: Learner,
+    model: AnyModel,
+    head: AnyHead,
+    weights: Weights,
+    fusion: Choice | None,
+    stages: str | None,
+    lora: Lora,
+    adapter: str | Path | None,
+) -> Learner:
     """`Learner.with_model`: a learner for another model, whose data, decisions and photographs in memory are those of `learn`."""
     data, before = learn._known_data(), learn.plan()
+    wanted = Wanted(model=model, head=head, weights=weights, fusion=fusion, stages=stages)
+    wanted = with_the_rest(wanted, before, learn._made_by, learn._made_head, None if before.phases else learn.model)
+    data, encoder = read_texts(data, wanted.model, wanted.weights)
+    kept = read_adapter(path_of(adapter, "adapter")) if adapter is not None else None
     built = made_model(
-        model,
+        wanted.model,
         data,
-        weights=weights,
+        weights=wanted.weights,
         profile=profile_named(before.profile),
-        head=head,
+        head=wanted.head,
         channels=1 if data.arrays is None and before.model.channels == 1 else None,
         channel_init=None,
         seed=before.seed,
         size=learn._given.size,
-        fusion=fusion,
+        fusion=wanted.fusion,
+        stages=wanted.stages,
+        lora=lora,
+        adapter=kept,
+        encoder=encoder,
     )
-    plan, album = replace(before, model=built.plan, phases=()), learn._album
+    data = scaled_as(data, kept)
+    plan, album = replace(before, model=built.plan, data=data.plan, phases=()), learn._album
     cache = album.cache if album.cache is not None else False
     other = assembled(built, plan, data, learn._given, None, (), learn._quiet, learn._metrics, cache, album.readers, learn._checkpoints)
-    other._album, other._functions = album, dict(learn._functions)
+    other._album, other._functions, other._start = album, dict(learn._functions), kept.tensors if kept else None
     return other

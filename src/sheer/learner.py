@@ -14,26 +14,25 @@ from sheer.data.cache import Cache
 from sheer.data.listing import photo_paths
 from sheer.data.pictures import Album
 from sheer.data.sources import Data
-from sheer.errors import DataError, PlanError, RunError
+from sheer.errors import PlanError, RunError
 from sheer.export.exporting import export_bundle
-from sheer.interpret.interpretation import Interpretation
 from sheer.interpret.looking import Averaging, View
 from sheer.interpret.predictions import Predictions
 from sheer.interpret.showing import Showing
 from sheer.loop.callbacks import Callback, HistoryFile, Progress, check_callbacks, position_of
 from sheer.loop.feeds import check_phase, prepared_feeds, room_of
 from sheer.loop.interrupts import Interrupts
-from sheer.loop.preview import Preview, preview
-from sheer.loop.train import loss_of, train
+from sheer.loop.train import train
+from sheer.model.adapted import Lora
 from sheer.model.build import Built
 from sheer.model.cutting import Facts
 from sheer.model.hashing import hashes_by_name
 from sheer.model.made import AnyHead, AnyModel, Weights
 from sheer.plan import recipes
 from sheer.plan.augmentations import Function, functions_of
-from sheer.plan.checks import path_of, whole
+from sheer.plan.checks import path_of
 from sheer.plan.defaults import Situation, resolve
-from sheer.plan.facts import fixed_stages, items_of
+from sheer.plan.facts import fixed_stages, items_of, source_of_new
 from sheer.plan.plan import Phase, Plan
 from sheer.plan.profiles import Choice, Profile, profile_named
 from sheer.plan.rates import Rate, first_new, first_trained
@@ -82,7 +81,7 @@ class Learner(Showing):
         self._made_by, self._made_head, self._start = built.made_by, built.made_head, cast(dict[str, torch.Tensor] | None, None)
         self._trains_from = first_trained(plan.model)
         self._state = RunState(plan=plan, first=0, phase=len(plan.phases), rows=self.history, stop=NOTHING)
-        self._state.own_module = own_module(built.made_by) if built.made_by is not None else None
+        self._state.own_module = None if built.made_by is None or isinstance(built.made_by, Mapping) else own_module(built.made_by)
         self._state.own_head = own_module(built.made_head) if built.made_head is not None else None
         self._inside, self._told, self._contents, self._paused = False, False, list[str](), cast(RunState | None, None)
         self._known, self._room = hashes_by_name(built.model), room_of(plan, data)
@@ -98,21 +97,35 @@ class Learner(Showing):
         """The class names, in the order of the model's scores."""
         return self._plan.data.classes
 
-    def with_model(self, model: AnyModel, *, head: AnyHead = None, weights: Weights = "default", fusion: Choice | None = None) -> Learner:
+    def with_model(
+        self,
+        model: AnyModel,
+        *,
+        head: AnyHead = None,
+        weights: Weights = "default",
+        fusion: Choice | None = None,
+        stages: str | None = None,
+        lora: Lora = False,
+        adapter: str | Path | None = None,
+    ) -> Learner:
         """Another learner for another model: on the same data and split, with the same metrics, profile, seed and decisions that you gave.
 
         Groups, optimiser, stages and plan are the new model's, and nothing of this learner's history is: it is as if it had been made by
-        `sheer.learner` with this model. Nothing is written until `save` or `write_to`; this learner stays as it is.
+        `sheer.learner` with this model. Nothing is written until `save` or `write_to`; this learner stays as it is. Texts are read anew
+        by another encoder's tokenizer.
+
+        Of several inputs, models by name such as `{"table": MyNet}` swap these branches alone: the others start again from the weights
+        that they started from here, and fusion, head and stages that you gave stay, unless they are given.
 
         Args:
-            model, head, weights, fusion: As for `sheer.learner`.
+            model, head, weights, fusion, stages, lora, adapter: As for `sheer.learner`.
 
         Raises:
-            ModelError, WeightsError: the model or its weights cannot be had.
+            ModelError, WeightsError: the model, its weights or the adapter cannot be had.
             PlanError: a name is not known.
             DataError: this learner was loaded without its data.
         """
-        return self._another(self, model, head, weights, fusion)
+        return self._another(self, model, head, weights, fusion, stages, lora, adapter)
 
     def plan(self, recipe: Sequence[Draft | Phase] = ()) -> Plan:
         """The complete plan: what was done, and what `recipe` would add; phases of a plan are taken as they are. Nothing is run.
@@ -153,6 +166,7 @@ class Learner(Showing):
             body=self._plan.model.body.name if self._plan.model.body else "",
             trains_from=self._trains_from,
             fixed=fixed_stages(self._plan.model.lora),
+            new_from=source_of_new(self._plan.model.lora),
             weights_from=self._label,
             prefix=self._facts,
             phases_before=before,
@@ -318,42 +332,6 @@ class Learner(Showing):
         self._check_model()
         sample = None if self.data is None or self.data.arrays is None else self.data.arrays[:2]
         return export_bundle(file, self._plan, self._record(), self.model, self._made_by, self._made_head, sample, self._tokenizer)
-
-    def validate(self) -> Predictions:
-        """Predictions for the held-out items, with their true classes; the model and all generators stay as they are."""
-        return self.predictions("valid")
-
-    def predictions(self, part: str = "valid") -> Predictions:
-        """Predictions for the items of `train` or `valid`, in item order, cut at the centre and not augmented."""
-        return self._view().predictions(part)
-
-    def tta(self, part: str = "valid", n: int = 4, beta: float = 0.25) -> Predictions:
-        """Test-time augmentation: (1 - beta) times the mean of `n` augmented passes, plus beta times the plain one, in item order.
-
-        The passes cut and augment as training does, by draws of their own stream, so they are the same each time.
-
-        Raises:
-            PlanError: `n` is below 1, or beta is no share.
-        """
-        return self._view().predictions(part, Averaging(passes=n, beta=beta))
-
-    def interpret(self, part: str = "valid") -> Interpretation:
-        """Predictions of `train` or `valid` made once, and what they say about mistakes and calibration."""
-        return Interpretation(table=self.predictions(part))
-
-    def preview(self, item: int = 0) -> Preview:
-        """One item, then the first training batch, step by step to the loss; `print` it. Nothing is trained.
-
-        Raises:
-            DataError: naming the step that fails, and on what.
-        """
-        data = self._known_data()
-        if not whole(item, "item", 0) < len(data.targets):
-            raise DataError(f"item={item}: there are {len(data.targets)} items, from 0.")
-        plan = self._plan if self._plan.phases else self.plan(recipes.constant(1, profile=self._plan.profile))
-        view = self._view()
-        with view.ready():
-            return preview(self.model, plan, view.feed(data), loss_of(plan.phases[-1], self._functions, plan.model.kind), item)
 
     def predict(self, files: Any, *, tta: int = 0) -> Predictions:
         """Predictions for photographs: a file, a folder (with all folders in it), or several of them.

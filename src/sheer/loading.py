@@ -19,6 +19,7 @@ from sheer.errors import DataError, ModelError, PlanError, RunError, first_line
 from sheer.learner import Learner
 from sheer.loop.callbacks import Callback
 from sheer.loop.engine import available, choose_numerics
+from sheer.model.adapter import adapter_sha256, take_adapter
 from sheer.model.build import Built, tensor_facts
 from sheer.model.growing import grow_head
 from sheer.model.hashing import weights_sha256
@@ -27,6 +28,7 @@ from sheer.model.made import training_pixels
 from sheer.model.rebuild import rebuild
 from sheer.plan.checks import check_objects
 from sheer.plan.document import differences
+from sheer.plan.facts import adapter_of, lora_settings
 from sheer.plan.plan import DataPlan, Origin, Part, Plan
 from sheer.plan.profiles import profile_named
 from sheer.plan.recipes import Given
@@ -116,7 +118,7 @@ def begun(
         plan: Resolved; where its `model.weights_sha256` is "" (another seed than it was made with) what is measured fills it.
         data: The plan's own.
         objects: As for `load`.
-        start: The weights that the plan starts from, for plans whose weights are another run's.
+        start: The tensors that the plan starts from, for plans whose weights are another run's, or that have an adapter.
         out: The run folder.
         quiet, cache, readers, checkpoints: As for `sheer.learner`.
 
@@ -127,12 +129,17 @@ def begun(
     if not _same_items(data.plan, plan.data):
         raise RunError("The data is not the plan's: items, targets or split differ. Give it as it was when the plan was made.")
     own = own_makers(plan, objects or {})
-    built = rebuild(plan, own.made_by, own.made_head, initial=start is None)
-    if start is not None:
+    adapter = adapter_of(plan.model.lora)
+    if adapter and (start is None or adapter_sha256(start) != adapter):
+        raise ModelError(f"The plan starts from the adapter {adapter[:8]}, and what was given has other tensors, or there is nothing.")
+    built = rebuild(plan, own.made_by, own.made_head, initial=start is None or bool(adapter))
+    if start is not None and adapter:
+        take_adapter(built.model, start, f"adapter {adapter[:8]}")
+    elif start is not None:
         built.model.load_state_dict(start)
         if weights_sha256(built.model) != plan.model.weights_sha256:
             raise ModelError("The weights to start from are not those of the plan: their SHA-256 is another.")
-    built = _as_trained(built, plan, data)
+    built = _as_trained(replace(built, tensors=tensor_facts(built.model, plan.model.stages, plan.model.undecayed)), plan, data)
     empty = replace(plan, model=built.plan, phases=())
     learn = assembled(built, empty, data, _given_before(plan), out, (), quiet, _metrics(plan, objects or {}), cache, readers, checkpoints)
     learn._functions, learn._start = own_functions(plan, objects or {}), start
@@ -244,7 +251,8 @@ def _taken_further(kept: Run, built: Built, plan: Plan, data: Data) -> tuple[Bui
         "weights_sha256": Origin(field="weights_sha256", by="measured", reason="over all tensors before training"),
     }
     origins = tuple(reasons.get(origin.field, origin) for origin in plan.model.origins)
-    model = replace(plan.model, weights=part, weights_sha256=start, origins=origins)
+    lora = plan.model.lora and replace(plan.model.lora, settings=tuple(lora_settings(plan.model.lora).items()))
+    model = replace(plan.model, weights=part, weights_sha256=start, lora=lora, origins=origins)
     label = f"run {kept.record.plan_hash}"
     return replace(built, plan=model, tensors=tensors, weights_label=label), replace(plan, model=model, data=data.plan, phases=()), ()
 

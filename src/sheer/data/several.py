@@ -220,18 +220,17 @@ def several_sha256(root: str, paths: Sequence[str], inputs: Sequence[Input]) -> 
 
 
 def read_inputs(data: Data, tokenizers: Mapping[str, tuple[str, int, int]]) -> Data:
-    """The data with token ids in its inputs of text, each by its encoder's (tokenizer, pad, most tokens).
+    """The data with token ids in its inputs of text, each by its encoder's (tokenizer, pad, most tokens), read anew where another has.
 
     Raises:
-        DataError: two inputs have other tokenizers, or these are not those that have read the data.
+        DataError: two inputs have other tokenizers.
     """
-    told = {tokenizer for tokenizer, _, _ in tokenizers.values()} | ({data.tokenizer} if data.tokenizer else set())
+    told = {tokenizer for tokenizer, _, _ in tokenizers.values()}
     if len(told) > 1:
-        raise DataError(
-            "The texts would be read by two tokenizers. Give all inputs of text encoders with one, and the data as it was built."
-        )
-    if data.tokenizer or not tokenizers:
+        raise DataError("The texts would be read by two tokenizers. Give all inputs of text encoders with one.")
+    if not tokenizers or data.tokenizer in told:
         return data
+    data = data.unread or data
     plans, notes = list[InputPlan](), list[str]()
     for plan in data.plan.inputs:
         if plan.name in tokenizers:
@@ -250,7 +249,7 @@ def with_token_ids(data: Data, plans: Sequence[InputPlan], tokenizer: str, notes
     )
     listing = several_sha256(data.root, data.paths, inputs)
     plan = replace(data.plan, inputs=tuple(plans), listing_sha256=listing, notes=(*data.plan.notes, *notes))
-    return replace(data, inputs=inputs, plan=plan, tokenizer=tokenizer)
+    return replace(data, inputs=inputs, plan=plan, tokenizer=tokenizer, unread=data)
 
 
 def further_items(

@@ -104,16 +104,18 @@ def text(
 
 
 def tokenised(data: Data, tokenizer: str, pad: int, most: int) -> Data:
-    """The data with the ids of its texts behind what columns it has; `most` tokens are what the encoder takes.
+    """The data with the ids of its texts behind what columns it has, read anew where another tokenizer has read them.
+
+    `most` tokens are what the encoder takes.
 
     Raises:
-        DataError: more tokens were asked for than that, or another tokenizer has read the texts.
+        DataError: more tokens were asked for than that.
     """
     sha256 = hashlib.sha256(tokenizer.encode()).hexdigest()
     if data.tokenizer:
-        if sha256 != hashlib.sha256(data.tokenizer.encode()).hexdigest():
-            raise DataError("The texts were read by the tokenizer of another encoder. Give the data as sheer.text(...) makes it.")
-        return data
+        if sha256 == hashlib.sha256(data.tokenizer.encode()).hexdigest():
+            return data
+        data = data.unread or data
     parts, notes, reasons = list[Part](), list[str](), list[str]()
     for part in data.plan.columns:
         if part.name != "text":
@@ -143,4 +145,4 @@ def _with_ids(data: Data, parts: tuple[Part, ...], tokenizer: str, notes: Sequen
     matrix = torch.cat([data.arrays, *ids], dim=1)
     origins = tuple(origin if one.field == "columns" else one for one in data.plan.origins)
     plan = replace(data.plan, columns=parts, listing_sha256=tensors_hash(matrix), notes=(*data.plan.notes, *notes), origins=origins)
-    return replace(data, arrays=matrix, plan=plan, tokenizer=tokenizer)
+    return replace(data, arrays=matrix, plan=plan, tokenizer=tokenizer, unread=data)

@@ -24,6 +24,7 @@ from sheer.model.fusion import FUSIONS
 from sheer.model.rebuild import OWN
 from sheer.model.table import BODIES, body_arguments
 from sheer.plan.augmentations import Function
+from sheer.plan.facts import adapter_of, lora_settings
 from sheer.plan.plan import Part, Phase, Plan
 from sheer.record.run import Event
 from sheer.task import metrics, tasks
@@ -40,6 +41,8 @@ def render_constants(
     """
     plan = _as_run(plan, events)
     split, model = plan.data.split.options(), plan.model
+    file, adapter = start, adapter_of(plan.model.lora)
+    start = "" if adapter else start  # weights of a run take the place of what the body starts from, an adapter does not
     parted = plan.data.split.name == "folders"
     rows: dict[str, str] = {}
     kind, _, name = model.name.partition(":")
@@ -47,8 +50,8 @@ def render_constants(
         rows |= {"MAKE": name}
     if model.head is None or start:
         rows |= {"INITIAL_SHA256": repr(model.weights_sha256)}
-    if start:
-        rows |= {"START": repr(start)}
+    if file:
+        rows |= {"START": repr(file)}
     if model.head is not None:
         rows |= {
             "NAME": repr(name),
@@ -63,7 +66,9 @@ def render_constants(
     if model.head is not None and not start:
         rows |= {"BODY_SHA256": repr(model.weights_sha256)}
     if model.lora is not None:
-        rows |= {"LORA": repr(model.lora.options())}
+        rows |= {"LORA": repr(lora_settings(model.lora))}
+    if adapter:
+        rows |= {"ADAPTER_SHA256": repr(adapter)}
     if model.body is not None:
         arguments = body_arguments(model.body, plan.data.columns)
         rows |= {"BODY": pprint.pformat(arguments, width=138, compact=True, sort_dicts=False)}
@@ -123,11 +128,13 @@ def _branch_rows(plan: Plan, start: str, tokenizer: str) -> dict[str, str]:
     for one, branch in zip(plan.data.inputs, plan.model.branches, strict=True):
         model, (library, _, name) = branch.model, branch.model.name.partition(":")
         values: dict[str, object] = {"library": library, "features": model.features}
-        if model.body is not None:
+        if library in OWN:
+            values |= {"library": "own", "make": OwnName(name)}
+        elif model.body is not None:
             values |= {"body": body_arguments(model.body, one.columns)}
         else:
             values |= {"name": name, "kind": model.kind, "node": model.node}
-        if library != "sheer" and not start:
+        if library not in ("sheer", *OWN) and not start:
             known = ENCODER_WEIGHTS if model.body is not None else backbones.WEIGHTS
             values |= {"weights": known[model.weights.name](**model.weights.options())}
         branches[branch.name] = _namespace(values)
@@ -137,6 +144,12 @@ def _branch_rows(plan: Plan, start: str, tokenizer: str) -> dict[str, str]:
     assert plan.model.fusion is not None
     fusion = FUSIONS[plan.model.fusion.name](**plan.model.fusion.options())  # type: ignore[arg-type]
     return {"BRANCHES": _dictionary(branches), "FUSION": repr(fusion), "INPUTS": _dictionary(inputs)}
+
+
+class OwnName(str):
+    """A name whose source is itself: that of a function or class of your own."""
+
+    __repr__ = str.__str__
 
 
 def _namespace(values: Mapping[str, object]) -> str:
@@ -209,6 +222,8 @@ def needed_marks(plan: Plan, events: Sequence[Event] = ()) -> frozenset[str]:
         "views": any(phase.prefix.options().get("views") for phase in phases),
         "channels": plan.model.channel_init != "kept",
         "lora": plan.model.lora is not None,
+        "adapter": bool(adapter_of(plan.model.lora)),
+        "own": any(branch.model.name.partition(":")[0] in OWN for branch in plan.model.branches),
         "afresh": plan.model.channel_init != "kept" or plan.model.lora is not None,
     }
     return frozenset(name for name, used in marks.items() if used)

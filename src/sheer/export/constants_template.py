@@ -31,6 +31,7 @@ KIND = "map"
 NODE = ""
 NETWORK = TabularBody
 BODY: dict[str, Any] = {"codes": (), "continuous": 1, "hidden": (), "dropout": 0.0, "embedding_dropout": 0.0}
+ADAPTER_SHA256 = ""
 LORA: dict[str, Any] = {"rank": 8, "alpha": 16.0, "layers": ()}
 CHANNELS = 3
 CHANNEL_INIT = "zero"

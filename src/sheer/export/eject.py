@@ -38,6 +38,7 @@ from sheer.model import backbones, channels, encoders, fusion, hashing, heads, l
 from sheer.model.rebuild import OWN
 from sheer.plan import schedules
 from sheer.plan.checks import check_objects, path_of
+from sheer.plan.facts import adapter_of
 from sheer.plan.plan import Plan
 from sheer.record.checkpoint import COMPLETED
 from sheer.record.run import Record, read_run, version_of
@@ -92,7 +93,7 @@ def eject(run: str | Path, script: str | Path, *, objects: Mapping[str, Callable
 
     Run it as `python SCRIPT FOLDER --out DIR`; for a table SCRIPT_items.csv takes the place of FOLDER.
     Where the run's items came from a table or a list, they are written
-    beside it as SCRIPT_items.csv; where it started from another run's weights, those as SCRIPT_start.safetensors, and a
+    beside it as SCRIPT_items.csv; where it started from another run's weights or an adapter, those as SCRIPT_start.safetensors, and a
     tokenizer as SCRIPT_tokenizer.json.
     It imports torch, timm, torchvision or transformers, numpy and pillow, never sheer.
 
@@ -140,6 +141,7 @@ def script_text(plan: Plan, objects: Mapping[str, Callable[..., object]], beside
     if not plan.phases:
         raise EjectError(f"Plan {plan.short_hash()} has no phases: there is nothing to train.")
     items, start = beside.get("items.csv", ""), beside.get("start.safetensors", "")
+    whole = "" if adapter_of(plan.model.lora) else start
     if not plan.data.source.startswith("folder ") and not items:
         raise EjectError(
             f"Plan {plan.short_hash()} learns from {plan.data.source}, which a script cannot read. Save the pictures as "
@@ -148,7 +150,7 @@ def script_text(plan: Plan, objects: Mapping[str, Callable[..., object]], beside
     yours = own_definitions(plan, record, objects)
     after = inspect.getsource(main_template)
     after = after.replace("model = make_timm_model()", f"model = make_{_kind(plan)}()")
-    after = after.replace("        start_timm_model(model)", f"        {'start_of_run' if start else STARTS[_kind(plan)]}(model)")
+    after = after.replace("        start_timm_model(model)", f"        {'start_of_run' if whole else STARTS[_kind(plan)]}(model)")
     files = items and not plan.data.columns and not plan.data.inputs
     after = after.replace(" = find_photos(root)", " = find_listed(root)") if files else after
     needed = needed_marks(plan, record.events if record else ())

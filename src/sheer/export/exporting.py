@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from sheer.export.predictor import Predictor, opened
 from sheer.model.branches import sample_items
 from sheer.model.surgery import probe_images
 from sheer.plan.plan import Plan
-from sheer.record.own import HeadMaker, Source
+from sheer.record.own import HeadMaker, MadeBy
 from sheer.record.run import Record
 
 
@@ -24,7 +25,7 @@ def export_bundle(
     plan: Plan,
     record: Record,
     model: nn.Module,
-    made_by: Source | None,
+    made_by: MadeBy | None,
     made_head: HeadMaker | None,
     sample: torch.Tensor | None,
     tokenizer: str = "",
@@ -46,6 +47,10 @@ def export_bundle(
     predictor = Predictor(copy.deepcopy(model).cpu(), plan, "cpu")
     if plan.model.name.startswith("module:"):  # it was passed as it is: its code is here, its tensors come from the file
         made_by = copy.deepcopy(model.get_submodule("body") if plan.model.head else model)
+    instances = [branch.name for branch in plan.model.branches if branch.model.name.startswith("module:")]
+    if instances:
+        functions = made_by if isinstance(made_by, Mapping) else {}
+        made_by = {**functions, **{name: copy.deepcopy(model.get_submodule(f"body.branches.{name}")) for name in instances}}
     probe = make_probe(predictor, sample)
     if not all(bool(tensor.isfinite().all()) for tensor in probe.values()):
         raise BundleError("The model's scores are no finite numbers, so nothing can be promised of it. Was it trained at too high a rate?")

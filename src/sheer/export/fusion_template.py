@@ -46,6 +46,9 @@ WIDTHS = tuple(branch.features for branch in BRANCHES.values())
 
 def make_branch(branch: SimpleNamespace) -> nn.Module:
     """The body of a branch, with weights yet to come."""
+    if branch.library == "own":  # only own
+        body: nn.Module = branch.make()  # only own
+        return body  # only own
     if branch.library == "timm":  # only timm
         return timm_body(branch.name, branch.kind)  # only timm
     if branch.library == "torchvision":  # only torchvision

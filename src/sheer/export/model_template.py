@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from sheer.export.constants_template import (
+    ADAPTER_SHA256,
     BODY_SHA256,
     BODY_WEIGHTS,
     CHANNEL_INIT,
@@ -30,7 +31,7 @@ from sheer.export.constants_template import (
 )
 from sheer.model.backbones import TorchvisionBody, load_body, timm_body, timm_whole, torchvision_whole
 from sheer.model.channels import widen
-from sheer.model.hashing import weights_sha256
+from sheer.model.hashing import tensors_sha256, weights_sha256
 from sheer.model.lora import add_lora
 from sheer.streams import reseed, stream_key
 
@@ -89,6 +90,15 @@ def start_head(model: Any) -> None:
     model.head = HEAD.build(FEATURES, len(CLASSES), KIND)
     reseed(stream_key(SEED, "init-lora"), torch.device("cpu"))  # only lora
     add_lora(model.body, **LORA)  # only lora
+    start_adapter(model)  # only adapter
+
+
+def start_adapter(model: nn.Module) -> None:
+    """LoRA and the head from the file beside this script, proved to be those that the run started from."""
+    kept = load_file(os.path.join(os.path.dirname(os.path.abspath(__file__)), START))
+    if tensors_sha256(kept[name] for name in sorted(kept)) != ADAPTER_SHA256:
+        sys.exit(f"{START} does not hold the adapter that the run started from: its SHA-256 is another.")
+    model.load_state_dict(kept, strict=False)
 
 
 def start_own_model(model: nn.Module) -> None:

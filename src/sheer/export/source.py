@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from sheer.errors import EjectError
-from sheer.model.rebuild import OWN
+from sheer.model.rebuild import OWN, own_branches
 from sheer.plan.plan import Plan
-from sheer.record.own import own_module, own_parts
+from sheer.record.own import branch_module, own_module, own_parts
 from sheer.record.run import Module, Record
 from sheer.task import metrics
 
@@ -138,17 +138,20 @@ def own_definitions(plan: Plan, record: Record | None, objects: Mapping[str, Cal
         EjectError: one was not given, is not what the run used, imports what a script may not, or is no top-level definition.
     """
     wanted = [name for name in plan.metrics if name not in metrics.METRICS[plan.data.task.name]]
-    kind, _, name = plan.model.name.partition(":")
     if plan.model.head is not None and plan.model.head.name.startswith("function:"):
         wanted.append(plan.model.head.name.partition(":")[2])
         _check_unchanged(wanted[-1], objects, record.own_head if record else None)
-    if kind in OWN:
+    own = own_branches(plan.model)
+    modules = [(plan.model.name, record.own_module if record else None)]
+    for model_name, used in [*modules, *((one.model.name, branch_module(one)) for one in plan.model.branches if one.name in own)]:
+        kind, _, name = model_name.partition(":")
         if kind == "module":
             raise EjectError(
                 f"The run used an instance of {name}; how it was made is not known. Pass sheer.learner a function that makes it."
             )
-        wanted.append(name)
-        _check_unchanged(name, objects, record.own_module if record else None)
+        if kind in OWN:
+            wanted.append(name)
+            _check_unchanged(name, objects, used)
     for options in (part.options() for part in own_parts(plan)):
         wanted.append(str(options["function"]))
         _check_unchanged(wanted[-1], objects, Module(name=wanted[-1], source_sha256=str(options["source_sha256"])))

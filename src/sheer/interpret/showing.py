@@ -18,14 +18,16 @@ from sheer.errors import DataError, PlanError
 from sheer.interpret import plots
 from sheer.interpret.baselines import Baselines, baselines
 from sheer.interpret.interpretation import Interpretation
-from sheer.interpret.looking import Heat, View
+from sheer.interpret.looking import Averaging, Heat, View
 from sheer.interpret.neighbours import Pair
 from sheer.interpret.predictions import Predictions
 from sheer.interpret.shown import Pictures, Steps, mistake_pictures, pictures_of, result_pictures, schedule_steps, training_pictures
 from sheer.loop.lr_find import RateSweep, check_sweep, lr_find
-from sheer.model.adapted import write_adapter
+from sheer.loop.preview import Preview, preview
+from sheer.loop.train import loss_of
+from sheer.model.adapter import write_adapter
 from sheer.plan import recipes
-from sheer.plan.checks import path_of
+from sheer.plan.checks import path_of, whole
 from sheer.plan.plan import Phase, Plan
 from sheer.plan.rates import Rate
 from sheer.plan.recipes import Draft
@@ -55,13 +57,46 @@ class Showing(ABC):
     def plan(self, recipe: Sequence[Draft] = ()) -> Plan: ...
 
     @abstractmethod
-    def interpret(self, part: str = "valid") -> Interpretation: ...
-
-    @abstractmethod
     def _check_model(self) -> None: ...
 
     @abstractmethod
     def _view(self) -> View: ...
+
+    def validate(self) -> Predictions:
+        """Predictions for the held-out items, with their true classes; the model and all generators stay as they are."""
+        return self.predictions("valid")
+
+    def predictions(self, part: str = "valid") -> Predictions:
+        """Predictions for the items of `train` or `valid`, in item order, cut at the centre and not augmented."""
+        return self._view().predictions(part)
+
+    def tta(self, part: str = "valid", n: int = 4, beta: float = 0.25) -> Predictions:
+        """Test-time augmentation: (1 - beta) times the mean of `n` augmented passes, plus beta times the plain one, in item order.
+
+        The passes cut and augment as training does, by draws of their own stream, so they are the same each time.
+
+        Raises:
+            PlanError: `n` is below 1, or beta is no share.
+        """
+        return self._view().predictions(part, Averaging(passes=n, beta=beta))
+
+    def interpret(self, part: str = "valid") -> Interpretation:
+        """Predictions of `train` or `valid` made once, and what they say about mistakes and calibration."""
+        return Interpretation(table=self.predictions(part))
+
+    def preview(self, item: int = 0) -> Preview:
+        """One item, then the first training batch, step by step to the loss; `print` it. Nothing is trained.
+
+        Raises:
+            DataError: naming the step that fails, and on what.
+        """
+        data = self._known_data()
+        if not whole(item, "item", 0) < len(data.targets):
+            raise DataError(f"item={item}: there are {len(data.targets)} items, from 0.")
+        plan = self._plan if self._plan.phases else self.plan(recipes.constant(1, profile=self._plan.profile))
+        view = self._view()
+        with view.ready():
+            return preview(self.model, plan, view.feed(data), loss_of(plan.phases[-1], view.functions, plan.model.kind), item)
 
     def features(self, part: str = "valid") -> np.ndarray:
         """What the body gives the head, maps averaged over places: float32 (items, width), in item order, no augmentation.
@@ -92,8 +127,11 @@ class Showing(ABC):
     def save_adapter(self, file: str | Path) -> Path:
         """Write what LoRA and the head have learnt as one small .safetensors file; nothing is overwritten.
 
+        Its metadata says which network, base weights, LoRA, head, task and classes it belongs to: `sheer.learner(data, model,
+        adapter=file)` takes it for no other.
+
         Raises:
-            ModelError: the model has no LoRA.
+            ModelError: the model has no LoRA, or norm layers that it lies beside have moved.
             RunError: the file exists, or cannot be written.
         """
         self._check_model()

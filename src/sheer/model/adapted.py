@@ -1,21 +1,20 @@
-"""A model with LoRA as the plan has it: which layers, the stages of what they learn, a small file of that alone."""
+"""A model with LoRA as the plan has it: which layers, and the stages of what they learn."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
-from safetensors.torch import save
 from torch import nn
 
-from sheer.errors import ModelError, PlanError, RunError, nearest
+from sheer.errors import ModelError, PlanError, nearest
 from sheer.model.build import CPU, Built, tensor_facts
 from sheer.model.lora import add_lora
 from sheer.model.stages import stage_of
 from sheer.plan.checks import whole
+from sheer.plan.facts import lora_settings
 from sheer.plan.parts import LORA_SETTINGS, chosen
-from sheer.plan.plan import Origin, Part, Plan, Stage, Value
+from sheer.plan.plan import Origin, Part, Stage, Value
 from sheer.plan.profiles import Profile
 from sheer.streams import borrowed_generators, reseed, stream_key
 
@@ -80,28 +79,9 @@ def put_lora(body: nn.Module, part: Part, seed: int) -> list[str]:
     """LoRA into the body by the plan's part, from its own random stream; the layers' paths."""
     with borrowed_generators(CPU):
         reseed(stream_key(seed, "init-lora"), CPU)
-        return add_lora(body, **part.options())  # type: ignore[arg-type]
+        return add_lora(body, **lora_settings(part))  # type: ignore[arg-type]
 
 
 def _ends(body: nn.Module) -> str:
     names = dict.fromkeys(path.rpartition(".")[2] for path, module in body.named_modules() if type(module) is nn.Linear)
     return ", ".join(list(names)[:8]) or "none: it has no linear layers"
-
-
-def write_adapter(file: Path, model: nn.Module, plan: Plan) -> Path:
-    """The tensors of LoRA and of the head by their names in the model, as a new .safetensors file with the plan's hash and LoRA's settings.
-
-    Raises:
-        ModelError: the model has no LoRA.
-        RunError: the file exists, or cannot be written.
-    """
-    if plan.model.lora is None:
-        raise ModelError(f"{plan.model.name} has no LoRA, which alone makes a small file. Put it in with sheer.learner(..., lora=True).")
-    kept = {name: value for name, value in model.state_dict().items() if ".lora." in name or name.startswith("head.")}
-    metadata = {"plan": plan.short_hash(), "model": plan.model.name, "body_sha256": plan.model.weights_sha256, "lora": str(plan.model.lora)}
-    try:
-        with file.open("xb") as out:
-            out.write(save({name: value.detach().cpu().contiguous().clone() for name, value in kept.items()}, metadata))
-    except OSError as error:
-        raise RunError(f"{file} cannot be written: {error}. Give another name.") from error
-    return file

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import cast
+from typing import TypeGuard, cast
 
 import torch
 from torch import nn
 
 from sheer.data.inputs import Inputs
 from sheer.errors import ModelError, nearest
-from sheer.model.build import CPU, DEFAULT_MODEL, Built, HeadMaker, build_named, measured_origins, new_head, tensor_facts
+from sheer.model.build import CPU, DEFAULT_MODEL, Built, HeadMaker, Source, build_named, measured_origins, new_head, tensor_facts
 from sheer.model.fusion import FUSIONS, Fused
 from sheer.model.hashing import weights_sha256
 from sheer.model.inputs import RGB
 from sheer.model.layers import by_layers
+from sheer.model.own import own_branch
 from sheer.model.pretrained import IMAGENET
 from sheer.model.surgery import probe_images
 from sheer.model.table import build_table
@@ -44,22 +45,31 @@ def build_branches(
     seed: int,
     stages_by: str | None,
     encoders: object,
+    size: int,
 ) -> Built:
     """The network of a branch an input, on the CPU; `models` and `weights` are by input, where they are not left to the default;
-    one name for `weights` is for all branches that can have pretrained ones.
+    one name for `weights` is for all branches that can have pretrained ones. Your own modules are tried on photographs of `size` px.
 
     Raises:
-        ModelError: a name is none of the inputs', a branch cannot be made, or photographs would need two normalisations.
+        ModelError: a name is none of the inputs', a branch cannot be made, photographs would need two normalisations, or two branches
+            share tensors.
         PlanError: a setting is not known.
     """
-    by_name, sources = _by_input(models, inputs, "model"), _sources(weights, inputs)
+    by_name = _by_input(models, inputs, "model")
+    sources, samples = _sources(weights, inputs, by_name), sample_items(inputs, 2, size).parts
     made: list[tuple[InputPlan, Built]] = []
     for one in inputs:
-        choice = cast(Choice, by_name.get(one.name, DEFAULTS[one.kind]))
-        source = str(sources.get(one.name, "default"))
-        if not isinstance(choice, str) and one.kind == "image":
-            raise ModelError(f"model={{{one.name!r}: {choice!r}}}: a branch for pictures is named, by a name of timm or torchvision.")
-        if one.kind == "table":
+        given = by_name.get(one.name, DEFAULTS[one.kind])
+        choice, source = cast(Choice, given), str(sources.get(one.name, "default"))
+        if is_own(given) and one.kind != "text":
+            built = own_branch(given, one, source, seed=seed, classes=classes, sample=samples[one.name])
+            built = built if stages_by is None or one.kind == "table" else by_layers(built, stages_by)
+        elif not isinstance(choice, str) and one.kind == "image":
+            raise ModelError(
+                f"model={{{one.name!r}: {choice!r}}}: a branch for pictures is a name of timm or torchvision, or your own module or what "
+                "makes it."
+            )
+        elif one.kind == "table":
             if source not in ("default", "none"):
                 raise ModelError(f"weights={source!r} for {one.name!r}: a table's network has no pretrained weights. Leave it away.")
             built = build_table(
@@ -84,11 +94,13 @@ def build_branches(
             built = built if stages_by is None else by_layers(built, stages_by)
         made.append((one, built))
     pictures = [built for one, built in made if one.kind == "image"]
-    if len({(built.inputs.mean, built.inputs.std) for built in pictures}) > 1:
+    known = [built for one, built in made if one.kind == "image" and not is_own(by_name.get(one.name))]
+    if len({(built.inputs.mean, built.inputs.std) for built in known}) > 1:
         raise ModelError(
-            f"The weights of {' and '.join(built.plan.name for built in pictures)} want other normalisations of photographs; all branches "
+            f"The weights of {' and '.join(built.plan.name for built in known)} want other normalisations of photographs; all branches "
             "of a phase see them alike. Name one network for both, or two with the same statistics."
         )
+    _check_apart(made)
     branches = tuple(Branch(name=one.name, model=_prefixed(built.plan, one.name, one.name not in by_name)) for one, built in made)
     part = chosen(str(profile.value("fusion")) if fusion is None else fusion, FUSION_SETTINGS, profile, "fusion")
     widths = [branch.model.features for branch in branches]
@@ -146,9 +158,9 @@ def build_branches(
         model=model,
         plan=plan,
         tensors=tensor_facts(model, stages, plan.undecayed),
-        inputs=pictures[0].inputs if pictures else IMAGENET,
+        inputs=known[0].inputs if known else IMAGENET,
         weights_label="branches",
-        made_by=None,
+        made_by={name: own for name, own in by_name.items() if is_function(own)} or None,
         made_head=make_head,
     )
 
@@ -159,14 +171,36 @@ def found_encoders(models: object, weights: object, inputs: Sequence[InputPlan])
     Raises:
         ModelError, WeightsError: one cannot be had.
     """
-    by_name, sources = _by_input(models, inputs, "model"), _sources(weights, inputs)
+    by_name = _by_input(models, inputs, "model")
+    sources = _sources(weights, inputs, by_name)
     texts = [one.name for one in inputs if one.kind == "text"]
     return {name: find_encoder(named_encoder(by_name.get(name))[0], str(sources.get(name, "default"))) for name in texts}
 
 
-def _sources(weights: object, inputs: Sequence[InputPlan]) -> dict[str, object]:
-    for_all = {one.name: weights for one in inputs if one.kind != "table"} if isinstance(weights, str) else weights
-    return _by_input(for_all, inputs, "weights")
+def is_own(choice: object) -> TypeGuard[Source]:
+    """Whether it is a module of your own, or what makes one."""
+    return isinstance(choice, nn.Module) or is_function(choice)
+
+
+def is_function(choice: object) -> TypeGuard[Callable[[], nn.Module]]:
+    """Whether it is a function or class of your own that makes a module."""
+    return callable(choice) and not isinstance(choice, nn.Module)
+
+
+def _check_apart(made: Sequence[tuple[InputPlan, Built]]) -> None:
+    owners = dict[int, str]()
+    for one, built in made:
+        for name, tensor in built.model.get_submodule("body").state_dict(keep_vars=True).items():
+            if owners.setdefault(id(tensor), one.name) != one.name:
+                raise ModelError(
+                    f"The branches {owners[id(tensor)]!r} and {one.name!r} share {name}: each has stages, rates and freezing of its own. "
+                    "Give a function that makes a new module at each call."
+                )
+
+
+def _sources(weights: object, inputs: Sequence[InputPlan], models: Mapping[str, object]) -> dict[str, object]:
+    named = [one.name for one in inputs if one.kind != "table" and not is_own(models.get(one.name))]
+    return _by_input(dict.fromkeys(named, weights) if isinstance(weights, str) else weights, inputs, "weights")
 
 
 def _by_input(given: object, inputs: Sequence[InputPlan], what: str) -> dict[str, object]:
@@ -191,7 +225,7 @@ def _prefixed(plan: ModelPlan, name: str, by_default: bool) -> ModelPlan:
     stages = tuple(
         Stage(name=f"{name} {stage.name}", prefixes=tuple(map(renamed, stage.prefixes))) for stage in plan.stages if stage.name != "head"
     )
-    own = Origin(field="name", by="default" if by_default else "you", reason="for inputs of this kind" if by_default else "you named it")
+    own = Origin(field="name", by="default" if by_default else "you", reason="for inputs of this kind" if by_default else "you gave it")
     origins = tuple(own if origin.field == "name" else origin for origin in plan.origins)
     return replace(plan, head=None, stages=stages, undecayed=tuple(map(renamed, plan.undecayed)), origins=origins)
 

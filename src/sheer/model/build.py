@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,18 +29,20 @@ from sheer.streams import borrowed_generators, reseed, stream_key
 CPU = torch.device("cpu")
 DEFAULT_MODEL = "tf_efficientnet_lite0"
 HeadMaker = Callable[[int, int], nn.Module]
+Source = nn.Module | Callable[[], nn.Module]
+MadeBy = Source | Mapping[str, Source]  # your own module, or those of branches by input
 
 
 @dataclass(frozen=True, kw_only=True)
 class Built:
-    """A model with what the plan needs to know about it; `made_by` and `made_head` are what you passed, if anything."""
+    """A model with what the plan needs to know about it; `made_by` and `made_head` are functions and classes that you passed, if any."""
 
     model: nn.Module
     plan: ModelPlan
     tensors: tuple[TensorFact, ...]
     inputs: InputFacts
     weights_label: str
-    made_by: Callable[[], nn.Module] | None
+    made_by: MadeBy | None
     made_head: HeadMaker | None
 
 

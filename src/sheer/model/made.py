@@ -12,12 +12,14 @@ from sheer.data.several import read_inputs
 from sheer.data.sources import Data
 from sheer.data.text import tokenised
 from sheer.errors import ModelError, PlanError, first_line, nearest
+from sheer.model.adapted import Lora, with_lora
+from sheer.model.adapter import Adapter, with_adapter
 from sheer.model.branches import build_branches, found_encoders
-from sheer.model.build import DEFAULT_MODEL, Built, HeadMaker, build_named
+from sheer.model.build import DEFAULT_MODEL, Built, HeadMaker, Source, build_named
 from sheer.model.heads import HEADS
 from sheer.model.inputs import choose_channels, extended
 from sheer.model.layers import by_layers
-from sheer.model.own import Source, WantedHead, build_own
+from sheer.model.own import WantedHead, build_own
 from sheer.model.surgery import sample_inputs
 from sheer.model.table import build_table
 from sheer.model.text import Encoder, build_text, find_encoder, named_encoder
@@ -26,7 +28,7 @@ from sheer.plan.parts import HEAD_SETTINGS, MODEL_SETTINGS
 from sheer.plan.plan import Part
 from sheer.plan.profiles import Choice, Profile
 
-AnyModel = Choice | Source | Mapping[str, Choice] | None
+AnyModel = Choice | Source | Mapping[str, Choice | Source] | None
 AnyHead = str | Part | HeadMaker | None
 Weights = str | Mapping[str, str]
 
@@ -44,17 +46,39 @@ def made_model(
     size: int | None,
     fusion: Choice | None = None,
     stages: str | None = None,
+    lora: Lora = False,
+    adapter: Adapter | None = None,
     encoder: Encoder | Mapping[str, Encoder] | None = None,
 ) -> Built:
     """The model for the data's classes and inputs; the arguments are those of `sheer.learner`.
 
-    `encoder` is what `read_texts` found for it, by input where there are several.
+    `adapter` is what its file holds, `encoder` what `read_texts` found for it, by input where there are several.
 
     Raises:
-        ModelError, WeightsError: the model or its weights cannot be had, or the cut cannot be proved.
+        ModelError, WeightsError: the model, its weights or the adapter cannot be had, or the cut cannot be proved.
         PlanError: a name is not known.
     """
-    wanted = _wanted_head(head)
+    wanted = _wanted_head(adapter.head() if adapter is not None and head is None else head)
+    built = _network(model, data, weights, profile, wanted, channels, channel_init, seed, size, fusion, stages, encoder)
+    if adapter is not None:
+        return with_adapter(built, adapter, lora, data.plan, profile, seed)
+    return with_lora(built, lora, profile, seed) if lora is not False else built
+
+
+def _network(
+    model: AnyModel,
+    data: Data,
+    weights: Weights,
+    profile: Profile,
+    wanted: WantedHead | None,
+    channels: int | None,
+    channel_init: str | None,
+    seed: int,
+    size: int | None,
+    fusion: Choice | None,
+    stages: str | None,
+    encoder: Encoder | Mapping[str, Encoder] | None,
+) -> Built:
     part, make = (wanted.part, wanted.make) if wanted else (None, None)
     if data.inputs:
         return build_branches(
@@ -68,13 +92,15 @@ def made_model(
             make_head=make,
             seed=seed,
             stages_by=stages,
-            encoders=encoder if isinstance(encoder, Mapping) else read_texts(data, model, weights)[1],
+            encoders=encoder,
+            size=size or 160,
         )
     if items_of(data.plan.columns) == "text":
-        found = encoder or read_texts(data, model, weights)[1]
-        assert isinstance(found, Encoder) and data.arrays is not None
+        assert isinstance(encoder, Encoder) and data.arrays is not None
         length, settings = int(data.arrays.shape[1]), named_encoder(model)[1]
-        built = build_text(found, settings, length=length, classes=len(data.classes), profile=profile, head=part, make_head=make, seed=seed)
+        built = build_text(
+            encoder, settings, length=length, classes=len(data.classes), profile=profile, head=part, make_head=make, seed=seed
+        )
         return by_layers(built, stages) if stages is not None else built
     model = DEFAULT_MODEL if model is None and not data.plan.columns else model
     planes = choose_channels(data.arrays, channels, channel_init, profile, named=isinstance(model, str))
@@ -101,7 +127,7 @@ def made_model(
             profile=profile,
             head=part,
             seed=seed,
-            head_by="you" if head else "default",
+            head_by="you" if wanted else "default",
             channels=planes,
             make_head=make,
         )

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
 from sheer.errors import ModelError, first_line
-from sheer.model.build import CPU, Built, HeadMaker, body_origin, measured_origins, new_head, tensor_facts
+from sheer.model.build import CPU, Built, HeadMaker, Source, body_origin, measured_origins, new_head, tensor_facts
 from sheer.model.hashing import weights_sha256
-from sheer.model.inputs import Channels
+from sheer.model.inputs import RGB, Channels
 from sheer.model.pretrained import IMAGENET
 from sheer.model.surgery import measured_stride
-from sheer.plan.plan import ModelPlan, Origin, Part, Stage
+from sheer.plan.augmentations import source_sha256
+from sheer.plan.plan import InputPlan, ModelPlan, Origin, Part, Stage
 from sheer.streams import borrowed_generators, reseed, stream_key
 
-Source = nn.Module | Callable[[], nn.Module]
+NO_PICTURES = tuple(Origin(field=name, by="data", reason="the inputs are no pictures") for name in ("channels", "channel_init"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +126,32 @@ def build_own(module: Source, *, seed: int, classes: int, channels: Channels, he
         made_by=made_by,
         made_head=head.make if head else None,
     )
+
+
+def own_branch(module: Source, one: InputPlan, weights: str, *, seed: int, classes: int, sample: torch.Tensor) -> Built:
+    """Your own module as the branch of an input, below a head that is left out; its plan has the source's hash.
+
+    `weights` says whether they are to be taken for pretrained ones ("given") or new ones ("none"); "default": new for a table.
+
+    Raises:
+        ModelError: as in `build_own`, or for other `weights`; it names the input.
+    """
+    what = f"model={{{one.name!r}: {getattr(module, '__name__', type(module).__name__)}}}"
+    if weights not in ("default", "given", "none"):
+        raise ModelError(f"{what}: weights={weights!r} is for networks by name; your own keeps the weights it has. Say given or none.")
+    channels = RGB if one.kind == "image" else Channels(count=0, rule="kept", origins=NO_PICTURES)
+    try:
+        head = WantedHead(part=Part(name="linear"), make=None)
+        built = build_own(module, seed=seed, classes=classes, channels=channels, head=head, sample=sample)
+    except ModelError as error:
+        columns = ", ".join(str(part.options()["column"]) for part in one.columns)
+        raise ModelError(f"{what}: {error}" + (f" Its rows have, in this order: {columns}." if columns else "")) from error
+    new = weights == "none" or (weights == "default" and one.kind == "table")
+    source = Part(name="none" if new else "given", settings=(("source_sha256", source_sha256(module)),))
+    reason = "as the module came: new, so it trains with the head" if new else "as the module came: taken for trained, so it can be frozen"
+    by = "default" if weights == "default" else "you"
+    origins = tuple(Origin(field="weights", by=by, reason=reason) if one.field == "weights" else one for one in built.plan.origins)
+    return replace(built, plan=replace(built.plan, weights=source, origins=origins))
 
 
 def _check_parameters(own: nn.Module) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from sheer.errors import ModelError
 from sheer.model import backbones
 from sheer.model.adapted import put_lora
 from sheer.model.branches import fused_body
-from sheer.model.build import CPU, Built, HeadMaker, new_head, tensor_facts
+from sheer.model.build import CPU, Built, HeadMaker, MadeBy, new_head, tensor_facts
 from sheer.model.encoders import ENCODER_WEIGHTS, TextBody, take_encoder
 from sheer.model.hashing import weights_sha256
 from sheer.model.inputs import widened
@@ -26,10 +26,8 @@ from sheer.streams import borrowed_generators, reseed, stream_key
 OWN = ("function", "module")
 
 
-def rebuild(
-    plan: Plan, made_by: nn.Module | Callable[[], nn.Module] | None, made_head: HeadMaker | None, *, initial: bool = False
-) -> Built:
-    """The module of the plan; `made_by` and `made_head` are your own for plans that have them.
+def rebuild(plan: Plan, made_by: MadeBy | None, made_head: HeadMaker | None, *, initial: bool = False) -> Built:
+    """The module of the plan; `made_by` (by input, for branches) and `made_head` are your own for plans that have them.
 
     Its weights are yet to be loaded, or with `initial` those that training starts from: the body's own, and new ones
     from the random streams of the plan's seed. A plan whose `weights_sha256` is "" gets the measured one.
@@ -45,20 +43,23 @@ def rebuild(
             f"The run used {head_name!r}, a head of your own, and nothing is imported by a name found in a file. "
             f"Give it: objects={{{head_name!r}: {head_name}}}."
         )
-    if library_name in OWN and made_by is None:
-        raise ModelError(
-            f"The run used {name!r}, a module of your own, and nothing is imported by a name found in a file. "
-            f"Give it: objects={{{name!r}: {name}}}."
-        )
+    given = made_by if isinstance(made_by, Mapping) else {"": made_by}
+    wanted = {"": name} if library_name in OWN else own_branches(plan.model)
+    for place, own in wanted.items():
+        if given.get(place) is None:
+            raise ModelError(
+                f"The run used {own!r}, a module of your own, and nothing is imported by a name found in a file. "
+                f"Give it: objects={{{own!r}: {own}}}."
+            )
     with borrowed_generators(CPU), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         reseed(stream_key(plan.seed, "init-body"), CPU)
         if plan.model.branches:
-            body: nn.Module = _fused_body(plan, initial)
+            body: nn.Module = _fused_body(plan, given, initial)
         elif plan.model.body is not None:
             body = made_body(plan.model, plan.data.columns, initial)
-        elif made_by is not None:
-            body = made_by if isinstance(made_by, nn.Module) else made_by()
+        elif library_name in OWN:
+            body = _made(given[""])
         else:
             check_known(library_name, name)  # before either library acts on a name out of a file: timm would look it up on the network
             body = _named_body(plan.model, library_name, name, initial)
@@ -74,14 +75,9 @@ def rebuild(
         raise ModelError(f"{plan.model.name} does not start from the weights of the plan: their SHA-256 is {start[:8]}..., another.")
     named = plan.model
     if plan.model.branches:
-        named = next((branch.model for branch in plan.model.branches if branch.model.body is None), plan.model)
+        named = next((one.model for one in plan.model.branches if one.model.body is None and one.name not in wanted), plan.model)
         library_name, _, name = named.name.partition(":")
-    known = (
-        made_by is None
-        and named.body is None
-        and library_name in ("timm", "torchvision")
-        and (named.weights.name != "none" or library_name == "timm")
-    )
+    known = named.body is None and library_name in ("timm", "torchvision") and (named.weights.name != "none" or library_name == "timm")
     label = {"package": f"package {plan.model.weights.options().get('distribution')}"}.get(plan.model.weights.name, plan.model.weights.name)
     label = "initialised" if plan.model.body is not None and label == "none" else label
     return Built(
@@ -90,19 +86,36 @@ def rebuild(
         tensors=tensor_facts(model, plan.model.stages, plan.model.undecayed),
         inputs=input_facts(library_name, name) if known else IMAGENET,
         weights_label=label,
-        made_by=None if isinstance(made_by, nn.Module) else made_by,
+        made_by=(_functions(given) or None) if plan.model.branches else _functions(given).get(""),
         made_head=made_head,
     )
 
 
-def _fused_body(plan: Plan, initial: bool) -> nn.Module:
+def own_branches(model: ModelPlan) -> dict[str, str]:
+    """The names of your own modules, by the input whose branch each is."""
+    parts = ((one.name, *one.model.name.split(":", 1)) for one in model.branches)
+    return {branch: name for branch, kind, name in parts if kind in OWN}
+
+
+def _made(own: Any) -> nn.Module:
+    module: nn.Module = own if isinstance(own, nn.Module) else own()
+    return module
+
+
+def _functions(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {place: own for place, own in given.items() if callable(own) and not isinstance(own, nn.Module)}
+
+
+def _fused_body(plan: Plan, given: Mapping[str, Any], initial: bool) -> nn.Module:
     """The bodies of the plan's branches, each as it would be alone, below the fusion from its random stream."""
     columns, bodies = {one.name: one.columns for one in plan.data.inputs}, dict[str, nn.Module]()
     assert plan.model.fusion is not None
     for branch in plan.model.branches:
         library_name, _, name = branch.model.name.partition(":")
         reseed(stream_key(plan.seed, "init-body"), CPU)
-        if branch.model.body is not None:
+        if library_name in OWN:
+            bodies[branch.name] = _made(given[branch.name])
+        elif branch.model.body is not None:
             bodies[branch.name] = made_body(branch.model, columns[branch.name], initial)
         else:
             check_known(library_name, name)

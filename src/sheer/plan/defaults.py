@@ -34,7 +34,8 @@ class Situation:
     """What a draft is resolved against; `pictures` are in "files", in "memory" (squares of one size), or there are "none".
 
     `items` says what goes in: a key of KEYS; `body` names the network that sheer itself makes, "" for others; `branches` are those of a
-    model for several inputs; stages before `fixed` never train. `prefix` tells of what is frozen, by trains_from, norm and size.
+    model for several inputs; stages before `fixed` never train; `new_from` says where the head's weights are from. `prefix` tells of what
+    is frozen, by trains_from, norm and size.
     """
 
     profile: Profile
@@ -55,6 +56,7 @@ class Situation:
     weights_from: str
     prefix: Callable[[int, tuple[str, ...], int], PrefixFact]
     phases_before: tuple[Phase, ...]
+    new_from: str = "initialised"
     branches: tuple[Branch, ...] = ()
 
 

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sheer.plan.plan import Part
+from sheer.plan.plan import Part, Value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +44,21 @@ class InputFacts:
 def fixed_stages(lora: Part | None) -> int:
     """How many stages from the first on never train: with LoRA the one of all the weights there were."""
     return 1 if lora is not None else 0
+
+
+def lora_settings(lora: Part) -> dict[str, Value]:
+    """What LoRA itself is made with: the part's settings without the adapter that it starts from."""
+    return {name: value for name, value in lora.settings if name != "adapter"}
+
+
+def adapter_of(lora: Part | None) -> str:
+    """The SHA-256 of the adapter that LoRA and the head start from, "" where they start afresh."""
+    return str(lora.options().get("adapter", "")) if lora else ""
+
+
+def source_of_new(lora: Part | None) -> str:
+    """Where the weights of the head, and of LoRA, are from."""
+    return f"adapter {str(lora.options()['adapter'])[:8]}" if lora and "adapter" in lora.options() else "initialised"
 
 
 def items_of(columns: Sequence[Part]) -> str:

@@ -82,4 +82,4 @@ def _first_source(stage: str, situation: Situation) -> str:
         (branch,) = (one for one in situation.branches if stage in {own.name for own in one.model.stages})
         package = branch.model.weights.options().get("distribution", "")
         return "initialised" if is_new(branch) else f"{branch.model.weights.name} {package}".strip()
-    return "initialised" if stage == "head" or stage.startswith("lora ") else situation.weights_from
+    return situation.new_from if stage == "head" or stage.startswith("lora ") else situation.weights_from

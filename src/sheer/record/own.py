@@ -11,13 +11,13 @@ from typing import Any, cast
 from torch import nn
 
 from sheer.errors import RunError
-from sheer.model.build import HeadMaker
-from sheer.model.own import Source
+from sheer.model.build import HeadMaker, MadeBy, Source
+from sheer.model.rebuild import own_branches
 from sheer.plan.augmentations import Function, source_sha256
-from sheer.plan.plan import Part, Plan
+from sheer.plan.plan import Branch, Part, Plan
 from sheer.record.run import Module, Record
 
-__all__ = ["HeadMaker", "OwnMakers", "Source", "own_functions", "own_makers", "own_module", "own_parts"]
+__all__ = ["HeadMaker", "MadeBy", "OwnMakers", "Source", "own_functions", "own_makers", "own_module", "own_parts"]
 
 
 def own_module(made_by: Source | HeadMaker) -> Module:
@@ -32,25 +32,34 @@ def own_module(made_by: Source | HeadMaker) -> Module:
 
 @dataclass(frozen=True, kw_only=True)
 class OwnMakers:
-    """What makes the model and the head, where they are yours."""
+    """What makes the model (or by input, the branches) and the head, where they are yours."""
 
-    made_by: Source | None
+    made_by: MadeBy | None
     made_head: HeadMaker | None
 
 
 def own_makers(plan: Plan, objects: Mapping[str, Any], record: Record | None = None) -> OwnMakers:
-    """What `objects` has under the names of the plan's model and head; with a record their source must be that of the run.
+    """What `objects` has under the names of the plan's model, branches and head; their source must be that of the run.
 
     Raises:
         RunError: it is not.
     """
     head = plan.model.head.name.partition(":")[2] if plan.model.head else ""
-    makers = OwnMakers(made_by=objects.get(plan.model.name.partition(":")[2]), made_head=objects.get(head))
-    kept = ((makers.made_by, record.own_module), (makers.made_head, record.own_head)) if record else ()
+    own = {branch: objects[name] for branch, name in own_branches(plan.model).items() if name in objects}
+    made_by = (own or None) if plan.model.branches else objects.get(plan.model.name.partition(":")[2])
+    makers = OwnMakers(made_by=made_by, made_head=objects.get(head))
+    kept: list[tuple[Any, Module | None]] = [(own[one.name], branch_module(one)) for one in plan.model.branches if one.name in own]
+    kept += [(None if own else makers.made_by, record.own_module), (makers.made_head, record.own_head)] if record else []
     for made, was in kept:
         if made is not None and was is not None and own_module(made) != was:
             raise RunError(f"The source of {was.name!r} is not what the run was made with. Give it as it was then.")
     return makers
+
+
+def branch_module(branch: Branch) -> Module:
+    """Name and source hash of your own module that is this branch."""
+    options = branch.model.weights.options()
+    return Module(name=branch.model.name.partition(":")[2], source_sha256=str(options.get("source_sha256", "")))
 
 
 def own_parts(plan: Plan) -> list[Part]:

@@ -1,6 +1,6 @@
 """What happened: rows of history, the record, and the run folder that holds them.
 
-start.safetensors     the weights that the plan starts from, where they are those of another run
+start.safetensors     what the plan starts from, where that is another run's weights or an adapter's
 items.csv             the items, where class folders do not list them
 skipped.csv           the files that were left out, and why, where some were
 plan.json             what was done, every decision with its origin

@@ -16,7 +16,7 @@ from sheer.model.cutting import Facts
 from sheer.model.heads import HEADS
 from sheer.model.table import build_table
 from sheer.plan.defaults import Situation, resolve
-from sheer.plan.facts import fixed_stages, items_of
+from sheer.plan.facts import fixed_stages, items_of, source_of_new
 from sheer.plan.looks import Room
 from sheer.plan.plan import DataPlan, Numerics, Origin, Part, Phase, Plan
 from sheer.plan.profiles import PROFILES, Profile, profile_named
@@ -167,6 +167,7 @@ def _resolved(plan: Plan, built: Built, given: Given, epochs: int) -> Plan:
                 body=plan.model.body.name if plan.model.body else "",
                 trains_from=0,
                 fixed=fixed_stages(plan.model.lora),
+                new_from=source_of_new(plan.model.lora),
                 weights_from=plan.model.weights.name,
                 prefix=Facts(model=built.model, plan=plan.model, arrays=None, numerics=plan.numerics, inputs=plan.data.inputs),
                 phases_before=tuple(phases),

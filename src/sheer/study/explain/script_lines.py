@@ -9,6 +9,7 @@ from torch import nn
 from sheer.errors import EjectError
 from sheer.export.eject import script_text
 from sheer.learner import Learner
+from sheer.plan.facts import adapter_of
 from sheer.plan.plan import Plan
 from sheer.record.again import text_columns
 
@@ -103,7 +104,8 @@ def script_of(plan: Plan, objects: Mapping[str, Callable[..., object]]) -> tuple
     listed = plan.data.columns or plan.data.inputs or (plan.data.pictures == "files" and not plan.data.source.startswith("folder "))
     beside = {"items.csv": "train_items.csv"} if listed else {}
     beside |= {"tokenizer.json": "train_tokenizer.json"} if any(part.name == "text" for part in text_columns(plan.data)) else {}
-    beside |= {"start.safetensors": "train_start.safetensors"} if plan.model.weights.name == "run" else {}
+    starts = plan.model.weights.name == "run" or adapter_of(plan.model.lora)
+    beside |= {"start.safetensors": "train_start.safetensors"} if starts else {}
     try:
         return script_text(plan, objects, beside).splitlines(), ""
     except EjectError as error:
@@ -133,6 +135,7 @@ def _phase_start(script: list[str], index: int) -> int:
 
 def objects_of(learn: Learner) -> dict[str, Callable[..., object]]:
     """The functions and classes of your own that the learner's plan names, under their names, as `explain` and `eject` take them."""
-    named = [learn._made_by, learn._made_head, *learn._metrics.values(), *learn._functions.values()]
+    modules = list(learn._made_by.values()) if isinstance(learn._made_by, Mapping) else [learn._made_by]
+    named = [*modules, learn._made_head, *learn._metrics.values(), *learn._functions.values()]
     yours = {str(one.__name__): one for one in named if callable(one) and not isinstance(one, nn.Module) and hasattr(one, "__name__")}
     return {name: one for name, one in yours.items() if not one.__module__.startswith("sheer.")}

@@ -9,6 +9,7 @@ import itertools
 from collections import Counter
 from collections.abc import Sequence
 
+from sheer.plan.facts import adapter_of
 from sheer.plan.plan import ModelPlan, Origin, Plan
 from sheer.study.explain.words import Words, listed, number
 
@@ -98,7 +99,9 @@ def _head(plan: Plan) -> str:
     if plan.model.head is None:
         return "No head was put on: the module ends in its own scores (head None)."
     layers = head_layers(plan.model, len(plan.data.classes))
-    return f"The new head {plan.model.head} is, in order: {layers}. All of it starts from random numbers."
+    adapter = adapter_of(plan.model.lora)
+    start = f"the adapter's weights (sha256 {adapter[:16]})" if adapter else "random numbers"
+    return f"The new head {plan.model.head} is, in order: {layers}. All of it starts from {start}."
 
 
 def _stages(plan: Plan) -> str:
@@ -144,7 +147,8 @@ MODEL: dict[str, Words] = {
         else "The network's body is as its library, or you, made it."
     ),
     "lora": lambda plan: (
-        f"Beside linear layers of the body changes of low rank are learnt, {plan.model.lora}: W x + (alpha / rank) B A x, B zero at first."
+        f"Beside linear layers of the body changes of low rank are learnt, {plan.model.lora}: W x + (alpha / rank) B A x, "
+        f"{'which start from that adapter' if adapter_of(plan.model.lora) else 'B zero at first'}."
         if plan.model.lora
         else "The weights themselves train: no LoRA."
     ),
