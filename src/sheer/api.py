@@ -26,7 +26,7 @@ from sheer.model.made import AnyHead, AnyModel, Weights, made_model, read_texts
 from sheer.model.surgery import probe_images
 from sheer.model.swapping import Wanted, with_the_rest
 from sheer.plan.augmentations import Augmentations, Function, Mix, Resize
-from sheer.plan.checks import check_texts, path_of, whole
+from sheer.plan.checks import check_texts, check_weighted, path_of, whole
 from sheer.plan.looks import image_size
 from sheer.plan.plan import Origin, Plan
 from sheer.plan.profiles import Choice, profile_named
@@ -78,6 +78,7 @@ def learner(
     lora: Lora = False,
     adapter: str | Path | None = None,
     metrics: Sequence[str | Metric] | None = None,
+    weighted_metrics: bool | None = None,
     cache: bool | Cache = True,
     readers: int | None = None,
     checkpoints: Checkpoints = EVERY,
@@ -136,6 +137,8 @@ def learner(
             It must be of the same network, base weights, classes in the same order, and for texts pooling and tokenizer.
         fusion: How several inputs become one vector: `concat`, `gated_sum` or `cross_attention`; with settings as `optimizer`.
         metrics: Names from METRICS for the task, or functions of (outputs, targets), both NumPy arrays, that return a number.
+        weighted_metrics: Whether a held-out item counts in the metrics what its weight is (`weight=` of the data); your own functions
+            then get (outputs, targets, weights), all above 0. Where not given, all count alike.
         cache: Whether presized photographs are kept on disk between runs; a `sheer.Cache` says where and how many
             bytes. The pixels are the same with and without.
         readers: Threads that decode photographs; 0 reads on the thread that trains; where not given as many as the first reading finds
@@ -199,6 +202,8 @@ def learner(
     task = data.plan.task.name
     default_metrics = cast(tuple[str, ...], constants.value(f"metrics.{task}"))
     functions = _metric_functions(default_metrics if metrics is None else metrics, task)
+    weighted = bool(constants.value("weighted_metrics")) if weighted_metrics is None else weighted_metrics
+    check_weighted(weighted, functions, data.plan.weight)
     given = Given(
         size=size,
         batch_size=batch_size,
@@ -229,6 +234,7 @@ def learner(
         profile=profile,
         seed=seed,
         metrics=tuple(functions),
+        weighted_metrics=weighted,
         model=built.plan,
         data=data.plan,
         numerics=numerics,
@@ -240,6 +246,11 @@ def learner(
                 field="metrics",
                 by="default" if metrics is None else "you",
                 reason=constants.reason(f"metrics.{data.plan.task.name}") if metrics is None else "you gave them",
+            ),
+            Origin(
+                field="weighted_metrics",
+                by="default" if weighted_metrics is None else "you",
+                reason=constants.reason("weighted_metrics") if weighted_metrics is None else "you gave it",
             ),
         ),
     )

@@ -349,16 +349,18 @@ class Learner(Showing):
             return self._view().predict_table(files, tta)
         return self._view().predict(photo_paths(files), None, Averaging(passes=tta) if tta else None)
 
-    def evaluate(self, folder: Any, *, target: str | None = None) -> Predictions:
+    def evaluate(self, folder: Any, *, target: str | None = None, weight: str | Callable[[str], float] | None = None) -> Predictions:
         """Predictions for a folder of class folders, with the true classes.
 
         For a model of a table, the rows of a CSV file or of a data frame, with its columns and the true targets; `target` is the
-        column of the classes, numbers and labels are found by their names.
+        column of the classes, numbers and labels are found by their names. `weight` is what each item counts in the metrics: a column of
+        a table (that of the run where not given, if the run's metrics are weighted), or a function of a photograph's path in the folder.
 
         Raises:
             DataError: a class is not one of the model's, there are no photographs, or a column is missing or holds what it cannot.
+            PlanError: a metric of your own does not take weights.
         """
-        return self._view().evaluate(folder, target)
+        return self._view().evaluate(folder, target, weight)
 
     def _view(self) -> View:
         phase = self._last_phase()

@@ -26,7 +26,7 @@ from sheer.model.hashing import weights_sha256
 from sheer.model.inputs import extended
 from sheer.model.made import training_pixels
 from sheer.model.rebuild import rebuild
-from sheer.plan.checks import check_objects
+from sheer.plan.checks import check_objects, check_weighted
 from sheer.plan.document import differences
 from sheer.plan.facts import adapter_of, lora_settings
 from sheer.plan.plan import DataPlan, Origin, Part, Plan
@@ -87,7 +87,9 @@ def load(
         data = replace(data, plan=replace(data.plan, task=kept.plan.data.task))
         built, plan, rows = _taken_further(kept, built, plan, data)
         start = {name: tensor.clone() for name, tensor in built.model.state_dict().items()}
-    loaded = assembled(built, plan, data, _given_before(kept.plan), None, rows, False, _metrics(plan, given), cache)
+    metrics = _metrics(plan, given)
+    check_weighted(plan.weighted_metrics, metrics, plan.data.weight)
+    loaded = assembled(built, plan, data, _given_before(kept.plan), None, rows, False, metrics, cache)
     loaded._functions = own_functions(kept.plan, given)
     loaded._start, loaded._tokenizer = start, tokenizer
     if plan.phases:

@@ -133,5 +133,5 @@ def test_16_a_metric_that_needs_two_sides_is_nan_with_one(name):
 def test_16_r2_of_a_target_that_does_not_vary_is_nan_and_so_is_its_interval():
     outputs, target = np.array([[1.0], [2.0]]), np.array([[3.0], [3.0]])
     assert math.isnan(r2(outputs, target))
-    low, high = bootstrap_interval(r2, outputs, target, np.zeros((3, 2)))
+    low, high = bootstrap_interval(r2, (outputs, target), np.zeros((3, 2)))
     assert math.isnan(low) and math.isnan(high)

@@ -58,7 +58,9 @@ def _recorded(run: str) -> str:
     last = kept.rows[-1]
     rows = [["train_loss", f"{last.train_loss:.4f}", ""], ["valid_loss", f"{last.valid_loss:.4f}", ""]]
     for name, value in last.metrics.items():
-        says = "95 % interval {:.4f} to {:.4f}".format(*wilson_interval(round(value * held), held)) if name == "accuracy" else ""
+        alike = name == "accuracy" and not kept.plan.weighted_metrics
+        says = "95 % interval {:.4f} to {:.4f}".format(*wilson_interval(round(value * held), held)) if alike else ""
+        says = "weighted" if kept.plan.weighted_metrics else says
         rows.append([name, f"{value:.4f}", f"not defined here: {why_undefined(name, held)}" if math.isnan(value) else says])
     table = columns((f"epoch {last.epoch}", "value", f"of {held} held-out items"), rows, right=(1,))
     head = f"{run}: {kept.record.stop_reason}, {len(kept.rows)} epochs"

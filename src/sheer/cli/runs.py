@@ -32,6 +32,7 @@ def _evaluate_options(options: argparse.ArgumentParser) -> None:
     options.add_argument("run", help="the run folder")
     options.add_argument("folder", help="class folders; for a run on a table one CSV file")
     options.add_argument("--target", metavar="COLUMN", help="of a table: the column of the true classes")
+    options.add_argument("--weight", metavar="COLUMN", help="of a table: what each row counts in the metrics")
     options.add_argument("--json", action="store_true", help="print the metrics as JSON")
     options.add_argument("--device", choices=DEVICES)
 
@@ -74,8 +75,8 @@ def run_predict(args: argparse.Namespace) -> int:
 
 
 def run_evaluate(args: argparse.Namespace) -> int:
-    """`sheer evaluate RUN FOLDER [--target COLUMN]`."""
-    predictions = load(args.run, device=args.device).evaluate(args.folder, target=args.target)
+    """`sheer evaluate RUN FOLDER [--target COLUMN] [--weight COLUMN]`."""
+    predictions = load(args.run, device=args.device).evaluate(args.folder, target=args.target, weight=args.weight)
     print(json.dumps(predictions.metrics()) if args.json else predictions.report())
     return 0
 

@@ -17,7 +17,7 @@ from sheer.data.columns import FEW, Kinds, fitted, table_inputs, unknown_cells
 from sheer.data.frames import cells_of, read_rows, text_cells, with_cells
 from sheer.data.listing import Listing, is_empty
 from sheer.data.sources import Data, assemble
-from sheer.data.targets import items_csv, numbers, several_labels
+from sheer.data.targets import item_weights, items_csv, numbers, several_labels
 from sheer.errors import DataError, nearest
 from sheer.plan.plan import DataPlan, Origin, Part
 
@@ -202,6 +202,18 @@ def further_targets(plan: DataPlan, source: Any, target: str | None) -> np.ndarr
         known = ", ".join(plan.classes[:12])
         raise DataError(f"{name}: column {target!r} has the class {unknown[0]!r}, which the model does not know. It knows {known}.")
     return np.array([plan.classes.index(str(value)) for value in columns[target]], dtype=np.int64)
+
+
+def further_weights(source: Any, weight: object) -> np.ndarray:
+    """What the rows of a CSV file or data frame count by the column `weight`, float32 (rows,), 1 on average.
+
+    Raises:
+        DataError: there is no such column, or it holds what is no weight.
+    """
+    name, columns = read_rows(source)
+    if not isinstance(weight, str) or weight not in columns:
+        raise DataError(f"{name} lacks the column of weights {weight!r}, by which metrics are weighted. {nearest(str(weight), columns)}")
+    return item_weights(columns[weight], weight, np.ones(len(columns[weight]), dtype=bool))
 
 
 def further_rows(parts: Sequence[Part], source: Any, tokenizer: str = "") -> tuple[torch.Tensor, tuple[str, ...]]:

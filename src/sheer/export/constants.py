@@ -201,6 +201,8 @@ def needed_marks(plan: Plan, events: Sequence[Event] = ()) -> frozenset[str]:
         "parts": plan.data.split.name == "folders",
         "split": plan.data.split.name != "folders",
         "weight": bool(plan.data.weight),
+        "alike": not plan.weighted_metrics,
+        "weighted_metrics": plan.weighted_metrics,
         "per_weight": any(weighs(phase, plan.data.weight or None) for phase in phases),
         "splits": any(event.kind in ("split", "split valid") for event in events),
         "skip": bool(plan.data.skipped),

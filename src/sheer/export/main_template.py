@@ -54,6 +54,7 @@ from sheer.model.prefix import suffix
 from sheer.model.stages import parameter_groups, set_modes, set_trainable
 from sheer.streams import permutation, reseed, stream_key, uniform_draws
 from sheer.task.losses import ItemWeighted, per_weight
+from sheer.task.metrics import counting
 
 HISTORY_COLUMNS = ("phase", "epoch", "train_loss", "valid_loss", *MEASURES, "seconds", "weights_sha256")
 
@@ -180,8 +181,10 @@ def train(model: nn.Module, root: str, out: str) -> None:
                 loss = per_weight(loss, TASK.wanted(true))  # only per_weight
             train_loss = float(torch.stack(losses).cpu().double().nanmean())
             valid_loss = float(loss(predicted, TASK.wanted(true)).double().mean())
-            metrics, seconds = [metric(outputs, true) for metric in MEASURES.values()], time.perf_counter() - started
-            row = [phase.name, epoch_number, train_loss, valid_loss, *metrics, seconds, weights_sha256(model)]
+            metrics = [metric(outputs, true) for metric in MEASURES.values()]  # only alike
+            outputs, true, counts = counting(outputs, true, weight.cpu().numpy()[valid_items])  # only weighted_metrics
+            metrics = [metric(outputs, true, counts) for metric in MEASURES.values()]  # only weighted_metrics
+            row = [phase.name, epoch_number, train_loss, valid_loss, *metrics, time.perf_counter() - started, weights_sha256(model)]
             with open(os.path.join(out, "history.csv"), "a", newline="") as file:
                 csv.writer(file, lineterminator="\n").writerow([repr(cell) if isinstance(cell, float) else str(cell) for cell in row])
             print(", ".join(f"{name} {cell}" for name, cell in zip(HISTORY_COLUMNS, row, strict=True)), flush=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +13,6 @@ from sheer.data.sources import Data
 from sheer.interpret.predictions import Predictions, prior_outputs
 from sheer.plan.facts import items_of
 from sheer.plan.table import columns
-from sheer.task.metrics import Metric
 
 BOOSTED_CODES = 255
 
@@ -49,8 +47,11 @@ class Baselines:
         return "\n".join([head, columns(("model", *names, "seconds"), rows, right=(len(names) + 1,)), *skipped])
 
 
-def baselines(data: Data, own: Predictions, name: str, seconds: float, metrics: Mapping[str, Metric]) -> Baselines:
-    """Fit the baselines of scikit-learn, with its defaults, on the rows to train on; `own` are the learner's for the held-out rows."""
+def baselines(data: Data, own: Predictions, name: str, seconds: float) -> Baselines:
+    """Fit the baselines of scikit-learn, with its defaults, on the rows to train on; `own` are the learner's for the held-out rows.
+
+    Both are judged by the same metrics, with the same weights.
+    """
     first = Baseline(name=name, seconds=seconds, predictions=own)
     try:
         makers = _makers(data)
@@ -58,7 +59,7 @@ def baselines(data: Data, own: Predictions, name: str, seconds: float, metrics: 
         why = f"scikit-learn cannot be imported ({error}); pip install 'sheer[tabular]'"
         names = ("gradient boosting", "linear")
         return Baselines(own=first, others=tuple(Baseline(name=one, seconds=0.0, predictions=None, skipped=why) for one in names))
-    return Baselines(own=first, others=tuple(_fitted(data, label, model, metrics) for label, model in makers.items()))
+    return Baselines(own=first, others=tuple(_fitted(data, label, model, own) for label, model in makers.items()))
 
 
 def _makers(data: Data) -> dict[str, Any]:
@@ -120,7 +121,7 @@ def _categories(given: object) -> tuple[object, ...]:
     return given if isinstance(given, tuple) else ()
 
 
-def _fitted(data: Data, name: str, model: Any, metrics: Mapping[str, Metric]) -> Baseline:
+def _fitted(data: Data, name: str, model: Any, own: Predictions) -> Baseline:
     assert data.arrays is not None
     inputs, task, started = data.arrays.numpy(), data.plan.task.name, time.perf_counter()
     targets = data.targets[:, 0] if task == "regress" and len(data.classes) == 1 else data.targets
@@ -138,9 +139,10 @@ def _fitted(data: Data, name: str, model: Any, metrics: Mapping[str, Metric]) ->
         items=tuple(f"item {item}" for item in data.valid.tolist()),
         classes=data.classes,
         task=task,
-        metric_functions=metrics,
+        metric_functions=own.metric_functions,
         outputs=outputs.reshape(len(data.valid), -1),
         target=data.targets[data.valid],
         prior=prior_outputs(data.plan),
+        weights=own.weights,
     )
     return Baseline(name=name, seconds=time.perf_counter() - started, predictions=predictions)

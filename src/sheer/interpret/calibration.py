@@ -15,14 +15,15 @@ COLDEST, HOTTEST = 0.01, 100.0
 
 @dataclass(frozen=True, kw_only=True)
 class Bin:
-    """The items whose largest probability p has low < p <= high: how many, their mean p, and the share that is right.
+    """The items whose largest probability p has low < p <= high: how many, their share of all, mean p, and the share that is right.
 
-    `confidence` and `accuracy` are nan where there are no items.
+    `confidence` and `accuracy` are nan where there are no items. Shares and means are by the items' weights if they have any.
     """
 
     low: float
     high: float
     items: int
+    share: float
     confidence: float
     accuracy: float
 
@@ -48,18 +49,20 @@ def reliability(predictions: Predictions, bins: int = BINS) -> list[Bin]:
         raise ValueError(f"bins={bins}: give at least 1.")
     right = predictions.predicted == true_classes(predictions)
     confidence = predictions.probabilities.max(axis=1)
+    counts = predictions.counts()
     place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
     table = []
     for number in range(bins):
         inside = place == number
-        count = int(inside.sum())
+        known, weights = counts[inside].any(), counts[inside]
         table.append(
             Bin(
                 low=number / bins,
                 high=(number + 1) / bins,
-                items=count,
-                confidence=float(confidence[inside].mean()) if count else float("nan"),
-                accuracy=float(right[inside].mean()) if count else float("nan"),
+                items=int(inside.sum()),
+                share=float(weights.sum() / counts.sum()),
+                confidence=float(np.average(confidence[inside], weights=weights)) if known else float("nan"),
+                accuracy=float(np.average(right[inside], weights=weights)) if known else float("nan"),
             )
         )
     return table
@@ -67,13 +70,13 @@ def reliability(predictions: Predictions, bins: int = BINS) -> list[Bin]:
 
 def expected_calibration_error(predictions: Predictions, bins: int = BINS) -> float:
     """The mean over items of |accuracy - confidence| of their bin (Naeini et al. 2015, with equal-width bins)."""
-    filled = [row for row in reliability(predictions, bins) if row.items]
-    return sum(row.items * abs(row.accuracy - row.confidence) for row in filled) / len(predictions)
+    return sum(row.share * abs(row.accuracy - row.confidence) for row in reliability(predictions, bins) if row.share)
 
 
 def negative_log_likelihood(predictions: Predictions) -> float:
     """The mean of -log p(true class), in nats an item; a probability of 0 counts as the smallest normal float64."""
-    return float(-_logs(predictions)[np.arange(len(predictions)), true_classes(predictions)].mean())
+    logs = _logs(predictions)[np.arange(len(predictions)), true_classes(predictions)]
+    return -float(np.average(logs, weights=predictions.weights))
 
 
 def _logs(predictions: Predictions) -> np.ndarray:
@@ -109,7 +112,7 @@ def fit_temperature(predictions: Predictions) -> Temperature:
     def slope(cold: float) -> float:
         scores = logs * cold
         weights = np.exp(scores - scores.max(axis=1, keepdims=True))
-        return float(((weights * logs).sum(axis=1) / weights.sum(axis=1) - true).mean())
+        return float(np.average((weights * logs).sum(axis=1) / weights.sum(axis=1) - true, weights=predictions.weights))
 
     low, high = np.log(1 / HOTTEST), np.log(1 / COLDEST)
     for _ in range(60):

@@ -96,7 +96,7 @@ class Interpretation:
         rows = [
             [f"{row.low:.2f} to {row.high:.2f}", str(row.items), f"{row.confidence:.3f}", f"{row.accuracy:.3f}"]
             for row in self.reliability()
-            if row.items
+            if row.share
         ]
         return "\n".join(
             [

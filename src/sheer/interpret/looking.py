@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -14,11 +14,14 @@ from torch import nn
 
 from sheer.data.feed import Batch, Feed, data_path
 from sheer.data.folders import photo_files
+from sheer.data.listing import labels_by
 from sheer.data.photos import Photos
 from sheer.data.pictures import Album
 from sheer.data.several import further_items
 from sheer.data.sources import Data
-from sheer.data.tabular import further_rows, further_targets
+from sheer.data.tabular import further_rows, further_targets, further_weights
+from sheer.data.targets import item_weights
+from sheer.data.weighing import weight_name
 from sheer.errors import DataError, ModelError, PlanError
 from sheer.interpret.attribution import class_activation, overlay
 from sheer.interpret.neighbours import Pair, duplicate_pairs
@@ -29,11 +32,13 @@ from sheer.loop.step import scores_of
 from sheer.loop.train import loss_of, task_of
 from sheer.model.heads import AvgPool
 from sheer.plan.augmentations import Function
-from sheer.plan.checks import path_of
+from sheer.plan.checks import check_weighted, path_of
 from sheer.plan.plan import Phase, Plan
 from sheer.streams import borrowed_generators
 from sheer.task.metrics import Metric
 from sheer.task.tasks import Classify, Regress, Task
+
+UNWEIGHTED = "the run's metrics are weighted, but these items were given no weights: each counts alike here."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +122,10 @@ class View:
             raise DataError("No item is held out (valid=0), so nothing can be said of items that were not learned from. Hold some out.")
         return self.data, self.data.train if part == "train" else self.data.valid
 
+    def weights(self, data: Data, items: np.ndarray) -> np.ndarray | None:
+        """What these items count in metrics, float64 (items,); None where all count alike."""
+        return data.weights[items].astype(np.float64) if self.plan.weighted_metrics and data.weights is not None else None
+
     def feed(self, data: Data) -> Feed:
         """The data as the phase's batches."""
         numerics, target = self.plan.numerics, task_of(self.plan).wanted(data.targets)
@@ -173,10 +182,15 @@ class View:
         found = self._table(self.feed(self._unlabelled((), inputs, len(inputs))), rows, target, rows, None)
         return replace(found, notes=notes)
 
-    def evaluate(self, folder: Any, target: str | None = None) -> Predictions:
+    def evaluate(self, folder: Any, target: str | None, weight: str | Callable[[str], float] | None) -> Predictions:
         """The table of a folder of class folders, or of the rows of a table, with the true targets; see `Learner.evaluate`."""
+        if weight is not None:
+            check_weighted(True, self.metrics, weight_name(weight))
         if self.plan.data.columns:
-            return self._of_rows(folder, further_targets(self.plan.data, folder, target))
+            if weight is None and self.plan.weighted_metrics:
+                weight = self.plan.data.weight
+            counts = None if weight is None else further_weights(folder, weight)
+            return replace(self._of_rows(folder, further_targets(self.plan.data, folder, target)), weights=counts)
         if self.plan.data.inputs:
             raise DataError("A folder has no table: sheer.load(run, data=...).validate() judges items with several inputs.")
         if target is not None:
@@ -195,7 +209,13 @@ class View:
             wrong = f"the class {unknown[0]!r}, which the model does not know" if unknown else "no photographs in class folders"
             raise DataError(f"{folder} has {wrong}. It needs folders named after {', '.join(classes[:8])}.")
         true = np.array([classes.index(label) for _, label in found], dtype=np.int64)
-        return self.predict([str(root / path) for path, _ in found], true)
+        table = self.predict([str(root / path) for path, _ in found], true)
+        if weight is None:
+            return replace(table, notes=(UNWEIGHTED,)) if self.plan.weighted_metrics else table
+        if not callable(weight):
+            raise DataError(f"weight={weight!r}: photographs in folders have no columns; give a function of a photograph's path.")
+        counts = item_weights(labels_by(weight, [path for path, _ in found]), weight_name(weight), np.ones(len(found), dtype=bool))
+        return replace(table, weights=counts)
 
     def _files(self, paths: Sequence[str]) -> Data:
         if self.plan.data.columns or self.plan.data.inputs:
@@ -249,6 +269,7 @@ class View:
             target=target,
             prior=prior_outputs(self.plan.data),
             losses=losses,
+            weights=self.weights(feed.data, items),
         )
 
     def _scores(self, batches: Iterable[Batch]) -> torch.Tensor:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sheer.interpret.predictions import Predictions
-from sheer.task.metrics import wilson_interval
 
 Interval = tuple[float, float]
 
@@ -82,31 +81,21 @@ def most_confused(predictions: Predictions, min_count: int = 1) -> list[tuple[st
     return sorted(pairs, key=lambda pair: -pair[2])
 
 
-def share(hits: int, total: int) -> float:
-    """hits / total; nan for no items.
+def f1_of(overlap: float) -> float:
+    """F1 = 2 J / (1 + J), where J is the share that are both of the items that are the class, or were said to be it.
 
-    >>> share(1, 4)
-    0.25
+    F1 grows with J, and given how many items are either, those of independent items that are both are binomial with
+    share J: so the Wilson interval of J, carried through the formula, is one for F1. Unlike a bootstrap it has a
+    width where all or none of few items are right, and it draws nothing.
+
+    >>> f1_of(1.0), round(f1_of(0.5), 3)
+    (1.0, 0.667)
     """
-    return hits / total if total else float("nan")
-
-
-def f1_interval(hits: int, union: int) -> Interval:
-    """The 95 % interval of F1 where `hits` of the `union` items that are the class, or were said to be it, are both.
-
-    F1 = 2 J / (1 + J) grows with J = hits / union, and given `union` the hits of independent items are
-    binomial with share J: so the Wilson interval of J, carried through the formula, is one for F1. Unlike a
-    bootstrap it has a width where all or none of few items are right, and it draws nothing.
-
-    >>> tuple(round(bound, 3) for bound in f1_interval(5, 5))
-    (0.722, 1.0)
-    """
-    low, high = (2 * bound / (1 + bound) for bound in wilson_interval(hits, union))
-    return low, high
+    return 2 * overlap / (1 + overlap)
 
 
 def class_scores(predictions: Predictions) -> list[ClassScores]:
-    """Precision and recall with Wilson intervals, F1 with `f1_interval`, for each class or label in order.
+    """Precision, recall and F1 (see `f1_of`) with Wilson intervals for each class or label in order, by the items' weights if any.
 
     Raises:
         ValueError: the targets are not known, or are numbers.
@@ -120,18 +109,19 @@ def class_scores(predictions: Predictions) -> list[ClassScores]:
         said, true = said[:, None] == numbers, target[:, None] == numbers
     result = []
     for name, column, truth in zip(predictions.classes, said.T, true.T, strict=True):
-        hits, items, claimed = int((column & truth).sum()), int(truth.sum()), int(column.sum())
+        precision, recall = predictions.share(truth, column), predictions.share(column, truth)
+        f1, f1_low, f1_high = map(f1_of, predictions.share(column & truth, column | truth))
         result.append(
             ClassScores(
                 name=name,
-                items=items,
-                predicted=claimed,
-                precision=share(hits, claimed),
-                precision_interval=wilson_interval(hits, claimed),
-                recall=share(hits, items),
-                recall_interval=wilson_interval(hits, items),
-                f1=share(2 * hits, items + claimed),
-                f1_interval=f1_interval(hits, items + claimed - hits),
+                items=int(truth.sum()),
+                predicted=int(column.sum()),
+                precision=precision[0],
+                precision_interval=precision[1:],
+                recall=recall[0],
+                recall_interval=recall[1:],
+                f1=f1,
+                f1_interval=(f1_low, f1_high),
             )
         )
     return result

@@ -11,7 +11,16 @@ from sheer.plan.markup import ROWS, html_table
 from sheer.plan.plan import DataPlan
 from sheer.plan.table import columns
 from sheer.streams import stream_key, uniform_draws
-from sheer.task.metrics import Metric, accuracy, bootstrap_interval, confusion, why_undefined, wilson_interval
+from sheer.task.metrics import (
+    Metric,
+    accuracy,
+    bootstrap_interval,
+    confusion,
+    counting,
+    effective_items,
+    share_interval,
+    why_undefined,
+)
 
 RESAMPLES = 400
 
@@ -25,6 +34,7 @@ class Predictions:
     (items, classes), None where they are not known. `prior` is the outputs of knowing nothing, float64 (classes,):
     the shares of the classes or labels in training, or the mean of the numbers. `losses` are the plan's own loss of
     each item, float64 (items,), where the target is known. `notes` are sentences on what of the items was not known in training.
+    `weights` are what each item counts in metrics, shares and means, float (items,); None: all count alike.
     """
 
     items: tuple[str, ...]
@@ -36,6 +46,7 @@ class Predictions:
     prior: np.ndarray
     losses: np.ndarray | None = None
     notes: tuple[str, ...] = ()
+    weights: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.items)
@@ -72,24 +83,42 @@ class Predictions:
             raise ValueError("These predictions are of items whose classes are not known, so nothing can be counted.")
         return self.target
 
+    def counts(self) -> np.ndarray:
+        """What each item counts, float64 (items,): 1 where all count alike."""
+        return np.ones(len(self)) if self.weights is None else self.weights.astype(np.float64)
+
+    def judged(self) -> tuple[np.ndarray, ...]:
+        """What a metric gets: outputs and targets, and where items are weighted those that count, with their weights."""
+        target = self._known()
+        return (self.outputs, target) if self.weights is None else counting(self.outputs, target, self.weights)
+
+    def share(self, hits: np.ndarray, among: np.ndarray) -> tuple[float, float, float]:
+        """The share of the items `among` that are `hits`, bool (items,) both, and its 95 % interval; nan for no items."""
+        return share_interval(hits[among], None if self.weights is None else self.counts()[among])
+
     def intervals(self) -> dict[str, tuple[float, float, float]]:
-        """Each metric by name as (value, low, high), a 95 % interval: Wilson for accuracy, else 400 bootstrap resamples."""
-        target, found = self._known(), {}
-        draws = uniform_draws(stream_key(0, "bootstrap"), np.arange(RESAMPLES), len(target)) if len(target) else np.zeros((0, 0))
+        """Each metric by name as (value, low, high), a 95 % interval: Wilson for accuracy, else 400 bootstrap resamples.
+
+        Of weighted items both are with their weights; see `sheer.task.metrics.share_interval`.
+        """
+        judged, found = self.judged(), {}
+        items = len(judged[0])
+        draws = uniform_draws(stream_key(0, "bootstrap"), np.arange(RESAMPLES), items) if items else np.zeros((0, 0))
         for name, metric in self.metric_functions.items():
-            value = metric(self.outputs, target)
             if metric is accuracy:
-                low, high = wilson_interval(round(value * len(target)) if len(target) else 0, len(target))
+                found[name] = self.share(self.predicted == self._known(), np.ones(len(self), dtype=bool))
             else:
-                low, high = bootstrap_interval(metric, self.outputs, target, draws)
-            found[name] = (value, low, high)
+                found[name] = (metric(*judged), *bootstrap_interval(metric, judged, draws))
         return found
 
     def metrics(self) -> dict[str, float]:
         """Each metric with its interval as NAME, NAME_low, NAME_high, the number of items, and as `baseline...` what the
-        first metric would be for the prior: always the usual class, the usual labels, or the mean."""
+        first metric would be for the prior: always the usual class, the usual labels, or the mean. Of weighted items
+        `effective_items` says how many of equal weight would say as much."""
         target = self._known()
         found: dict[str, float] = {"items": len(target)}
+        if self.weights is not None:
+            found["effective_items"] = effective_items(self.counts())
         for name, (value, low, high) in self.intervals().items():
             found |= {name: value, f"{name}_low": low, f"{name}_high": high}
         first = next(iter(self.metric_functions))
@@ -101,6 +130,7 @@ class Predictions:
             outputs=np.repeat(self.prior[None], len(self), axis=0),
             target=target,
             prior=self.prior,
+            weights=self.weights,
         )
         value, low, high = always.intervals()[first]
         return found | {"baseline": value, "baseline_low": low, "baseline_high": high}
@@ -118,20 +148,20 @@ class Predictions:
             else f"{name:<{width}}  {found[name]:.4f}  95 % interval {found[name + '_low']:.4f} to {found[name + '_high']:.4f}"
             for name in names
         ]
-        lines[0] += f"  ({int(found['items'])} items)"
+        weighted = "" if self.weights is None else f", weighted: as much as {found['effective_items']:.1f} of equal weight"
+        lines[0] += f"  ({int(found['items'])} items{weighted})"
         lines[-1] += f"  ({names[0]} of {usual})"
         table = {"classify": self._class_table, "tag": self._label_table, "regress": self._number_table}[self.task]()
-        return "\n".join([*lines, "", table])
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes), "", table])
 
     def _class_table(self) -> str:
-        counts, rows = self.confusion(), []
+        counts, rows, right, true = self.confusion(), [], self.predicted == self._known(), self._known()
         for number, name in enumerate(self.classes):
-            found, total = int(counts[number, number]), int(counts[number].sum())
             cells = [str(count) for count in counts[number].tolist()] if len(self.classes) <= 12 else []
             wrong = counts[number].copy()
             wrong[number] = 0
             worst = f"{self.classes[int(wrong.argmax())]} {int(wrong.max())}" if wrong.max() else "-"
-            rows.append([name, *cells, str(total), _share(found, total, "no items"), worst])
+            rows.append([name, *cells, str(counts[number].sum()), _shown(self.share(right, true == number), "no items"), worst])
         names = list(self.classes) if len(self.classes) <= 12 else []
         header = ["true \\ predicted", *names, "items", "found (95 % interval)", "most often taken for"]
         return columns(header, rows, right=range(1, len(names) + 2))
@@ -139,26 +169,36 @@ class Predictions:
     def _label_table(self) -> str:
         said, true, rows = self.outputs >= 0.5, self._known() > 0.5, []
         for number, name in enumerate(self.classes):
-            hits, total, claimed = int((said & true)[:, number].sum()), int(true[:, number].sum()), int(said[:, number].sum())
-            rows.append([name, str(total), str(claimed), _share(hits, total, "no items"), _share(hits, claimed, "never said")])
+            column, truth = said[:, number], true[:, number]
+            found, right = _shown(self.share(column, truth), "no items"), _shown(self.share(truth, column), "never said")
+            rows.append([name, str(truth.sum()), str(column.sum()), found, right])
         return columns(["label", "items", "said", "found (95 % interval)", "right when said"], rows, right=(1, 2))
 
     def _number_table(self) -> str:
         error = self.outputs - self._known()
+        means = [np.average(values, axis=0, weights=self.weights) for values in (error, np.abs(error))]
         rows = [
-            [name, f"{error[:, k].mean():.4g}", f"{np.abs(error[:, k]).mean():.4g}", f"{np.quantile(np.abs(error[:, k]), 0.9):.4g}"]
+            [name, f"{means[0][k]:.4g}", f"{means[1][k]:.4g}", f"{self._within(np.abs(error[:, k])):.4g}"]
             for k, name in enumerate(self.classes)
         ]
         return columns(["number", "mean error", "mean absolute error", "nine in ten within"], rows, right=(1, 2, 3))
+
+    def _within(self, error: np.ndarray) -> float:
+        """What nine in ten of the items' errors are at most; of weighted items, items with nine tenths of the weight."""
+        if self.weights is None:
+            return float(np.quantile(error, 0.9))
+        order = np.argsort(error, kind="stable")
+        so_far = np.cumsum(self.counts()[order])
+        return float(error[order][np.searchsorted(so_far, 0.9 * so_far[-1])])
 
     def thresholds(self) -> tuple[float, ...]:
         """For each label, the threshold with the highest F1 on these items (lowest such); 0.5 for labels that never occur."""
         if self.task != "tag":
             raise ValueError(f"Thresholds are for several labels an item; the task here is {self.task!r}.")
-        chosen = []
+        chosen, counts = [], self.counts()
         for values, true in zip(self.outputs.T, self._known().T > 0.5, strict=True):
-            candidates = np.unique(values[true])
-            scores = [2 * (true & (values >= t)).sum() / (true.sum() + (values >= t).sum()) for t in candidates]
+            candidates = np.unique(values[true & (counts > 0)])
+            scores = [2 * counts[true & (values >= t)].sum() / (counts[true].sum() + counts[values >= t].sum()) for t in candidates]
             chosen.append(float(candidates[int(np.argmax(scores))]) if len(candidates) else 0.5)
         return tuple(chosen)
 
@@ -206,9 +246,9 @@ class Predictions:
         return found
 
 
-def _share(hits: int, total: int, otherwise: str) -> str:
-    low, high = wilson_interval(hits, total)
-    return f"{hits / total:.3f} ({low:.3f} to {high:.3f})" if total else otherwise
+def _shown(share: tuple[float, float, float], otherwise: str) -> str:
+    """A share with its interval as text; `otherwise` where it is one of no items."""
+    return "{:.3f} ({:.3f} to {:.3f})".format(*share) if share[0] == share[0] else otherwise
 
 
 def prior_outputs(data: DataPlan) -> np.ndarray:

@@ -148,9 +148,7 @@ class Showing(ABC):
         data = self._known_data()
         if not data.plan.columns:
             raise DataError(f"Baselines are fitted on tables and texts; {data.plan.source} is neither. Give a learner of such data.")
-        return baselines(
-            data, self._view().predictions("valid"), self._plan.model.name, sum(row.seconds for row in self.history), self._metrics
-        )
+        return baselines(data, self._view().predictions("valid"), self._plan.model.name, sum(row.seconds for row in self.history))
 
     def lr_find(self, upcoming: Next = None, *, start: float = 1e-7, end: float = 10.0, steps: int = 100) -> RateSweep:
         """Sweep the rate profile of the next phase on a copy of the model; print the result, or `plot_lr_find(result)`.

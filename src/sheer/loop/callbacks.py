@@ -33,7 +33,8 @@ from sheer.task.metrics import why_undefined
 class Position:
     """Where the loop is. `step` and `epoch` count from the start of this fit, `steps` and `epochs` are their totals.
 
-    `events` are those of the whole run so far; `features` are the rows of a phase's cached features that are known, and all of them.
+    With `weighted` metrics held-out items count by their weights. `events` are those of the whole run so far;
+    `features` are the rows of a phase's cached features that are known, and all of them.
     """
 
     phase: str
@@ -42,6 +43,7 @@ class Position:
     step: int
     steps: int
     metrics: tuple[str, ...]
+    weighted: bool = False
     events: list[Event] = field(default_factory=list)
     stop: str = ""
     pause: str = ""
@@ -58,6 +60,7 @@ def position_of(state: RunState) -> Position:
         step=state.step - before,
         steps=state.plan.steps_before(len(state.plan.phases)) - before,
         metrics=state.plan.metrics,
+        weighted=state.plan.weighted_metrics,
         events=state.events,
     )
 
@@ -92,6 +95,8 @@ class Progress:
     def on_start(self, position: Position) -> None:
         """Print the header and open the bar."""
         names = " ".join(f"{name[:18]:>10}" for name in position.metrics)
+        if position.weighted:
+            print("Each held-out item counts in the metrics what its weight is.")
         print(f"{'phase':<10} {'epoch':>5} {'train_loss':>10} {'valid_loss':>10} {names} {'seconds':>7}")
         self.before = len(position.events)
         self.bar = tqdm(

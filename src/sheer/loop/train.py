@@ -132,7 +132,7 @@ def train(
         DataError: a head could not be fitted, for next to nothing is finite.
     """
     plan, numerics, stages = state.plan, state.plan.numerics, [stage.prefixes for stage in state.plan.model.stages]
-    device, task, left = torch.device(numerics.device), task_of(plan), False
+    device, task, weighted, left = torch.device(numerics.device), task_of(plan), plan.weighted_metrics, False
     fitting = [event.size for event in state.events if event.kind == "split valid"]
     whole, watching = Halving(model, fitting[-1]) if fitting else model, [one for one in callbacks if isinstance(one, ItemLosses)]
     with (
@@ -219,7 +219,7 @@ def train(
                 row = None
                 while row is None:
                     try:
-                        row = validated(judged, model, feed, task, loss, metrics, phase, first_epoch + epoch + 1, train_loss, started)
+                        row = validated(judged, model, feed, task, loss, metrics, weighted, phase, first_epoch + epoch, train_loss, started)
                     except torch.OutOfMemoryError:
                         judged = Halving(run)
                         whole = whole if modules else judged

@@ -21,7 +21,7 @@ from sheer.loop.step import Loss, scores_of
 from sheer.model.hashing import weights_sha256
 from sheer.plan.plan import Phase
 from sheer.record.run import Event, Row
-from sheer.task.metrics import Metric
+from sheer.task.metrics import Metric, counting
 from sheer.task.tasks import Task
 
 WINDOW, LEAST, MULTIPLE = 100, 20, 2.0
@@ -120,22 +120,26 @@ def validated(
     task: Task,
     loss: Loss,
     metrics: Mapping[str, Metric],
+    weighted: bool,
     phase: Phase,
     epoch: int,
     train_loss: float,
     started: float,
 ) -> Row:
-    """The row of history for the model as it is now; `judged` gives its scores of what the feed gives."""
-    items = feed.data.valid
+    """The row of history for the model as it is now; `judged` gives its scores of what the feed gives.
+
+    With `weighted` the metrics take each item's weight too; `epoch` is counted from 0.
+    """
+    items, weights = feed.data.valid, feed.data.weights
     scores = scores_of(judged, (b.inputs for b in feed.plain(items))) if len(items) else torch.zeros(0, len(feed.data.classes))
-    outputs, targets = task.outputs(scores), feed.data.targets[items]
-    weights, wanted = feed.data.weights, task.wanted(targets)
+    outputs, true = task.outputs(scores), feed.data.targets[items]
+    wanted, seen = task.wanted(true), counting(outputs, true, weights[items]) if weighted and weights is not None else (outputs, true)
     if weights is not None or phase.class_weights:
         batch, counts = Batch(inputs=scores, target=wanted, index=items), None if weights is None else torch.from_numpy(weights)
         loss = batch_loss(loss, phase, batch, counts)[1]
     valid_loss = float(loss(scores, wanted).double().mean())
-    values = {name: metric(outputs, targets) for name, metric in metrics.items()}
+    values = {name: metric(*seen) for name, metric in metrics.items()}
     seconds, now = time.perf_counter() - started, weights_sha256(model)
     return Row(
-        phase=phase.name, epoch=epoch, train_loss=train_loss, valid_loss=valid_loss, metrics=values, seconds=seconds, weights_sha256=now
+        phase=phase.name, epoch=epoch + 1, train_loss=train_loss, valid_loss=valid_loss, metrics=values, seconds=seconds, weights_sha256=now
     )

@@ -51,6 +51,31 @@ def real(value: object, name: str, low: float, high: float = math.inf) -> float:
     return number
 
 
+def check_weighted(weighted: object, metrics: Mapping[str, Callable[..., object]], weight: str) -> None:
+    """PlanError where metrics are to be weighted, and the items have no weights (`weight` is "") or a metric does not take any."""
+    if not isinstance(weighted, bool):
+        raise PlanError(f"weighted_metrics={weighted!r}: give True or False; all metrics of a plan are weighted, or none.")
+    if weighted and not weight:
+        raise PlanError(
+            "weighted_metrics=True weighs metrics by the items' weights, and these items have none: give weight= to what makes the data "
+            "(sheer.images, sheer.table, sheer.text, sheer.arrays). class_weights are of the loss alone."
+        )
+    for name in [name for name, metric in metrics.items() if weighted and not _takes(metric, 3)]:
+        raise PlanError(
+            f"metric {name!r}: where metrics are weighted yours is called with (outputs, targets, weights), and it does not take three. "
+            "Give it a third parameter, or weighted_metrics=False."
+        )
+
+
+def _takes(function: Callable[..., object], count: int) -> bool:
+    """Whether the function can be called with that many positional arguments."""
+    try:
+        inspect.signature(function).bind(*[None] * count)
+    except (TypeError, ValueError):  # ValueError: a built-in function that does not say what it takes
+        return False
+    return True
+
+
 def check_texts(given: Mapping[str, object], kind: type[SheerError] = PlanError) -> None:
     """An error of `kind` unless every value is a text, or None where nobody gave one.
 

@@ -262,11 +262,15 @@ class Phase:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Everything that will be done to one model, in order. `print(plan)` is the table; JSON goes out and in."""
+    """Everything that will be done to one model, in order. `print(plan)` is the table; JSON goes out and in.
+
+    With `weighted_metrics` a held-out item counts in every metric what its weight is; else all count alike.
+    """
 
     profile: str
     seed: int
     metrics: tuple[str, ...]
+    weighted_metrics: bool
     model: ModelPlan
     data: DataPlan
     numerics: Numerics

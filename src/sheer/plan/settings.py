@@ -133,6 +133,7 @@ SHARED = {
     "metrics.classify": Setting(value=("accuracy", "balanced_accuracy"), reason="what is right, and what is right a class"),
     "metrics.tag": Setting(value=("f1", "average_precision"), reason="at a threshold of 0.5, and over all thresholds"),
     "metrics.regress": Setting(value=("mean_absolute_error", "r2"), reason="in the unit of the target, and as a share of its variance"),
+    "weighted_metrics": Setting(value=False, reason="every held-out item counts alike; weights say what is learned from it"),
     "size": Setting(value=None, reason="the size the weights were made for"),
     "resize.method": Setting(value="crop", reason="keeps shapes, fills the square"),
     "resize.padding": Setting(value="reflection", reason="goes on with the picture's own texture, without the edge of a black bar"),

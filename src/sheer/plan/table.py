@@ -287,6 +287,7 @@ def _machine(plan: Plan) -> str:
 def render(plan: Plan) -> str:
     """The whole plan as text, at most about 150 columns wide."""
     rows = [("profile", plan.profile, "profile"), ("seed", str(plan.seed), "seed"), ("metrics", ", ".join(plan.metrics), "metrics")]
+    rows.append(("weighted metrics", "by the items' weights" if plan.weighted_metrics else "no", "weighted_metrics"))
     general = _decisions(plan, rows)
     parts = [f"Plan {plan.short_hash()}\n{general}", _model(plan), _data(plan)]
     stages = [stage.name for stage in plan.model.stages]

@@ -20,6 +20,7 @@ from sheer.plan.table import columns
 from sheer.streams import permutation, stream_key, uniform_draws
 from sheer.study.ablate.statistics import half_width
 from sheer.study.checks import check_learner
+from sheer.task.metrics import counting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +102,7 @@ def branches(learn: Learner, part: str = "valid", *, repeats: int = 5) -> Branch
 
     Each branch is ablated (its features are their mean over the items that have the input, for every item) and permuted (each item gets
     the features of another, `repeats` times). Both are differences on the same items. What two branches both know shows in neither.
+    Where the plan's metrics are weighted, so are metric and loss here.
     Source of the permutation: Breiman 2001; Fisher et al. 2019.
 
     Raises:
@@ -130,8 +132,17 @@ def branches(learn: Learner, part: str = "valid", *, repeats: int = 5) -> Branch
         name, metric = next(iter(view.metrics.items()))
         whole_outputs, whole_losses = judged(rows)
         draws = (uniform_draws(stream_key(plan.seed, "branches"), np.arange(RESAMPLES), len(items)) * len(items)).astype(np.int64)
-        base = np.array([metric(whole_outputs[draw], targets[draw]) for draw in draws])
-        value, found, start = float(metric(whole_outputs, targets)), list[Worth](), 0
+        counts = view.weights(data, items)
+        each = np.ones(len(items)) if counts is None else counts / counts.mean()
+
+        def measured(outputs: np.ndarray) -> np.ndarray:
+            """The metric of all items, then of each resample of them."""
+            rows = (np.arange(len(items)), *draws)
+            if counts is None:
+                return np.array([metric(outputs[row], targets[row]) for row in rows])
+            return np.array([metric(*counting(outputs[row], targets[row], counts[row])) for row in rows])
+
+        base, found, start = measured(whole_outputs), list[Worth](), 0
         for one, shape in zip(data.inputs, tokens.shapes, strict=True):
             own = slice(start, start + shape.numel())
             start = own.stop
@@ -140,16 +151,16 @@ def branches(learn: Learner, part: str = "valid", *, repeats: int = 5) -> Branch
             orders = [permutation(stream_key(plan.seed, "branches", number), len(items)) for number in range(repeats)]
             for how, parts in (("ablated", [mean.expand(len(rows), -1)]), ("permuted", [rows[torch.from_numpy(o), own] for o in orders])):
                 said = [judged(torch.cat([rows[:, : own.start], changed, rows[:, own.stop :]], dim=1)) for changed in parts]
-                left = fmean(float(metric(outputs, targets)) for outputs, _ in said)
-                resampled = np.mean([[metric(outputs[draw], targets[draw]) for draw in draws] for outputs, _ in said], axis=0) - base
-                low, high = np.quantile(resampled[np.isfinite(resampled)], (0.025, 0.975)).tolist()
-                worse = (np.mean([losses for _, losses in said], axis=0) - whole_losses).tolist()
+                left = np.mean([measured(outputs) for outputs, _ in said], axis=0)
+                changes = left[1:] - base[1:]
+                low, high = np.quantile(changes[np.isfinite(changes)], (0.025, 0.975)).tolist()
+                worse = (each * (np.mean([losses for _, losses in said], axis=0) - whole_losses)).tolist()
                 found.append(
                     Worth(
                         branch=one.name,
                         how=how,
-                        metric=left,
-                        change=left - value,
+                        metric=float(left[0]),
+                        change=float(left[0] - base[0]),
                         low=low,
                         high=high,
                         loss_change=fmean(worse),
@@ -157,4 +168,5 @@ def branches(learn: Learner, part: str = "valid", *, repeats: int = 5) -> Branch
                         missing=int((~there).sum()),
                     )
                 )
-    return BranchReport(metric=name, value=value, loss=float(whole_losses.mean()), items=len(items), rows=tuple(found))
+    loss_of_all = float((each * whole_losses).mean())
+    return BranchReport(metric=name, value=float(base[0]), loss=loss_of_all, items=len(items), rows=tuple(found))

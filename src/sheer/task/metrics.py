@@ -1,4 +1,8 @@
-"""Metrics: numbers about outputs (probabilities, or values in their own unit) and true targets, with their 95 % intervals."""
+"""Metrics: numbers about outputs (probabilities, or values in their own unit) and true targets, with their 95 % intervals.
+
+Each takes the items' weights (N,), numbers above 0, as a third argument where they do not count alike: whatever it counts or sums over
+items is then counted or summed with them, so equal weights change nothing, whatever their scale.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,21 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-Metric = Callable[[np.ndarray, np.ndarray], float]
+Metric = Callable[..., float]
+"""A function of (outputs, target), and where items are weighted of (outputs, target, weight)."""
 
 
-def wilson_interval(hits: int, total: int) -> tuple[float, float]:
+def counting(outputs: np.ndarray, target: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What a metric gets of weighted items: outputs, targets and weights, float64, of those that count more than 0.
+
+    >>> [part.tolist() for part in counting(np.eye(2), np.array([0, 1]), np.array([0, 3]))]
+    [[[0.0, 1.0]], [1], [3.0]]
+    """
+    counts = weight > 0
+    return outputs[counts], target[counts], weight[counts].astype(np.float64)
+
+
+def wilson_interval(hits: float, total: float) -> tuple[float, float]:
     """The 95 % interval of a share of independent items (Wilson 1927); (nan, nan) for no items.
 
     >>> tuple(round(bound, 3) for bound in wilson_interval(90, 100))
@@ -25,15 +40,46 @@ def wilson_interval(hits: int, total: int) -> tuple[float, float]:
     return centre - half, centre + half
 
 
-def bootstrap_interval(metric: Metric, outputs: np.ndarray, target: np.ndarray, draws: np.ndarray) -> tuple[float, float]:
+def effective_items(weight: np.ndarray) -> float:
+    """How many items of equal weight say as much as these, (sum of weights)^2 / sum of their squares (Kish 1965, section 11.7).
+
+    >>> effective_items(np.array([1.0, 1.0, 2.0]))
+    2.6666666666666665
+    """
+    return float(weight.sum() ** 2 / (weight**2).sum()) if len(weight) else 0.0
+
+
+def share_interval(hits: np.ndarray, weight: np.ndarray | None = None) -> tuple[float, float, float]:
+    """The share of items that are hits, bool (N,), and its 95 % Wilson interval; nan for no items.
+
+    With weights w the share p = sum(w hit) / sum(w), as if of the effective number of items: the smaller of Kish's and of
+    p (1 - p) / v, where v = sum(w^2 (hit - p)^2) / sum(w)^2 is the share's variance by linearisation (Korn, Graubard 1998). The
+    first alone is too narrow where heavy items are harder, the second where few items are misses.
+
+    >>> share_interval(np.array([True] * 9 + [False])) == (0.9, *wilson_interval(9, 10))
+    True
+    """
+    if weight is not None:
+        hits, weight = hits[weight > 0], weight[weight > 0]
+    if weight is None or not len(hits):
+        return float(hits.mean()) if len(hits) else math.nan, *wilson_interval(int(hits.sum()), len(hits))
+    share, items = float(np.average(hits, weights=weight)), effective_items(weight)
+    variance = float((weight**2 * (hits - share) ** 2).sum() / weight.sum() ** 2)
+    items = min(items, share * (1 - share) / variance) if variance > 0 else items
+    return share, *wilson_interval(share * items, items)
+
+
+def bootstrap_interval(metric: Metric, judged: tuple[np.ndarray, ...], draws: np.ndarray) -> tuple[float, float]:
     """The 95 % percentile interval of a metric over resampled items (Efron 1979); `draws` (times, items) are numbers in [0, 1).
 
-    Resamples for which the metric is not defined (a class without items) are left out.
+    `judged` is what the metric gets: outputs, targets and perhaps weights; an item is drawn with its weight. Resamples for which the
+    metric is not defined (a class without items) are left out.
 
-    >>> bootstrap_interval(accuracy, np.array([[1.0, 0.0]]), np.array([0]), np.zeros((2, 1)))
+    >>> bootstrap_interval(accuracy, (np.array([[1.0, 0.0]]), np.array([0])), np.zeros((2, 1)))
     (1.0, 1.0)
     """
-    values = np.array([metric(outputs[rows], target[rows]) for rows in (draws * len(target)).astype(np.int64)])
+    rows = (draws * len(judged[0])).astype(np.int64)
+    values = np.array([metric(*(part[drawn] for part in judged)) for drawn in rows])
     known = values[np.isfinite(values)]
     if not len(known):
         return math.nan, math.nan
@@ -49,42 +95,43 @@ def confusion(predicted: np.ndarray, target: np.ndarray, classes: int) -> np.nda
     return np.bincount(target * classes + predicted, minlength=classes * classes).reshape(classes, classes)
 
 
-def accuracy(outputs: np.ndarray, target: np.ndarray) -> float:
+def accuracy(outputs: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None) -> float:
     """The share of items (N, classes) whose largest output is their class (N,); nan for no items.
 
     >>> accuracy(np.array([[0.9, 0.1], [0.8, 0.2]]), np.array([0, 1]))
     0.5
     """
-    return float((outputs.argmax(axis=1) == target).mean()) if len(target) else math.nan
+    return float(np.average(outputs.argmax(axis=1) == target, weights=weight)) if len(target) else math.nan
 
 
-def balanced_accuracy(outputs: np.ndarray, target: np.ndarray) -> float:
+def balanced_accuracy(outputs: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None) -> float:
     """The mean over the classes that occur of the share of their items found; nan for no items.
 
     >>> balanced_accuracy(np.array([[0.9, 0.1], [0.8, 0.2], [0.6, 0.4]]), np.array([0, 0, 1]))
     0.5
     """
-    hits = outputs.argmax(axis=1) == target
-    return float(np.mean([hits[target == label].mean() for label in np.unique(target)])) if len(target) else math.nan
+    hits, there = (outputs.argmax(axis=1) == target) * (1.0 if weight is None else weight), np.bincount(target, weight)
+    return float(np.mean(np.bincount(target, hits)[there > 0] / there[there > 0])) if len(target) else math.nan
 
 
-def top_5_accuracy(outputs: np.ndarray, target: np.ndarray) -> float:
+def top_5_accuracy(outputs: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None) -> float:
     """The share of items whose class is among their five largest outputs, ties broken by the class's number.
 
     >>> top_5_accuracy(np.eye(6), np.arange(6))
     1.0
     """
     first = np.argsort(-outputs, axis=1, kind="stable")[:, :5]
-    return float((first == target[:, None]).any(axis=1).mean()) if len(target) else math.nan
+    return float(np.average((first == target[:, None]).any(axis=1), weights=weight)) if len(target) else math.nan
 
 
-def _f1(said: np.ndarray, true: np.ndarray) -> float:
+def _f1(said: np.ndarray, true: np.ndarray, weight: np.ndarray | None) -> float:
     """The mean over columns of 2 tp / (2 tp + fp + fn) without those where that is 0 / 0, nan where none is left; boolean (N, columns)."""
-    hits, total = (said & true).sum(axis=0), said.sum(axis=0) + true.sum(axis=0)
+    each = np.ones((len(said), 1)) if weight is None else weight[:, None]
+    hits, total = (each * (said & true)).sum(axis=0), (each * said).sum(axis=0) + (each * true).sum(axis=0)
     return float(np.mean(2 * hits[total > 0] / total[total > 0])) if total.any() else math.nan
 
 
-def f1(outputs: np.ndarray, target: np.ndarray) -> float:
+def f1(outputs: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None) -> float:
     """The mean over the classes that are true or predicted of their F1 (van Rijsbergen 1979).
 
     >>> f1(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 1]))
@@ -92,7 +139,7 @@ def f1(outputs: np.ndarray, target: np.ndarray) -> float:
     """
     said = outputs.argmax(axis=1)
     known = np.union1d(said, target)
-    return _f1(said[:, None] == known, target[:, None] == known)
+    return _f1(said[:, None] == known, target[:, None] == known, weight)
 
 
 def _columns(outputs: np.ndarray, target: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -101,24 +148,24 @@ def _columns(outputs: np.ndarray, target: np.ndarray) -> list[tuple[np.ndarray, 
     return [(outputs[:, k], true[:, k]) for k in range(outputs.shape[1]) if 0 < true[:, k].sum() < len(true)]
 
 
-def auroc(outputs: np.ndarray, target: np.ndarray) -> float:
+def auroc(outputs: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None) -> float:
     """The mean over classes (each against the rest) or labels of the area under the ROC curve; ties count half.
 
-    Mann, Whitney 1947. Classes without items, or with all of them, are left out; nan where none is left.
+    The share of pairs of an item that is one and an item that is not, each with the product of their weights, in which the first
+    has the larger output. Mann, Whitney 1947. Classes without items, or with all of them, are left out; nan where none is left.
 
     >>> auroc(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 1]))
     1.0
     """
-    areas = []
+    areas, weight = [], np.ones(len(target)) if weight is None else weight
     for values, true in _columns(outputs, target):
-        _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
-        ranks = (np.cumsum(counts) - (counts - 1) / 2)[places]
-        ones = int(true.sum())
-        areas.append((ranks[true].sum() - ones * (ones + 1) / 2) / (ones * (len(true) - ones)))
+        places = np.unique(values, return_inverse=True)[1]
+        ones, rest = np.bincount(places, weight * true), np.bincount(places, weight * ~true)
+        areas.append((ones * (np.cumsum(rest) - rest / 2)).sum() / (ones.sum() * rest.sum()))
     return float(np.mean(areas)) if areas else math.nan
 
 
-def average_precision(outputs: np.ndarray, target: np.ndarray) -> float:
+def average_precision(outputs: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None) -> float:
     """The mean over classes (each against the rest) or labels of sum (recall_k - recall_(k-1)) precision_k over thresholds.
 
     Classes without items, or with all of them, are left out; nan where none is left.
@@ -126,63 +173,62 @@ def average_precision(outputs: np.ndarray, target: np.ndarray) -> float:
     >>> average_precision(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 1]))
     1.0
     """
-    found = []
+    found, weight = [], np.ones(len(target)) if weight is None else weight
     for values, true in _columns(outputs, target):
         order = np.argsort(-values, kind="stable")
         last = np.append(np.diff(values[order]) != 0, True)
-        hits, seen = np.cumsum(true[order])[last], np.flatnonzero(last) + 1
+        hits, seen = np.cumsum((weight * true)[order])[last], np.cumsum(weight[order])[last]
         found.append(float((np.diff(np.append(0, hits)) / hits[-1] * (hits / seen)).sum()))
     return float(np.mean(found)) if found else math.nan
 
 
-def tag_f1(outputs: np.ndarray, target: np.ndarray) -> float:
+def tag_f1(outputs: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None) -> float:
     """The mean over the labels that are true or predicted of F1 at a threshold of 0.5; nan where none is; (N, labels) both.
 
     >>> tag_f1(np.array([[0.9, 0.1]]), np.array([[1.0, 0.0]]))
     1.0
     """
-    return _f1(outputs >= 0.5, target > 0.5)
+    return _f1(outputs >= 0.5, target > 0.5, weight)
 
 
-def exact_match(outputs: np.ndarray, target: np.ndarray) -> float:
+def exact_match(outputs: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None) -> float:
     """The share of items all of whose labels are right at a threshold of 0.5.
 
     >>> exact_match(np.array([[0.9, 0.1], [0.9, 0.9]]), np.array([[1.0, 0.0], [1.0, 0.0]]))
     0.5
     """
-    return float(((outputs >= 0.5) == (target > 0.5)).all(axis=1).mean()) if len(target) else math.nan
+    return float(np.average(((outputs >= 0.5) == (target > 0.5)).all(axis=1), weights=weight)) if len(target) else math.nan
 
 
-def mean_absolute_error(outputs: np.ndarray, target: np.ndarray) -> float:
+def mean_absolute_error(outputs: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None) -> float:
     """The mean of |output - target|, in the targets' unit.
 
     >>> mean_absolute_error(np.array([[1.0]]), np.array([[3.0]]))
     2.0
     """
-    return float(np.abs(outputs - target).mean()) if len(target) else math.nan
+    return float(np.average(np.abs(outputs - target).mean(axis=1), weights=weight)) if len(target) else math.nan
 
 
-def root_mean_squared_error(outputs: np.ndarray, target: np.ndarray) -> float:
+def root_mean_squared_error(outputs: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None) -> float:
     """The root of the mean of (output - target)^2, in the targets' unit.
 
     >>> root_mean_squared_error(np.array([[1.0]]), np.array([[3.0]]))
     2.0
     """
-    return float(np.sqrt(((outputs - target) ** 2).mean())) if len(target) else math.nan
+    return float(np.sqrt(np.average(((outputs - target) ** 2).mean(axis=1), weights=weight))) if len(target) else math.nan
 
 
-def r2(outputs: np.ndarray, target: np.ndarray) -> float:
+def r2(outputs: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None) -> float:
     """The mean over numbers of 1 - sum (output - target)^2 / sum (target - mean)^2; nan where a target does not vary.
 
     >>> r2(np.array([[1.0], [3.0]]), np.array([[1.0], [3.0]]))
     1.0
     """
-    if len(target) == 0:
+    if len(target) == 0 or (target == target[0]).all(axis=0).any():
         return math.nan
-    spread = ((target - target.mean(axis=0)) ** 2).sum(axis=0)
-    if (spread == 0).any():
-        return math.nan
-    return float(np.mean(1 - ((outputs - target) ** 2).sum(axis=0) / spread))
+    middle = np.average(target.astype(np.float64), axis=0, weights=weight)
+    spread, wrong = (np.average((values - target) ** 2, axis=0, weights=weight) for values in (middle, outputs))
+    return float(np.mean(1 - wrong / spread))
 
 
 METRICS: dict[str, dict[str, Metric]] = {

@@ -158,13 +158,18 @@ def _outcome(variant: Variant, folder: Path, *, reused: bool) -> Outcome:
 
 
 def scores(table: Predictions) -> np.ndarray:
-    """One number an item, float64 (items,), more is better: right or not, the share of labels right, or minus the absolute error."""
+    """One number an item, float64 (items,), more is better: right or not, the share of labels right, or minus the absolute error.
+
+    Of weighted items each times its weight, which is 1 on average: a paired test of them is one of the weighted mean being the same.
+    """
     target = table._known()
     if table.task == "classify":
-        return (table.predicted == target).astype(np.float64)
-    if table.task == "tag":
-        return ((table.outputs >= 0.5) == (target > 0.5)).mean(axis=1)
-    return -np.abs(table.outputs - target).mean(axis=1)
+        each = (table.predicted == target).astype(np.float64)
+    elif table.task == "tag":
+        each = ((table.outputs >= 0.5) == (target > 0.5)).mean(axis=1)
+    else:
+        each = -np.abs(table.outputs - target).mean(axis=1)
+    return each if table.weights is None else each * (table.counts() / table.counts().mean())
 
 
 def all_carried_out(

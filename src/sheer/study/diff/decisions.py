@@ -34,7 +34,7 @@ TOUCHES = {
     "what trains": ("trains_from", "norm", "prefix"),
     "rates and schedule": ("epochs", "rates", "schedule", "batch_size", "last_batch", "accumulate", "stop", "keep"),
     "optimiser": ("optimizer", "weight_decay", "no_decay", "clip", "ema", "skip_limit"),
-    "loss": ("loss", "class_weights", "loss_mean", "metrics"),
+    "loss": ("loss", "class_weights", "loss_mean", "metrics", "weighted_metrics"),
     "numerics": ("seed", "device", "threads", "memory_format", "precision", "compile", "deterministic"),
 }
 """What a decision touches, in the order of reading."""
@@ -56,7 +56,7 @@ NOT_ABLATED = {
         "another network is another plan, not a decision of it",
     ),
     **dict.fromkeys(("mean", "std"), "they follow from the weights"),
-    **dict.fromkeys(("seed", "device", "threads", "metrics"), "every variant has the same seeds, machine and metrics"),
+    **dict.fromkeys(("seed", "device", "threads", "metrics", "weighted_metrics"), "every variant has the same seeds, machine and metrics"),
 }
 
 OWN_TO_A_PHASE = ("name", "epochs", "rates", "schedule", "norm", "trains_from")

@@ -206,6 +206,7 @@ def _standard(name: str) -> Plan:
         profile=name,
         seed=0,
         metrics=("accuracy",),
+        weighted_metrics=False,
         model=built.plan,
         data=data,
         numerics=choose_numerics("cpu", constants, pictures=True),

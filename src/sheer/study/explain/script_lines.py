@@ -16,7 +16,8 @@ from sheer.record.again import text_columns
 LINES: dict[str, tuple[str, ...]] = {
     "profile": (),
     "seed": ("SEED = ",),
-    "metrics": ("metric(outputs, true) for metric in MEASURES",),
+    "metrics": ("metric(outputs, true) for metric in MEASURES", "metric(outputs, true, counts) for metric in MEASURES"),
+    "weighted_metrics": ("metric(outputs, true) for metric in MEASURES", "outputs, true, counts = counting("),
     "model.name": ("NAME = ", "MAKE = "),
     "model.weights": ("start_of_run(model)", "load_body(model.body", "start_branch(branch)", "MAKE = "),
     "model.weights_sha256": ("if weights_sha256(model.body) != BODY_SHA256", "if weights_sha256(model) != INITIAL_SHA256"),

@@ -231,6 +231,9 @@ PLAN: dict[str, Words] = {
         f"Every random draw (new weights, order, cuts, augmentation, dropout) follows from the seed {plan.seed} by streams of its own name."
     ),
     "metrics": lambda plan: f"After each epoch the held-out items are judged by {listed(plan.metrics)}; that never changes training.",
+    "weighted_metrics": lambda plan: (
+        "In the metrics each held-out item counts what its weight is." if plan.weighted_metrics else "In the metrics all items count alike."
+    ),
 }
 
 
