@@ -10,6 +10,7 @@ import sheer
 from conftest import Small
 from sheer.errors import PlanError
 from sheer.loop import probe
+from sheer.model.hashing import weights_sha256
 from sheer.plan.document import differences
 from sheer.plan.plan import Origin
 from sheer.plan.profiles import profile_named
@@ -88,3 +89,81 @@ def test_what_was_measured_for_both_makes_no_other_plan():
 
     assert not differences(measured("bf16", "measured"), measured("float32", "measured"))
     assert differences(measured("bf16", "you"), measured("float32", "measured")) == ["numerics.precision: 'bf16' there, 'float32' here"]
+
+
+@pytest.fixture
+def resnet(photos):
+    def make(settings, **options):
+        prefix = ("cached", {"batch_size": "probe"} | settings)
+        return sheer.learner(
+            sheer.images(photos), "test_resnet", weights="none", size=32, quiet=True, device="cpu", prefix=prefix, **options
+        )
+
+    return make
+
+
+def frozen_part(learn):
+    *_, phase = learn.plan(sheer.recipes.linear_probe()).phases
+    (origin,) = [origin for origin in phase.origins if origin.field == "prefix"]
+    return phase.prefix.options()["batch_size"], origin
+
+
+@pytest.mark.parametrize(
+    ("seconds", "chosen", "tried"),
+    [
+        ({8: 1.0, 4: 1.2, 16: 0.5, 32: 0.6}, 16, 4),
+        ({8: 1.0, 4: 0.97, 16: 1.1}, 8, 3),
+        ({8: 1.0, 4: 0.8, 16: 1.1}, 4, 3),
+        ({8: 1.0, 4: 1.1}, 8, 2),
+        ({}, 8, 0),
+    ],
+)
+def test_the_frozen_part_takes_the_batch_in_which_an_item_is_fastest(monkeypatch, resnet, seconds, chosen, tried):
+    asked = []
+
+    def timed(model, last, inputs, numerics, fold):
+        if len(inputs) not in seconds:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        asked.append(len(inputs))
+        return seconds[len(inputs)]
+
+    monkeypatch.setattr(probe, "frozen_seconds", timed)
+    learn = resnet({})
+    size, origin = frozen_part(learn)
+    assert (size, origin.by) == (chosen, "measured") and frozen_part(learn) == (size, origin)
+    assert len(asked) == tried == origin.reason.count("ms in batches of") and "bit for bit" in origin.reason
+
+
+def test_the_probed_batch_is_a_value_that_goes_on_and_what_is_beside_it_still_counts(monkeypatch, resnet, tmp_path):
+    fastest = {"size": 16}
+    monkeypatch.setattr(probe, "frozen_seconds", lambda model, last, inputs, *rest: 1.0 + (len(inputs) != fastest["size"]))
+    recipe = sheer.recipes.linear_probe(1)
+    first = resnet({"views": 2}).plan(recipe)
+    fastest["size"] = 4
+    again, other = resnet({"views": 2}).plan(recipe), resnet({"views": 1}).plan(recipe)
+    assert [plan.phases[0].prefix.options()["batch_size"] for plan in (first, again)] == [16, 4]
+    assert first.short_hash() != again.short_hash() and not differences(first, again)
+    assert any("prefix" in line for line in differences(first, resnet({"views": 2, "fold": False}).plan(recipe)))
+    assert other.phases[0].prefix.options()["views"] == 1
+    resnet({}, out=tmp_path / "run").run(sheer.recipes.linear_probe())
+    fastest["size"] = 32
+    size, origin = frozen_part(sheer.load(tmp_path / "run"))
+    assert (size, origin.by) == (4, "measured")
+
+
+def test_timing_the_frozen_part_leaves_no_trace(resnet):
+    before = torch.get_rng_state()
+    learn = resnet({})
+    weights = weights_sha256(learn.model)
+    size, origin = frozen_part(learn)
+    assert size in (4, 8, 16, 32, 64, 128, 256, 512) and "ms in batches of 8" in origin.reason
+    assert weights_sha256(learn.model) == weights and torch.equal(before, torch.get_rng_state())
+    assert not any(module._forward_hooks for module in learn.model.modules())
+
+
+def test_other_words_than_probe_are_refused(photos):
+    data = sheer.images(photos)
+    for wrong in (("cached", {"batch_size": "fast"}), ("cached",), ("cached", 5)):
+        learn = sheer.learner(data, "test_resnet", weights="none", size=32, quiet=True, device="cpu", prefix=wrong)
+        with pytest.raises(PlanError, match="prefix"):
+            learn.plan(sheer.recipes.linear_probe())

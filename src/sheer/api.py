@@ -110,7 +110,8 @@ def learner(
         optimizer: `adamw`, `adam`, `sgd`, `rmsprop` or `timm:NAME`, or one of these with settings: `("sgd", {"nesterov": True})`;
             `lbfgs` fits a linear head on a frozen body.
         prefix: How what is frozen runs: `cached`, once an item, and what it gives is kept and may be fitted to; with settings
-            `("cached", {"views": 2})`, that many drawn views of each item; or `whole`, the whole network at every step.
+            `("cached", {"views": 2})`, that many drawn views of each item, or `{"batch_size": "probe"}`, whichever is fastest here; or
+            `whole`, the whole network at every step.
         loss: `cross_entropy` or `focal` for one class an item; `squared_error` or `huber` for numbers; with settings as above. Or
             your own function of (output, target), the raw scores (N, ...) and what the loss of a name would get, that returns one loss an
             item (N,); or a class of such objects, made without arguments.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -22,6 +23,7 @@ from sheer.interpret.showing import Showing
 from sheer.loop.callbacks import Callback, HistoryFile, Progress, check_callbacks, position_of
 from sheer.loop.feeds import check_phase, prepared_feeds, room_of
 from sheer.loop.interrupts import Interrupts
+from sheer.loop.probe import frozen_batch
 from sheer.loop.train import train
 from sheer.model.adapted import Lora
 from sheer.model.build import Built
@@ -38,9 +40,9 @@ from sheer.plan.profiles import Choice, Profile, profile_named
 from sheer.plan.rates import Rate, first_new, first_trained
 from sheer.plan.recipes import Draft, Given, checked_recipe, merged, unrolled
 from sheer.record.checkpoint import NOTHING, RunState, joined_reasons
-from sheer.record.held import found_state, last_checkpoint
+from sheer.record.held import last_checkpoint
 from sheer.record.history import History
-from sheer.record.keeping import Checkpoints, Keeper, check_model, finish, kept_in, paused, restore
+from sheer.record.keeping import Checkpoints, Keeper, check_model, finish, found_state, kept_in, paused, restore
 from sheer.record.own import own_module
 from sheer.record.run import Record, Row, begin, check_contents, check_free, check_run_folder, contents_sha256
 from sheer.task.metrics import Metric, judges
@@ -85,9 +87,8 @@ class Learner(Showing):
         self._state.own_head = own_module(built.made_head) if built.made_head is not None else None
         self._inside, self._told, self._contents, self._paused = False, False, list[str](), cast(RunState | None, None)
         self._known, self._room = hashes_by_name(built.model), room_of(plan, data)
-        self._facts = Facts(
-            model=built.model, plan=plan.model, arrays=data.arrays if data else None, numerics=plan.numerics, inputs=plan.data.inputs
-        )
+        arrays, pace = data.arrays if data else None, functools.partial(frozen_batch, plan.numerics)
+        self._facts = Facts(model=built.model, plan=plan.model, arrays=arrays, numerics=plan.numerics, inputs=plan.data.inputs, pace=pace)
 
     def __repr__(self) -> str:
         return f"<Learner {self._plan.model.name}: {len(self._plan.phases)} phases done, plan {self._plan.short_hash()}>"

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
+from sheer.data.inputs import Inputs
 from sheer.errors import PlanError, first_line
 from sheer.loop.engine import prepared, switched
+from sheer.model.cutting import cut
+from sheer.model.prefix import Prefix, fold_norms
 from sheer.plan.plan import Numerics, Origin
 from sheer.plan.profiles import Profile
 from sheer.streams import borrowed_generators
@@ -44,6 +48,54 @@ def step_seconds(model: nn.Module, sample: Any, numerics: Numerics) -> float:
                 torch.cuda.synchronize(device)
             best = min(best, time.perf_counter() - started) if number else best
     return best
+
+
+def frozen_seconds(model: nn.Module, modules: Sequence[str], inputs: Any, numerics: Numerics, fold: bool) -> float:
+    """The seconds of an item in the shortest of three timed passes of `inputs` through `modules`, after one that is not timed.
+
+    `inputs` are those of a batch, float32, or `Inputs`.
+    """
+    device = torch.device(numerics.device)
+    layout = torch.channels_last if numerics.memory_format == "channels_last" else torch.contiguous_format
+    trial = copy.deepcopy(model).to(device, memory_format=layout)  # type: ignore[call-overload]
+    parts: dict[str, torch.Tensor] = inputs.parts if isinstance(inputs, Inputs) else {"": inputs}
+    best = float("inf")
+    with switched(numerics), borrowed_generators(device), prepared(trial, numerics):
+        passes = []
+        for name, (part, last) in cut(trial, modules).items():
+            prefix = Prefix(part, last)
+            taken = parts[name].to(device, memory_format=layout) if parts[name].ndim == 4 else parts[name].to(device)
+            if fold:
+                fold_norms(prefix, taken)
+            passes.append((prefix, taken))
+        for number in range(STEPS + 1):
+            started = time.perf_counter()
+            for prefix, taken in passes:
+                prefix(taken)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            best = min(best, time.perf_counter() - started) if number else best
+    return best / len(inputs)
+
+
+def frozen_batch(numerics: Numerics, model: nn.Module, modules: Sequence[str], sample: Any, usual: int, fold: bool) -> tuple[int, str]:
+    """The batch size in which an item takes the least time in the frozen `modules`, and what was measured, in words.
+
+    Half the usual one is tried, the usual one, then twice as many each time for as long as that is no slower and fits into memory.
+    """
+    seconds: dict[int, float] = {}
+    for size in (usual, max(usual // 2, 1), *(usual << step for step in range(1, 7))):
+        try:
+            seconds[size] = frozen_seconds(model, modules, sample[torch.arange(size) % len(sample)], numerics, fold)
+        except torch.OutOfMemoryError:
+            break
+        if size > usual and seconds[size] > PAYS * min(seconds.values()):
+            break
+    if not seconds:
+        return usual, "does not fit into memory"
+    fastest = min(seconds, key=seconds.__getitem__)
+    told = ", ".join(f"{_ms(took)} in batches of {size}" for size, took in sorted(seconds.items()))
+    return fastest if seconds[fastest] * PAYS < seconds[usual] else usual, f"is used: an item took {told}"
 
 
 def measured(

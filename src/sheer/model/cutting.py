@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +22,7 @@ from sheer.plan.facts import PrefixFact
 from sheer.plan.plan import InputPlan, ModelPlan, Numerics
 
 CLOSE = 1e-3
+Pace = Callable[..., tuple[int, str]]
 
 
 def cut(model: Any, modules: Sequence[str]) -> dict[str, tuple[nn.Module, str]]:
@@ -42,8 +44,11 @@ def features_of(model: nn.Module, modules: Sequence[str], inputs: Any, fold: boo
     return Inputs(parts, inputs.present) if isinstance(inputs, Inputs) else parts[""]
 
 
-def prefix_fact(model: nn.Module, stages: Sequence[Sequence[str]], trains_from: int, norm: Sequence[str], sample: Any) -> PrefixFact:
+def prefix_fact(
+    model: nn.Module, stages: Sequence[Sequence[str]], trains_from: int, norm: Sequence[str], sample: Any, pace: Pace | None = None
+) -> PrefixFact:
     """What is known of the part of `model` before the first tensor that trains; `sample` are two inputs.
+    The fact can measure what the part takes by `pace` (model, modules, inputs, usual batch size, fold).
 
     Of several inputs each branch may have such a part. The proof: in eval mode the part, then the model with Identity in its place,
     give the model's own scores bit for bit. Features with norm layers folded may differ by `CLOSE` of the largest one; beyond
@@ -80,8 +85,9 @@ def prefix_fact(model: nn.Module, stages: Sequence[Sequence[str]], trains_from: 
         plain, folded = (_kept(copied, modules, one) for one in (features, features_of(copied, modules, sample, fold=True)))
         apart = max(float((a - b).abs().max() / b.abs().max().clamp_min(1e-12)) for a, b in zip(folded, plain, strict=True))
     proof = "the same scores bit for bit on two inputs" + (f"; folded, features differ by {apart:.0e} of the largest" if apart else "")
-    values = sum(part[0].numel() for part in plain)
-    return PrefixFact(frozen=True, modules=modules, values=values, linear=linear, fold=0 < apart <= CLOSE, proof=proof)
+    values, fold = sum(part[0].numel() for part in plain), 0 < apart <= CLOSE
+    measure = None if pace is None else functools.cache(functools.partial(pace, model, modules, sample))
+    return PrefixFact(frozen=True, modules=modules, values=values, linear=linear, fold=fold, proof=proof, pace=measure)
 
 
 def _kept(model: nn.Module, modules: Sequence[str], features: Any) -> list[torch.Tensor]:
@@ -110,7 +116,8 @@ def _of_branches(model: Any, moving: list[nn.Module], sample: Inputs) -> tuple[s
 class Facts:
     """`prefix_fact` of one network by trains_from, norm and size, each asked for once.
 
-    `arrays` are its items, if in memory, and `inputs` what an item has, if that is several inputs.
+    `arrays` are its items, if in memory, and `inputs` what an item has, if that is several inputs. `pace` is `frozen_batch` of
+    loop/probe.py under the plan's numerics.
     """
 
     model: nn.Module
@@ -118,6 +125,7 @@ class Facts:
     arrays: torch.Tensor | None
     numerics: Numerics
     inputs: Sequence[InputPlan] = ()
+    pace: Pace | None = None
     known: dict[tuple[int, tuple[str, ...], int], PrefixFact] = field(default_factory=dict)
 
     def __call__(self, trains_from: int, norm: tuple[str, ...], size: int) -> PrefixFact:
@@ -130,7 +138,7 @@ class Facts:
             sample: Any = sample_inputs(self.arrays, size, self.plan.channels or 3)
             if self.inputs:
                 sample = sample_items(self.inputs, 2, size)
-            self.known[key] = prefix_fact(self.model, stages, trains_from, norm, sample)
+            self.known[key] = prefix_fact(self.model, stages, trains_from, norm, sample, self.pace)
         return self.known[key]
 
 

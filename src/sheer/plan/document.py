@@ -107,11 +107,18 @@ def differences(one: Any, other: Any, where: str = "") -> list[str]:
     """
     if dataclasses.is_dataclass(one) and type(one) is type(other):
         measured = [{o.field for o in getattr(side, "origins", ()) if o.by == "measured"} for side in (one, other)]
-        names = [field.name for field in dataclasses.fields(one) if field.name not in (*BESIDE, *(measured[0] & measured[1]))]
-        return [line for n in names for line in differences(getattr(one, n), getattr(other, n), f"{where}.{n}".strip("."))]
+        both = measured[0] & measured[1]
+        names = [field.name for field in dataclasses.fields(one) if field.name not in (*BESIDE, *both - {"prefix"})]
+        pairs = [(n, *(_bare(getattr(side, n)) if n in both else getattr(side, n) for side in (one, other))) for n in names]
+        return [line for n, mine, theirs in pairs for line in differences(mine, theirs, f"{where}.{n}".strip("."))]
     if isinstance(one, tuple) and isinstance(other, tuple) and len(one) == len(other):
         return [line for n, pair in enumerate(zip(one, other, strict=True)) for line in differences(*pair, f"{where}[{n}]")]
     return [] if one == other else [f"{where}: {_shown(one)} there, {_shown(other)} here"]
+
+
+def _bare(prefix: Any) -> Any:
+    """How the frozen part runs, without its batch size, which alone can be measured of it."""
+    return dataclasses.replace(prefix, settings=tuple(pair for pair in prefix.settings if pair[0] != "batch_size"))
 
 
 def _shown(value: Any) -> str:

@@ -7,7 +7,7 @@ needs neither torch nor a file.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sheer.plan.plan import Part, Value
@@ -80,6 +80,7 @@ class PrefixFact:
 
     `frozen`: something comes before the first tensor that trains. `values` are those of one item's features; `linear`: what is
     left is one linear layer; `fold`: its norm layers can be folded into convolutions. `proof` says how that is known, or why not.
+    `pace`, given the usual batch size and whether norm layers are folded, measures the fastest one here, and says what it found.
     """
 
     frozen: bool
@@ -88,6 +89,7 @@ class PrefixFact:
     linear: bool
     fold: bool
     proof: str
+    pace: Callable[[int, bool], tuple[int, str]] | None = None
 
 
 def joint_hash(tensors: Sequence[TensorFact]) -> str:

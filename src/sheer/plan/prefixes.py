@@ -58,19 +58,18 @@ def prefix_part(
     Raises:
         PlanError: a value is not allowed, or "cached" was given and something is frozen that cannot be cached.
     """
-    by, said = ("default", "a head is fitted to kept features" if plain else profile.reason("prefix"))
-    if given.prefix is not None:
-        by, said = "you", "you gave it"
-    silent = "cached" if plain else str(profile.value("prefix"))
-    part = chosen(silent if given.prefix is None else given.prefix, PREFIX_SETTINGS, profile, "prefix")
+    why = "a head is fitted to kept features" if plain else profile.reason("prefix")
+    by, said = ("default", why) if given.prefix is None else ("you", "you gave it")
+    silent, probed = "cached" if plain else str(profile.value("prefix")), _settings(given.prefix).get("batch_size") == "probe"
+    part = chosen(silent if given.prefix is None else _unprobed(given.prefix), PREFIX_SETTINGS, profile, "prefix")
     if part.name == "whole":
         return part, Origin(field="prefix", by=by, reason=said)
     values = part.options()
-    if not _said(given.prefix, "views"):
+    if "views" not in _settings(given.prefix):
         values["views"] = min(int(str(values["views"])), epochs)
-    if device != "cpu" and not _said(given.prefix, "batch_size"):
+    if device != "cpu" and (probed or "batch_size" not in _settings(given.prefix)):
         values["batch_size"] = profile.value("prefix.batch_size.gpu")
-    if not drawn and _said(given.prefix, "views") and values["views"]:
+    if not drawn and _settings(given.prefix).get("views"):
         raise PlanError(
             f"prefix={given.prefix!r}: every view of these items is the same: only pictures are cut and augmented. Leave views away."
         )
@@ -83,6 +82,9 @@ def prefix_part(
         raise PlanError(f"prefix={given.prefix!r}: what is frozen cannot be run by itself here: {why}. Give 'whole'.")
     if why:
         return Part(name="whole"), Origin(field="prefix", by=by, reason=why)
+    if probed and fact.pace is not None:
+        (batch_size, told), by = fact.pace(batch_size, bool(values["fold"]) and fact.fold), "measured"
+        said = f"a batch of {batch_size} {told}"
     settings: dict[str, Value] = {
         "modules": fact.modules,
         "views": views,
@@ -92,9 +94,15 @@ def prefix_part(
     return Part(name="cached", settings=tuple(settings.items())), Origin(field="prefix", by=by, reason=f"{said}; {fact.proof}")
 
 
-def _said(given: Choice | None, setting: str) -> bool:
-    """Whether somebody gave this setting."""
-    return isinstance(given, tuple) and setting in given[1]
+def _settings(given: Choice | None) -> Mapping[str, Value]:
+    """The settings that somebody gave beside the name; `chosen` says what is wrong with what is no mapping."""
+    return given[1] if isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], Mapping) else {}
+
+
+def _unprobed(given: Choice) -> Choice:
+    """What was given without a batch size that is to be measured."""
+    settings = _settings(given)
+    return (given[0], {name: value for name, value in settings.items() if (name, value) != ("batch_size", "probe")}) if settings else given
 
 
 def _why_not_fitted(given: Given, fact: PrefixFact, items: int, kept: int, folds: int, device: str) -> str:
@@ -133,7 +141,7 @@ def fitted_given(given: Given, pictures: str, items: int, batch_size: int) -> Gi
 
 def set_aside(given: Given, values: Mapping[str, Any], origins: Iterable[Origin]) -> Aside | None:
     """What a fit has no use for of a phase's `values`, by name, with their `origins`; None where none of it was given or measured."""
-    views = given.prefix[1].get("views") if isinstance(given.prefix, tuple) else None
+    views = _settings(given.prefix).get("views")
     views = None if views is None else whole(views, "prefix: views", 0)
     yours = tuple(origin for origin in origins if origin.field in ASIDE and origin.by in ("you", "measured"))
     return Aside(**{name: values[name] for name in ASIDE}, views=views, origins=yours) if yours or views is not None else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,28 +10,9 @@ from safetensors.torch import load_file
 from sheer.errors import PlanError, RunError
 from sheer.plan.document import differences
 from sheer.plan.plan import Plan
-from sheer.record.checkpoint import RunState, copied, read_checkpoint, state_of
+from sheer.record.checkpoint import RunState, read_checkpoint, state_of
 from sheer.record.commit import newest
-from sheer.record.keeping import Keeper
-from sheer.record.run import CHECKPOINTS, Event, finished_commit, is_free, other_versions, read_run
-
-
-def found_state(plan: Plan, first: int, left: RunState | None, keeper: Keeper | None, quiet: bool) -> RunState | None:
-    """Where the fit that `plan` ends with was left: what the folder holds, or `left` in memory if that came further; None: nowhere.
-
-    What is remarkable is printed: damaged checkpoints, saves and locks that were left behind.
-    """
-    found = held_state(keeper.folder, plan, first, keeper.notes) if keeper else None
-    origin = "from a checkpoint"
-    if left is not None and not differences(left.plan, plan) and (found is None or found.step < left.step):
-        found, origin = replace(left, rows=list(left.rows), events=list(left.events), carried=copied(left.carried)), "from memory"
-    for note in keeper.notes if keeper else ():
-        print(f"sheer: {note}", file=sys.stderr)
-    if found is not None and found.phase < len(found.plan.phases):
-        found.events.append(Event(step=found.step, kind="resume", what=origin))
-        if not quiet:
-            print(f"Going on after step {found.step} of {plan.steps_before(len(plan.phases))}.")
-    return found
+from sheer.record.run import CHECKPOINTS, finished_commit, is_free, other_versions, read_run
 
 
 def held_state(folder: Path, plan: Plan, first: int, notes: list[str]) -> RunState | None:

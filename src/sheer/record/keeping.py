@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,11 @@ from torch import nn
 
 from sheer.errors import OwnershipError, PlanError, RunError, first_line
 from sheer.model.hashing import hashes_by_name
-from sheer.record.checkpoint import RunState
+from sheer.plan.document import differences
+from sheer.plan.plan import Plan
+from sheer.record.checkpoint import RunState, copied
 from sheer.record.commit import clean, commit, committed, damage, flush_folder, prune, remove
+from sheer.record.held import held_state
 from sheer.record.lock import hold
 from sheer.record.run import CHECKPOINTS, FINISHED, Event, finished_commit, write_atomically
 
@@ -259,6 +262,24 @@ def restore(model: nn.Module, state: RunState) -> None:
         raise RunError(
             f"The model does not have the tensors of the run: {first_line(error)} Make the learner as it was made then."
         ) from error
+
+
+def found_state(plan: Plan, first: int, left: RunState | None, keeper: Keeper | None, quiet: bool) -> RunState | None:
+    """Where the fit that `plan` ends with was left: what the folder holds, or `left` in memory if that came further; None: nowhere.
+
+    What is remarkable is printed: damaged checkpoints, saves and locks that were left behind.
+    """
+    found = held_state(keeper.folder, plan, first, keeper.notes) if keeper else None
+    origin = "from a checkpoint"
+    if left is not None and not differences(left.plan, plan) and (found is None or found.step < left.step):
+        found, origin = replace(left, rows=list(left.rows), events=list(left.events), carried=copied(left.carried)), "from memory"
+    for note in keeper.notes if keeper else ():
+        print(f"sheer: {note}", file=sys.stderr)
+    if found is not None and found.phase < len(found.plan.phases):
+        found.events.append(Event(step=found.step, kind="resume", what=origin))
+        if not quiet:
+            print(f"Going on after step {found.step} of {plan.steps_before(len(plan.phases))}.")
+    return found
 
 
 def paused(state: RunState, model: nn.Module, why: str, seconds: float, keeper: Keeper | None) -> RunState:
