@@ -160,6 +160,35 @@ def narrow_body():
     return Narrow()
 
 
+def patchy_body():
+    """A body that gives no numbers for about a third of the photographs, by their pixels."""
+    import torch
+    from torch import nn
+
+    class Patchy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 8, 3, stride=2)
+
+        def forward(self, images):
+            odd = (images[:, :, 8:24, 8:24].mean((1, 2, 3)) * 997).floor() % 3 == 2
+            return self.conv(images).relu().mean((2, 3)) + torch.where(odd, torch.nan, 0.0)[:, None]
+
+    return Patchy()
+
+
+def test_the_script_leaves_out_the_same_items(photos, tmp_path):
+    options = {"head": "linear", "size": 32, "batch_size": 8, "quiet": True, "out": tmp_path / "run"}
+    learn = sheer.learner(sheer.images(photos), patchy_body, **options).fine_tune(0)
+    (skipped, _) = read_run(tmp_path / "run").record.events
+    assert 2 <= len(skipped.items) <= len(learn.data.train) - 6 and all((photos / name).is_file() for name in skipped.items)
+    script = sheer.eject(tmp_path / "run", tmp_path / "train.py", objects={"patchy_body": patchy_body})
+    done = run_script(script, photos, "--out", tmp_path / "again")
+    assert done.returncode == 0, done.stderr
+    hashes = [(tmp_path / name / "history.csv").read_text().rpartition(",")[2] for name in ("run", "again")]
+    assert hashes[0] == hashes[1]
+
+
 @pytest.fixture
 def narrow(photos):
     def make(**options) -> sheer.Learner:

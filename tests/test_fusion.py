@@ -250,6 +250,14 @@ def test_a_frozen_branch_runs_once_an_item_to_the_same_bits(fusion, folder, weig
     assert runs["kept"] <= 3 * 60 + 2 < runs["whole"]  # its copy runs: three views and what is held out; two in the trial of a batch of one
 
 
+def test_the_batch_of_frozen_branches_can_be_probed(folder, weights):
+    (phase,) = (
+        frozen_learner(folder, weights, prefix=("cached", {"batch_size": "probe", "views": 1})).plan(sheer.recipes.one_cycle(1)).phases
+    )
+    (origin,) = [origin for origin in phase.origins if origin.field == "prefix"]
+    assert origin.by == "measured" and "ms in batches of 8" in origin.reason and phase.prefix.options()["batch_size"] >= 4
+
+
 def test_branches_that_train_are_read_at_every_step_beside_those_that_are_kept(folder, weights, texts, tmp_path):
     inputs = {"image": sheer.ImageInput(column="photo"), **TEXT}
     data = block(inputs=inputs).build(texts)

@@ -100,7 +100,8 @@ def stuck(phase: Phase, step: int, epoch: int) -> str:
         raise DataError(
             f"Phase {phase.name}: the head could not be fitted, for what the frozen part gives, or the loss, is no finite number for all "
             "items or nearly all, or the numbers are too large. The head is as it was. Look at one with learn.preview(); are the inputs "
-            "finite, the weights whole, and the precision float32? freeze_epochs=1 trains the head by steps instead, and skips bad ones."
+            "finite, the weights whole, and the precision float32? freeze_epochs=1, or optimizer='adamw', trains the head by "
+            "steps instead, and skips bad ones."
         )
     return (
         f"the last {phase.skip_limit} steps before step {step} (epoch {epoch}) were skipped, because the loss or a gradient was no finite "
