@@ -87,8 +87,8 @@ def measured(kind: str, count: int, folder: Path) -> dict[str, object]:
     import sheer
     from sheer.data import folders
     from sheer.data.feed import Feed
-    from sheer.loop.train import task_of
     from sheer.record.run import begin
+    from sheer.task.tasks import TASKS
 
     source = folder / "files" / str(count)
     if kind == "frame":
@@ -128,7 +128,7 @@ def measured(kind: str, count: int, folder: Path) -> dict[str, object]:
         plan = learn.plan(sheer.recipes.constant(1))
         text = f"{plan} {plan.short_hash()} {plan.to_json()}"
     with steps.step("epoch's order"):
-        wanted = task_of(plan).wanted(data.targets)
+        wanted = plan.data.task.made(TASKS).wanted(data.targets)
         Feed(data, wanted, plan.phases[0], 0, torch.device("cpu"), "contiguous", 0).drawn(0)
     with steps.step("run folder"), tempfile.TemporaryDirectory(dir=folder) as out:
         begin(Path(out) / "run", plan, data.tables(), None, data.root, [])

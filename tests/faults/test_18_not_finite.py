@@ -211,8 +211,6 @@ def test_18_spikes_are_told_and_change_nothing():
 
 
 def test_18_a_window_that_is_not_full_stops_nothing():
-    from collections import deque
-
     bad, good = torch.tensor(math.nan), torch.tensor(0.5)
-    assert hopeless(deque([bad, bad], maxlen=2))
-    assert not hopeless(deque([bad, good], maxlen=2)) and not hopeless(deque([bad], maxlen=2))
+    assert hopeless([good, bad, bad], 2)
+    assert not hopeless([bad, good], 2) and not hopeless([bad], 2)

@@ -169,8 +169,8 @@ def test_19_a_fit_that_goes_on_validates_as_it_did_before(small_learner):
 def test_19_a_checkpoint_with_something_else_in_it_is_named(small_learner):
     learn = small_learner()
     learn.fit(2, callbacks=[pause_at(2)])
-    del learn._paused.carried["recent"]
-    with pytest.raises(RunError, match=r"does not hold what phase \S+ carries: KeyError\('recent'\)"):
+    del learn._paused.carried["losses"]
+    with pytest.raises(RunError, match=r"does not hold what phase \S+ carries: KeyError\('losses'\)"):
         learn.resume()
 
 

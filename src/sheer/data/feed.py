@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,7 @@ from sheer.data.augmentations import augmentations_of
 from sheer.data.inputs import Input, Inputs, with_gaps
 from sheer.data.photos import Photos, augment, chunks, to_network
 from sheer.data.pictures import READERS, Pictures, cut_of, room_for
-from sheer.data.sampling import balanced_sample, joined
+from sheer.data.sampling import balanced_sample
 from sheer.data.sources import Data
 from sheer.plan.augmentations import Function
 from sheer.plan.plan import Phase
@@ -103,11 +102,14 @@ class Feed:
 
     def _inputs(self, rows: list[np.ndarray], draws: list[np.ndarray], augmentations: Sequence[Any]) -> Iterator[Any]:
         """What the network takes of each row of items."""
-        if not self.data.inputs:
+        if self.data.inputs:
+            yield from self._several(rows, draws, augmentations)
+        else:
             for draw, images in zip(draws, self._images(rows, draws), strict=True):
-                steps = deque(self._steps(images, draw, augmentations), maxlen=1)  # the last one alone: a batch takes memory
-                yield steps.pop()[1]
-            return
+                yield self._ready(images, draw, augmentations)
+
+    def _several(self, rows: list[np.ndarray], draws: list[np.ndarray], augmentations: Sequence[Any]) -> Iterator[Inputs]:
+        """What the network takes of each row of items that have several inputs."""
         streams = [
             Arrays(one.array, self.device.type == "cuda").batches(rows, draws)
             if one.array is not None
@@ -128,19 +130,16 @@ class Feed:
         for draw, present in zip(draws, there, strict=True):
             found = torch.zeros(0, len(self.phase.mean), self.phase.size, self.phase.size, device=self.device)
             if present.any():
-                found = deque(self._steps(next(images), draw[present], augmentations), maxlen=1).pop()[1]
+                found = self._ready(next(images), draw[present], augmentations)
             yield with_gaps(found, present, self.memory_format)
 
-    def _steps(self, images: torch.Tensor, draw: np.ndarray, augmentations: Sequence[Any]) -> Iterator[tuple[str, torch.Tensor]]:
-        """A cut batch after each step on its way to the network, by the step's name."""
+    def _ready(self, images: torch.Tensor, draw: np.ndarray, augmentations: Sequence[Any]) -> torch.Tensor:
+        """A cut batch as the network takes it."""
         images = images.to(self.device, non_blocking=True)
-        yield "cut", images
         if images.dtype == torch.uint8:
-            images = augment(images, augmentations, draw, False)
-            yield "augment", images
-            images = to_network(images, self.mean, self.std, self.memory_format)
-            yield "normalise", images
-            yield "augment again", augment(images, augmentations, draw, True)
+            images = to_network(augment(images, augmentations, draw, False), self.mean, self.std, self.memory_format)
+            images = augment(images, augmentations, draw, True)
+        return images
 
     def steps(self, epoch: int) -> Iterator[tuple[str, torch.Tensor]]:
         """The first training batch of an epoch after each step: of its first photograph `decode` and `resize`, then the batch."""
@@ -151,8 +150,13 @@ class Feed:
             picture = self.source.decode(self.source.paths[rows[0][0]])
             yield "decode", torch.from_numpy(np.asarray(picture).copy())
             yield "resize", torch.from_numpy(np.asarray(self.source.resize.presize(picture, self.source.size)).copy())
-        images = next(iter(self.source.batches(rows[:1], draws[:1])))
-        yield from self._steps(images, draws[0], self.augmentations)
+        images = next(iter(self.source.batches(rows[:1], draws[:1]))).to(self.device)
+        yield "cut", images
+        if images.dtype == torch.uint8:
+            augmented = augment(images, self.augmentations, draws[0], False)
+            yield "augment", augmented
+            yield "normalise", to_network(augmented, self.mean, self.std, self.memory_format)
+            yield "augment again", self._ready(images, draws[0], self.augmentations)
 
     def _images(self, rows: list[np.ndarray], draws: list[np.ndarray]) -> Iterator[torch.Tensor]:
         try:
@@ -184,25 +188,22 @@ class Feed:
         else:
             items = places = self.data.train[permutation(key, count)]
         draws = uniform_draws(stream_key(self.seed, "augment", epoch), places, 2 + sum(a.draws for a in self.augmentations))
-        rows, draws_of_rows = (chunks(values, self.phase.batch_size, self.phase.last_batch) for values in (items, draws))
-        if self.phase.accumulate:
-            rows, draws_of_rows = (joined(parts, self.phase.accumulate // self.phase.batch_size) for parts in (rows, draws_of_rows))
-        return rows, draws_of_rows
+        size, last, together = self.phase.batch_size, self.phase.last_batch, self.phase.accumulate
+        return chunks(items, size, last, together), chunks(draws, size, last, together)
 
     def augmented(self, items: np.ndarray, counters: np.ndarray, number: int) -> Iterator[Batch]:
         """The items in the order given, every one once, cut and augmented by draw `number` of the stream `tta` for `counters`."""
         draws = uniform_draws(stream_key(self.seed, "tta", number), counters, 2 + sum(a.draws for a in self.augmentations))
-        rows, draws_of_rows = (chunks(values, self.phase.batch_size, "keep") for values in (items, draws))
-        return self._batches(rows, draws_of_rows, self.augmentations)
+        return self._batches(chunks(items, self.phase.batch_size), chunks(draws, self.phase.batch_size), self.augmentations)
 
     def view(self, items: np.ndarray, epoch: int, batch_size: int) -> Iterator[Batch]:
         """The items in the order given, cut and augmented as in `epoch` where every item comes once."""
         draws = uniform_draws(stream_key(self.seed, "augment", epoch), items, 2 + sum(a.draws for a in self.augmentations))
-        return self._batches(chunks(items, batch_size, "keep"), chunks(draws, batch_size, "keep"), self.augmentations)
+        return self._batches(chunks(items, batch_size), chunks(draws, batch_size), self.augmentations)
 
     def plain(self, items: np.ndarray, batch_size: int = 0) -> Iterator[Batch]:
         """The items in the order given, cut at the centre, not augmented, every one once."""
-        rows = chunks(items, batch_size or self.phase.batch_size, "keep")
+        rows = chunks(items, batch_size or self.phase.batch_size)
         return self._batches(rows, [np.full((len(row), 2), 0.5) for row in rows], ())
 
     def preflight(self, items: np.ndarray | None = None) -> None:

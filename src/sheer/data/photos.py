@@ -48,15 +48,11 @@ class Photos:
 
         One batch is made ahead while the one before it is used.
         """
-
-        def batch(number: int) -> torch.Tensor:
-            return self.batch(pool.map(self.read, rows[number].tolist()), draws[number])
-
         with ThreadPoolExecutor(self.readers) as pool, ThreadPoolExecutor(1) as ahead:
-            waiting = [ahead.submit(batch, number) for number in range(min(1, len(rows)))]
-            for number in range(1, len(rows) + 1):
-                images = waiting.pop().result()
-                waiting += [ahead.submit(batch, number)] if number < len(rows) else []
+            batches = map(self.batch, (pool.map(self.read, row.tolist()) for row in rows), draws)
+            coming = ahead.submit(next, batches, None)
+            while (images := coming.result()) is not None:
+                coming = ahead.submit(next, batches, None)
                 yield images
 
 
@@ -69,7 +65,7 @@ class Resident:
     def __init__(self, photos: Photos, device: torch.device) -> None:
         self.resize, self.size, self.pixels = photos.resize, photos.size, list[torch.Tensor]()
         with ThreadPoolExecutor(photos.readers or 1) as pool:
-            for items in chunks(np.arange(len(photos.paths)), 64, "keep"):
+            for items in chunks(np.arange(len(photos.paths)), 64):
                 self.pixels += [torch.tensor(pixels, device=device) for pixels in pool.map(photos.read, items.tolist())]
 
     def batches(self, rows: Sequence[np.ndarray], draws: Sequence[np.ndarray]) -> Iterator[torch.Tensor]:
@@ -80,14 +76,15 @@ class Resident:
             yield torch.stack(cuts).permute(0, 3, 1, 2).contiguous()
 
 
-def chunks(items: np.ndarray, batch_size: int, last_batch: str) -> list[np.ndarray]:
-    """Items (or rows of draws) in batches, in order; the short last one is kept or dropped.
+def chunks(items: np.ndarray, batch_size: int, last_batch: str = "keep", together: int = 0) -> list[np.ndarray]:
+    """Items (or rows of draws) in batches, in order; the short last one is kept or dropped. `together`: so many items in one, a
+    multiple of the batch size; what is left over makes a shorter last one.
 
-    >>> [len(chunk) for chunk in chunks(np.arange(5), 2, "drop")]
-    [2, 2]
+    >>> [len(chunk) for chunk in chunks(np.arange(7), 2, "drop")], [len(chunk) for chunk in chunks(np.arange(7), 2, "drop", 4)]
+    ([2, 2, 2], [4, 2])
     """
-    end = len(items) - len(items) % batch_size if last_batch == "drop" else len(items)
-    return [items[start : start + batch_size] for start in range(0, end, batch_size)]
+    items = items[: len(items) - len(items) % batch_size] if last_batch == "drop" else items
+    return [items[start : start + (together or batch_size)] for start in range(0, len(items), together or batch_size)]
 
 
 def augment(images: torch.Tensor, augmentations: Sequence[Any], draws: np.ndarray, normalised: bool) -> torch.Tensor:

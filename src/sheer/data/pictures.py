@@ -67,7 +67,7 @@ def room_for(items: int, device: torch.device) -> Iterator[None]:
 
 def resize_of(part: Part) -> Crop | Pad | Squish:
     """The plan's resize rule as the object that carries it out."""
-    return cast(Crop | Pad | Squish, RESIZES[part.name](**part.options()))
+    return cast(Crop | Pad | Squish, part.made(RESIZES))
 
 
 def cut_of(phase: Phase) -> Any:

@@ -11,7 +11,6 @@ from PIL import Image, ImageOps
 
 MAX_PIXELS = 100_000_000
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
-FILTERS = {name: Image.Resampling[name.upper()] for name in ("nearest", "bilinear", "bicubic", "lanczos")}
 
 
 def decode(file: str | BinaryIO) -> Image.Image:
@@ -61,7 +60,7 @@ class Crop:
         wide, high = (max(round(side * factor), short) for side in picture.size)
         if wide * high > MAX_PIXELS:
             raise ValueError(f"{picture.width} x {picture.height} would be {wide} x {high} pixels at its working size; squish it instead")
-        return np.asarray(picture.resize((wide, high), FILTERS[self.interpolation]))
+        return np.asarray(picture.resize((wide, high), Image.Resampling[self.interpolation.upper()]))
 
     def cut(self, pixels: np.ndarray, size: int, place: Sequence[float]) -> np.ndarray:
         """The square of `size` whose upper left corner lies at the share `place` (x, y, ...) of the room there is."""
@@ -79,7 +78,7 @@ class Squish:
 
     def presize(self, picture: Image.Image, size: int) -> np.ndarray:
         """The squeezed picture, uint8 (size, size, 3), anti-aliased."""
-        return np.asarray(picture.resize((size, size), FILTERS[self.interpolation]))
+        return np.asarray(picture.resize((size, size), Image.Resampling[self.interpolation.upper()]))
 
     def cut(self, pixels: np.ndarray, size: int, place: Sequence[float]) -> np.ndarray:
         """The picture as it is: it is square already."""
@@ -103,7 +102,7 @@ class Pad:
     def presize(self, picture: Image.Image, size: int) -> np.ndarray:
         """The whole picture with its long side at `size`, uint8 (H, W, 3), anti-aliased."""
         wide, high = (max(round(side * size / max(picture.size)), 1) for side in picture.size)
-        return np.asarray(picture.resize((wide, high), FILTERS[self.interpolation]))
+        return np.asarray(picture.resize((wide, high), Image.Resampling[self.interpolation.upper()]))
 
     def cut(self, pixels: np.ndarray, size: int, place: Sequence[float]) -> np.ndarray:
         """The square of `size` around the picture, which lies at the share `place` (x, y) of the room there is."""

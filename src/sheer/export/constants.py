@@ -15,9 +15,11 @@ from sheer.data.augmentations import augmentations_of, mix_of
 from sheer.data.columns import columns_of
 from sheer.data.pictures import cut_of
 from sheer.data.tokens import Text
+from sheer.export.marks import needed_marks
 from sheer.loop.batch_loss import weighs
 from sheer.loop.engine import DTYPES
-from sheer.loop.train import average_of, keep_of, loss_of, optimizer_of, schedule_of, step_of, stop_of
+from sheer.loop.optimizers import OPTIMIZERS
+from sheer.loop.train import extras_of, loss_of, schedule_of, step_of
 from sheer.model import backbones, heads
 from sheer.model.encoders import ENCODER_WEIGHTS
 from sheer.model.fusion import FUSIONS
@@ -77,12 +79,12 @@ def render_constants(
         rows |= _branch_rows(plan, start, tokenizer)
     elif model.head is not None and kind not in OWN and not start and kind != "sheer":
         known = ENCODER_WEIGHTS if model.body is not None else backbones.WEIGHTS
-        rows |= {"BODY_WEIGHTS": repr(known[model.weights.name](**model.weights.options()))}
+        rows |= {"BODY_WEIGHTS": repr(model.weights.made(known))}
     rows |= {
         "STAGES": repr(tuple(stage.prefixes for stage in model.stages)),
         "UNDECAYED": repr(model.undecayed),
         "CLASSES": repr(plan.data.classes),
-        "TASK": repr(tasks.TASKS[plan.data.task.name](**plan.data.task.options())),  # type: ignore[arg-type]
+        "TASK": repr(plan.data.task.made(tasks.TASKS)),
         "MEASURES": "{" + ", ".join(f"{name!r}: {_metric_name(plan, name)}" for name in plan.metrics) + "}",
     }
     if plan.data.columns:
@@ -90,8 +92,8 @@ def render_constants(
         rows |= {"COLUMNS": "(\n" + "".join(f"    {text},\n" for text in made) + ")"}
     if items:
         rows |= {"ITEMS": repr(items)}
-    else:
-        rows |= {"TRAIN_PART": repr(split["train"] if parted else split.get("part", ""))}
+    elif part := split["train"] if parted else split.get("part", ""):
+        rows |= {"TRAIN_PART": repr(part)}
     if not items and parted:
         rows |= {"VALID_PART": repr(split["valid"])}
     elif not items:
@@ -136,13 +138,13 @@ def _branch_rows(plan: Plan, start: str, tokenizer: str) -> dict[str, str]:
             values |= {"name": name, "kind": model.kind, "node": model.node}
         if library not in ("sheer", *OWN) and not start:
             known = ENCODER_WEIGHTS if model.body is not None else backbones.WEIGHTS
-            values |= {"weights": known[model.weights.name](**model.weights.options())}
+            values |= {"weights": model.weights.made(known)}
         branches[branch.name] = _namespace(values)
         made = ", ".join(_column_text(column, tokenizer) for column in columns_of(one.columns, ""))
         reads = f"kind={one.kind!r}, reads={one.reads!r}"
         inputs[one.name] = f"SimpleNamespace({reads}, columns=({made},))" if made else f"SimpleNamespace({reads})"
     assert plan.model.fusion is not None
-    fusion = FUSIONS[plan.model.fusion.name](**plan.model.fusion.options())  # type: ignore[arg-type]
+    fusion = plan.model.fusion.made(FUSIONS)
     return {"BRANCHES": _dictionary(branches), "FUSION": repr(fusion), "INPUTS": _dictionary(inputs)}
 
 
@@ -185,50 +187,13 @@ def _column_text(column: Any, tokenizer: str) -> str:
 def _head_text(head: Part) -> str:
     """The head's constructor call: a library's, or around your own function."""
     kind, _, name = head.name.partition(":")
-    return f"OwnHead(make={name})" if kind == "function" else repr(heads.HEADS[head.name](**head.options()))  # type: ignore[arg-type]
+    return f"OwnHead(make={name})" if kind == "function" else repr(head.made(heads.HEADS))
 
 
 def _metric_name(plan: Plan, name: str) -> str:
     """The name of the function that a metric is: a library's, or your own."""
     function = metrics.METRICS[plan.data.task.name].get(name)
     return function.__name__ if function else name
-
-
-def needed_marks(plan: Plan, events: Sequence[Event] = ()) -> frozenset[str]:
-    """Which marks (`# only NAME`) of the template the plan needs."""
-    phases, numerics = plan.phases, plan.numerics
-    marks = {
-        "parts": plan.data.split.name == "folders",
-        "split": plan.data.split.name != "folders",
-        "weight": bool(plan.data.weight),
-        "alike": not plan.weighted_metrics,
-        "weighted_metrics": plan.weighted_metrics,
-        "per_weight": any(weighs(phase, plan.data.weight or None) for phase in phases),
-        "splits": any(event.kind in ("split", "split valid") for event in events),
-        "skip": bool(plan.data.skipped),
-        "resident": any(phase.resident for phase in phases) and plan.data.pictures != "none",
-        "photos": plan.data.pictures != "none" if plan.data.inputs else not plan.data.columns,
-        "table": any(one.kind != "image" for one in plan.data.inputs),
-        "encoder": any(branch.model.name.startswith("transformers:") for branch in plan.model.branches),
-        "timm": any(branch.model.name.startswith("timm:") for branch in plan.model.branches),
-        "torchvision": any(branch.model.name.startswith("torchvision:") for branch in plan.model.branches),
-        "mix": any(phase.mix for phase in phases),
-        "accumulate": any(phase.accumulate for phase in phases),
-        "sampling": any(phase.sampling != "shuffle" for phase in phases),
-        "average": any(phase.ema for phase in phases),
-        "keep": any(phase.keep.name != "last" for phase in phases),
-        "stop": any(phase.stop for phase in phases),
-        "autocast": numerics.precision != "float32",
-        "compile": numerics.compile,
-        "cached": any(phase.prefix.name == "cached" for phase in phases),
-        "views": any(phase.prefix.options().get("views") for phase in phases),
-        "channels": plan.model.channel_init != "kept",
-        "lora": plan.model.lora is not None,
-        "adapter": bool(adapter_of(plan.model.lora)),
-        "own": any(branch.model.name.partition(":")[0] in OWN for branch in plan.model.branches),
-        "afresh": plan.model.channel_init != "kept" or plan.model.lora is not None,
-    }
-    return frozenset(name for name, used in marks.items() if used)
 
 
 def _phase_text(phase: Phase, plan: Plan, functions: Mapping[str, Function], needed: frozenset[str]) -> str:
@@ -238,8 +203,8 @@ def _phase_text(phase: Phase, plan: Plan, functions: Mapping[str, Function], nee
         "trains_from": phase.trains_from,
         "rates": phase.rates,
         "norm": phase.norm,
-        "schedule": schedule_of(phase),
-        "optimizer": optimizer_of(phase),
+        "schedule": None if phase.optimizer.name == "lbfgs" else schedule_of(phase),
+        "optimizer": phase.optimizer.made(OPTIMIZERS),
         "weight_decay": phase.weight_decay,
         "no_decay": phase.no_decay,
         "loss": loss_of(phase, functions, plan.model.kind),
@@ -247,6 +212,7 @@ def _phase_text(phase: Phase, plan: Plan, functions: Mapping[str, Function], nee
         "skip_limit": phase.skip_limit,
         "batch_size": phase.batch_size,
         "last_batch": phase.last_batch,
+        "accumulate": phase.accumulate,
         "augmentations": augmentations_of(phase, functions),
     }
     if "photos" in needed:
@@ -255,11 +221,8 @@ def _phase_text(phase: Phase, plan: Plan, functions: Mapping[str, Function], nee
         "resident": phase.resident,
         "mix": mix_of(phase),
         "per_weight": weighs(phase, "weight" if "weight" in needed else None),
-        "accumulate": phase.accumulate,
         "sampling": phase.sampling,
-        "average": average_of(phase),
-        "keep": keep_of(phase),
-        "stop": stop_of(phase),
+        **dict(zip(("average", "stop", "keep"), extras_of(phase), strict=True)),
         "cached": SimpleNamespace(**phase.prefix.options()) if phase.prefix.name == "cached" else None,
     }
     values |= {name: value for name, value in extras.items() if name in needed}

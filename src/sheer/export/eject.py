@@ -30,7 +30,8 @@ from sheer.data import (
 )
 from sheer.errors import EjectError
 from sheer.export import fusion_template, main_template, model_template, prefix_template, table_template
-from sheer.export.constants import needed_marks, render_constants
+from sheer.export.constants import render_constants
+from sheer.export.marks import needed_marks
 from sheer.export.source import Definition, definitions, import_block, names_read, own_definitions, reached
 from sheer.interpret import attribution
 from sheer.loop import fitting, optimizers, precision, step, updates
@@ -238,7 +239,7 @@ def for_table(text: str, rows: str) -> str:
         ("    photos: Any = None\n", f"    table = {rows}\n"),
         ("photos: Photos,", "table: torch.Tensor,"),
         ("network_batches(photos,", "table_batches(table,"),
-        ("passes(network_batches, photos,", "passes(table_batches, table,"),
+        ("features(frozen, network_batches, photos,", "features(frozen, table_batches, table,"),
         ("        predict(model, args.predict)", "        predict_rows(model, args.predict)"),
         ("the folder of photographs that the run was trained on", "the CSV file that was written beside this script"),
         ("photographs or folders to classify", "CSV files with the columns of the table"),
@@ -248,7 +249,6 @@ def for_table(text: str, rows: str) -> str:
     return re.sub(r"\bphotos\b", "table", text)
 
 
-OWN_ITEMS = "phase, train_items, valid_items, epoch_number"
 RESIDENT_PHOTOS = "photos.photos = Resident(photos.photos, device) if phase.resident else photos.photos\n"
 
 
@@ -263,8 +263,8 @@ def for_inputs(text: str, needed: frozenset[str]) -> str:
         ("photos = Resident(photos, device) if phase.resident else photos\n", RESIDENT_PHOTOS),
         ("    photos: Any = None\n", "    photos: Any = None\n" if "photos" in needed else "    photos = paths\n"),
         ("photos: Photos,", "photos: Any,"),
-        (f"            once = passes(network_batches, photos, {OWN_ITEMS})\n", ""),
-        ("features(model, phase.cached.modules[-1], phase, len(targets), once)", f"cached_views(model, photos, {OWN_ITEMS})"),
+        ("            frozen = Prefix(model, phase.cached.modules[-1])\n", ""),
+        ("features(frozen, network_batches, photos,", "cached_views(model, photos,"),
         ("(kept[0, row].to(DEVICE) for row in rows)", "input_batches(kept[0], phase, rows, centres, ())"),
         (
             "(kept[epoch % len(kept), row].to(DEVICE) for row in rows)",

@@ -34,12 +34,13 @@ from sheer.export.constants_template import (
 )
 from sheer.export.main_template import network_batches, scores
 from sheer.export.model_template import start_head, with_head
-from sheer.export.prefix_template import features, passes
+from sheer.export.prefix_template import features
 from sheer.model.backbones import TorchvisionBody, load_body, timm_body, timm_whole, torchvision_whole
 from sheer.model.encoders import TextBody, take_encoder
 from sheer.model.fusion import Fused, branch_of
+from sheer.model.prefix import Prefix
 from sheer.model.tabular import TabularBody
-from sheer.streams import reseed, stream_key
+from sheer.streams import stream_key
 
 WIDTHS = tuple(branch.features for branch in BRANCHES.values())
 
@@ -60,7 +61,7 @@ def make_branch(branch: SimpleNamespace) -> nn.Module:
 
 def start_branch(branch: SimpleNamespace) -> nn.Module:
     """The body of a branch with the weights that its training starts from, from its random stream."""
-    reseed(stream_key(SEED, "init-body"), torch.device("cpu"))
+    torch.manual_seed(stream_key(SEED, "init-body"))
     if branch.library == "timm":  # only timm
         whole = branch.weights.load(timm_whole(branch.name), branch.name)  # only timm
         return load_body(make_branch(branch), whole)  # only timm
@@ -82,7 +83,7 @@ def start_fused_model(model: Any) -> None:
     """Each branch's own weights, then a new fusion and a new head, each from its own random stream."""
     for name, branch in BRANCHES.items():
         model.body.branches[name] = start_branch(branch)
-    reseed(stream_key(SEED, "init-fusion"), torch.device("cpu"))
+    torch.manual_seed(stream_key(SEED, "init-fusion"))
     model.body.fusion = FUSION.build(WIDTHS)
     start_head(model)
 
@@ -165,9 +166,9 @@ def cached_views(model: Any, found: Any, phase: SimpleNamespace, train: np.ndarr
         branch, last = branch_of(model.body, name, phase.cached.modules)
         if not last:
             continue
-        once = passes(partial(input_stream, name), found, phase, train, valid, epoch)
-        for view, kept in zip(views, features(branch, last, phase, len(found.present[name]), once), strict=True):
-            view.arrays[name] = kept.numpy()
+        kept = features(Prefix(branch, last), partial(input_stream, name), found, phase, train, valid, epoch)
+        for view, mine in zip(views, kept, strict=True):
+            view.arrays[name] = mine.numpy()
             view.places.pop(name, None)
     return views
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import csv
 import os
 import sys
 import time
-from collections import deque
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +19,7 @@ from torch import nn
 from sheer.data.folders import SUFFIXES, listing_hash, photo_files
 from sheer.data.photos import Photos, Resident, augment, chunks, to_network
 from sheer.data.pixels import decode
-from sheer.data.sampling import balanced_sample, joined
+from sheer.data.sampling import balanced_sample
 from sheer.export.constants_template import (
     CLASSES,
     DETERMINISTIC,
@@ -45,12 +45,12 @@ from sheer.export.constants_template import (
     VALID_SIZE,
 )
 from sheer.export.model_template import make_timm_model, start_timm_model
-from sheer.export.prefix_template import features, passes
+from sheer.export.prefix_template import features
 from sheer.loop.optimizers import set_rates
 from sheer.loop.precision import autocast
-from sheer.loop.step import hopeless, joint, moving_buffers, put_back, scores_of
+from sheer.loop.step import hopeless, joint, moving_buffers, put_back
 from sheer.model.hashing import weights_sha256
-from sheer.model.prefix import suffix
+from sheer.model.prefix import Prefix, suffix
 from sheer.model.stages import parameter_groups, set_modes, set_trainable
 from sheer.streams import permutation, reseed, stream_key, uniform_draws
 from sheer.task.losses import ItemWeighted, per_weight
@@ -61,7 +61,8 @@ HISTORY_COLUMNS = ("phase", "epoch", "train_loss", "valid_loss", *MEASURES, "sec
 
 def find_photos(root: str) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Paths, class numbers, and which items are held out: the folder must be that of the run."""
-    parts = [photo_files(root, TRAIN_PART)]
+    parts = [photo_files(root)]  # only no part
+    parts = [photo_files(root, TRAIN_PART)]  # only part
     parts.append(photo_files(root, VALID_PART))  # only parts
     parts = [[row for row in part if row[0] not in SKIPPED] for part in parts]  # only skip
     paths = [path for part in parts for path, _ in part]
@@ -102,26 +103,30 @@ def network_batches(photos: Photos, phase: SimpleNamespace, rows: Any, draws: An
 
 def scores(model: nn.Module, photos: Photos, phase: SimpleNamespace, items: np.ndarray, kept: Any = None) -> torch.Tensor:
     """Raw scores (items, classes) of items in order, cut at the centre, not augmented."""
-    rows = chunks(items, phase.batch_size, "keep")
-    rows = chunks(items, min(phase.batch_size, VALID_SIZE), "keep")  # only splits
+    rows = chunks(items, phase.batch_size)
+    rows = chunks(items, min(phase.batch_size, VALID_SIZE))  # only splits
     centres = [np.full((len(row), 2), 0.5) for row in rows]
     batches = network_batches(photos, phase, rows, centres, ())
     batches = batches if kept is None else (kept[0, row].to(DEVICE) for row in rows)  # only cached
-    return scores_of(model, batches)
+    model.eval()
+    with torch.inference_mode():
+        parts = [model(inputs).float() for inputs in batches]  # read back at the end: a read waits for the device
+    return torch.cat([part.cpu() for part in parts])
 
 
-def train(model: nn.Module, root: str, out: str) -> None:
+def train(model: Any, root: str, out: str) -> None:
     """Carry out every phase, writing a row of history.csv after each epoch."""
     device = torch.device(DEVICE)
     paths, targets, held_out = find_photos(root)
     train_items, valid_items = np.flatnonzero(~held_out), np.flatnonzero(held_out)
     target = TASK.wanted(targets).to(device)
     weight = listed_weights().to(device)  # only weight
-    photos: Any = None
+    photos: Any = None  # only sizes
+    photos = Photos(paths, decode, PHASES[0].resize, PHASES[0].size, readers=2, pinned=device.type == "cuda")  # only one size
     epoch_number = step_number = 0
     for phase in PHASES:
-        if photos is None or (photos.size, photos.resize) != (phase.size, phase.resize):  # only photos
-            photos = Photos(paths, decode, phase.resize, phase.size, readers=2, pinned=device.type == "cuda")  # only photos
+        if photos is None or (photos.size, photos.resize) != (phase.size, phase.resize):  # only reads
+            photos = Photos(paths, decode, phase.resize, phase.size, readers=2, pinned=device.type == "cuda")  # only reads
             photos = Resident(photos, device) if phase.resident else photos  # only resident
         torch.compiler.reset()  # only compile
         set_trainable(model, STAGES, phase.trains_from, phase.norm)
@@ -129,15 +134,17 @@ def train(model: nn.Module, root: str, out: str) -> None:
         optimizer = phase.optimizer.build(groups)
         if phase.average:  # only average
             phase.average.start(model)  # only average
-        recent: deque[torch.Tensor] = deque(maxlen=phase.skip_limit)
+        losses: list[torch.Tensor] = []
         started = time.perf_counter()
         run, kept = model, None
         if phase.cached:  # only cached
-            once = passes(network_batches, photos, phase, train_items, valid_items, epoch_number)  # only cached
-            kept = features(model, phase.cached.modules[-1], phase, len(targets), once)  # only cached
+            frozen: nn.Module = copy.deepcopy(nn.Sequential(*map(model.get_submodule, phase.cached.modules))).eval()  # only chain
+            frozen = Prefix(model, phase.cached.modules[-1])  # only cut
+            kept = features(frozen, network_batches, photos, phase, train_items, valid_items, epoch_number)  # only cached
         for epoch in range(phase.epochs):
             set_modes(model, STAGES, phase.trains_from, phase.norm)
-            run = model if kept is None else suffix(model, phase.cached.modules)  # only cached
+            run = model if kept is None else model.head[len(phase.cached.modules) - 1 :]  # only chain
+            run = model if kept is None else suffix(model, phase.cached.modules)  # only cut
             items = train_items[permutation(stream_key(SEED, "shuffle", epoch_number), len(train_items))]
             draws = uniform_draws(stream_key(SEED, "augment", epoch_number), items, 2 + sum(a.draws for a in phase.augmentations))
             if phase.sampling == "balanced":  # only sampling
@@ -145,16 +152,18 @@ def train(model: nn.Module, root: str, out: str) -> None:
                 drawn = uniform_draws(stream_key(SEED, "shuffle", epoch_number), places, 1)[:, 0]  # only sampling
                 items = train_items[balanced_sample(targets[train_items], drawn)]  # only sampling
                 draws = uniform_draws(stream_key(SEED, "augment", epoch_number), places, draws.shape[1])  # only sampling
-            rows, cuts = (chunks(values, phase.batch_size, phase.last_batch) for values in (items, draws))
-            if phase.accumulate:  # only accumulate
-                rows, cuts = (joined(parts, phase.accumulate // phase.batch_size) for parts in (rows, cuts))  # only accumulate
-            losses, moving = [], moving_buffers(model)
+            rows, cuts = (chunks(values, phase.batch_size, phase.last_batch, phase.accumulate) for values in (items, draws))
+            losses = losses[-phase.skip_limit :]
+            moving = moving_buffers(model)  # only moves
             batches = network_batches(photos, phase, rows, cuts, phase.augmentations)
             batches = batches if kept is None else (kept[epoch % len(kept), row].to(DEVICE) for row in rows)  # only cached
             for step, inputs in enumerate(batches):
                 progress = (epoch * len(rows) + step) / (phase.epochs * len(rows))
-                set_rates(optimizer, phase.schedule.rate(progress), phase.schedule.momentum(progress))
-                reseed(stream_key(SEED, "step", step_number), device)
+                if phase.schedule:  # only fits
+                    set_rates(optimizer, phase.schedule.rate(progress), phase.schedule.momentum(progress))  # only fits
+                set_rates(optimizer, phase.schedule.rate(progress), phase.schedule.momentum(progress))  # only no fits
+                torch.default_generator.manual_seed(stream_key(SEED, "step", step_number))  # only cpu
+                reseed(stream_key(SEED, "step", step_number), device)  # only gpu
                 loss, wanted = phase.loss, target[torch.from_numpy(rows[step]).to(device, non_blocking=True)]
                 loss = ItemWeighted(loss=loss, weight=weight[torch.from_numpy(rows[step]).to(device, non_blocking=True)])  # only weight
                 if phase.mix:  # only mix
@@ -162,14 +171,13 @@ def train(model: nn.Module, root: str, out: str) -> None:
                 if phase.per_weight:  # only per_weight
                     loss = per_weight(loss, wanted)  # only per_weight
                 phase.step = SPLITS.get(step_number, phase.step)  # only splits
-                before = joint(moving)
+                before = joint(moving)  # only moves
                 losses.append(phase.step(run, loss, optimizer, inputs, wanted))
-                put_back(moving, before, losses[-1])
-                recent.append(losses[-1])
+                put_back(moving, before, losses[-1])  # only moves
                 if phase.average:  # only average
                     phase.average.follow(model)  # only average
                 step_number += 1
-                if step_number % phase.skip_limit == 0 and hopeless(recent):
+                if step_number % phase.skip_limit == 0 and hopeless(losses, phase.skip_limit):
                     sys.exit(f"The last {phase.skip_limit} steps before step {step_number} were skipped: no finite loss or gradients.")
             epoch_number += 1
             if phase.average:  # only average
@@ -179,14 +187,14 @@ def train(model: nn.Module, root: str, out: str) -> None:
             loss = ItemWeighted(loss=loss, weight=weight.cpu()[valid_items])  # only weight
             if phase.per_weight:  # only per_weight
                 loss = per_weight(loss, TASK.wanted(true))  # only per_weight
-            train_loss = float(torch.stack(losses).cpu().double().nanmean())
+            train_loss = float(torch.stack(losses[-len(rows) :]).cpu().double().nanmean())
             valid_loss = float(loss(predicted, TASK.wanted(true)).double().mean())
             metrics = [metric(outputs, true) for metric in MEASURES.values()]  # only alike
             outputs, true, counts = counting(outputs, true, weight.cpu().numpy()[valid_items])  # only weighted_metrics
             metrics = [metric(outputs, true, counts) for metric in MEASURES.values()]  # only weighted_metrics
             row = [phase.name, epoch_number, train_loss, valid_loss, *metrics, time.perf_counter() - started, weights_sha256(model)]
             with open(os.path.join(out, "history.csv"), "a", newline="") as file:
-                csv.writer(file, lineterminator="\n").writerow([repr(cell) if isinstance(cell, float) else str(cell) for cell in row])
+                csv.writer(file, lineterminator="\n").writerow(row)
             print(", ".join(f"{name} {cell}" for name, cell in zip(HISTORY_COLUMNS, row, strict=True)), flush=True)
             if phase.keep:  # only keep
                 phase.keep.look(model, row[HISTORY_COLUMNS.index(phase.keep.metric)])  # only keep

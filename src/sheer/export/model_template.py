@@ -33,7 +33,7 @@ from sheer.model.backbones import TorchvisionBody, load_body, timm_body, timm_wh
 from sheer.model.channels import widen
 from sheer.model.hashing import tensors_sha256, weights_sha256
 from sheer.model.lora import add_lora
-from sheer.streams import reseed, stream_key
+from sheer.streams import stream_key
 
 
 def make_timm_model() -> nn.Module:
@@ -48,7 +48,7 @@ def make_torchvision_model() -> nn.Module:
 
 def make_own_model() -> nn.Module:
     """Your own module, from its random stream."""
-    reseed(stream_key(SEED, "init-body"), torch.device("cpu"))
+    torch.manual_seed(stream_key(SEED, "init-body"))
     return MAKE()
 
 
@@ -67,8 +67,8 @@ def with_head(body: nn.Module) -> nn.Module:
 def start_timm_model(model: Any) -> None:
     """Give the body its pretrained weights, and the head new ones, each from its own random stream."""
     model.body = timm_body(NAME, KIND)  # only afresh
-    reseed(stream_key(SEED, "init-body"), torch.device("cpu"))
-    load_body(model.body, BODY_WEIGHTS.load(timm_whole(NAME), NAME))
+    torch.manual_seed(stream_key(SEED, "init-body"))
+    model.body.load_state_dict(BODY_WEIGHTS.load(timm_whole(NAME), NAME).state_dict(), strict=False)  # all but the classifier
     widen(model.body, CHANNELS, CHANNEL_INIT)  # only channels
     start_head(model)
 
@@ -76,7 +76,7 @@ def start_timm_model(model: Any) -> None:
 def start_torchvision_model(model: Any) -> None:
     """Give the body its pretrained weights, and the head new ones, each from its own random stream."""
     model.body = TorchvisionBody(torchvision_whole(NAME), NODE)  # only afresh
-    reseed(stream_key(SEED, "init-body"), torch.device("cpu"))
+    torch.manual_seed(stream_key(SEED, "init-body"))
     load_body(model.body, BODY_WEIGHTS.load(torchvision_whole(NAME), NAME), "net.")
     widen(model.body, CHANNELS, CHANNEL_INIT)  # only channels
     start_head(model)
@@ -86,9 +86,9 @@ def start_head(model: Any) -> None:
     """A new head from its random stream, on a body that is proved to have the weights of the run."""
     if weights_sha256(model.body) != BODY_SHA256:
         sys.exit(f"The weights of the body are not those of the run: their SHA-256 is another ({NAME}).")
-    reseed(stream_key(SEED, "init-head"), torch.device("cpu"))
+    torch.manual_seed(stream_key(SEED, "init-head"))
     model.head = HEAD.build(FEATURES, len(CLASSES), KIND)
-    reseed(stream_key(SEED, "init-lora"), torch.device("cpu"))  # only lora
+    torch.manual_seed(stream_key(SEED, "init-lora"))  # only lora
     add_lora(model.body, **LORA)  # only lora
     start_adapter(model)  # only adapter
 

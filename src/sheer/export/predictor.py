@@ -54,10 +54,10 @@ class Predictor:
         self._device = torch.device(device)
         self._layout = torch.channels_last if plan.numerics.memory_format == "channels_last" else torch.contiguous_format
         self._model = merge_lora(model).eval().to(device, memory_format=self._layout)  # type: ignore[call-overload]
-        self._task: Task = TASKS[self._in.task.name](**self._in.task.options())  # type: ignore[arg-type]
+        self._task: Task = self._in.task.made(TASKS)
         self._resize: Crop | Pad | Squish | None = None  # inputs in memory have their size already
         if self._in.resize.name in RESIZES:
-            self._resize = cast(Crop | Pad | Squish, RESIZES[self._in.resize.name](**self._in.resize.options()))
+            self._resize = cast(Crop | Pad | Squish, self._in.resize.made(RESIZES))
         self._mean, self._std = (torch.tensor(values).view(-1, 1, 1) for values in (self._in.mean, self._in.std))
 
     def __repr__(self) -> str:

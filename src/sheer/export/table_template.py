@@ -18,7 +18,7 @@ from sheer.export.constants_template import BODY, BODY_WEIGHTS, CLASSES, COLUMNS
 from sheer.export.main_template import scores
 from sheer.export.model_template import start_head, with_head
 from sheer.model.encoders import TextBody, take_encoder
-from sheer.streams import reseed, stream_key
+from sheer.streams import stream_key
 
 
 def make_tabular_model() -> nn.Module:
@@ -28,7 +28,7 @@ def make_tabular_model() -> nn.Module:
 
 def start_tabular_model(model: Any) -> None:
     """New weights for the body and the head, each from its own random stream."""
-    reseed(stream_key(SEED, "init-body"), torch.device("cpu"))
+    torch.manual_seed(stream_key(SEED, "init-body"))
     model.body = NETWORK(**BODY)
     start_head(model)
 
@@ -40,7 +40,7 @@ def make_encoder_model() -> nn.Module:
 
 def start_encoder_model(model: Any) -> None:
     """Give the encoder its pretrained weights, and the head new ones, each from its own random stream."""
-    reseed(stream_key(SEED, "init-body"), torch.device("cpu"))
+    torch.manual_seed(stream_key(SEED, "init-body"))
     model.body = take_encoder(TextBody(**BODY), BODY_WEIGHTS.whole())  # type: ignore[attr-defined]
     start_head(model)
 

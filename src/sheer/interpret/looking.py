@@ -29,14 +29,14 @@ from sheer.interpret.predictions import Predictions, prior_outputs
 from sheer.loop.engine import prepared, switched
 from sheer.loop.memory import Halving
 from sheer.loop.step import scores_of
-from sheer.loop.train import loss_of, task_of
+from sheer.loop.train import loss_of
 from sheer.model.heads import AvgPool
 from sheer.plan.augmentations import Function
 from sheer.plan.checks import check_weighted, path_of
 from sheer.plan.plan import Phase, Plan
 from sheer.streams import borrowed_generators
 from sheer.task.metrics import Metric
-from sheer.task.tasks import Classify, Regress, Task
+from sheer.task.tasks import TASKS, Classify, Regress, Task
 
 UNWEIGHTED = "the run's metrics are weighted, but these items were given no weights: each counts alike here."
 
@@ -128,7 +128,7 @@ class View:
 
     def feed(self, data: Data) -> Feed:
         """The data as the phase's batches."""
-        numerics, target = self.plan.numerics, task_of(self.plan).wanted(data.targets)
+        numerics, target = self.plan.numerics, self.plan.data.task.made(TASKS).wanted(data.targets)
         device, pictures = torch.device(numerics.device), self.album.of(data) if data is self.data else None
         return Feed(data, target, self.phase, self.plan.seed, device, numerics.memory_format, self.album.readers, pictures, self.functions)
 
@@ -245,7 +245,7 @@ class View:
         self, feed: Feed, items: np.ndarray, target: np.ndarray | None, counters: np.ndarray, averaging: Averaging | None
     ) -> Predictions:
         """The table of the feed's `items`, in the order given; augmented passes draw by `counters` (items,)."""
-        task, losses = task_of(self.plan), None
+        task, losses = self.plan.data.task.made(TASKS), None
         with self.ready():
             scores = self._scores(feed.plain(items))
             outputs = task.outputs(scores)
@@ -342,7 +342,7 @@ class View:
         pixels = ((inputs[0] * feed.std + feed.mean) * 255).round().clamp(0, 255).to(torch.uint8)
         return Heat(
             name=classes[number],
-            output=float(task_of(self.plan).outputs(scores.cpu())[0, number]),
+            output=float(self.plan.data.task.made(TASKS).outputs(scores.cpu())[0, number]),
             heat=heat[0].cpu().numpy(),
             pixels=np.ascontiguousarray(pixels.permute(1, 2, 0).cpu().numpy()),
         )

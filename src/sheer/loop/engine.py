@@ -104,8 +104,8 @@ def _origin(field: str, given: object, reason: str) -> Origin:
 @contextlib.contextmanager
 def prepared(model: nn.Module, numerics: Numerics, *, compiled: bool = False) -> Iterator[None]:
     """The model under the plan's precision, and compiled if asked; plain again afterwards."""
-    lower = numerics.precision != "float32"
-    handles = autocast(model, torch.device(numerics.device), DTYPES[numerics.precision]) if lower else []
+    dtype = DTYPES.get(numerics.precision)
+    handles = autocast(model, torch.device(numerics.device), dtype) if dtype else []
     if compiled:
         model.compile()
     try:
@@ -123,16 +123,14 @@ def switched(numerics: Numerics) -> Iterator[None]:
 
     On a GPU some kernels have no deterministic form; they warn instead of stopping the run.
     """
-    threads = torch.get_num_threads()
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    threads, mode = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     torch.set_num_threads(numerics.threads)
     torch.use_deterministic_algorithms(numerics.deterministic, warn_only=numerics.device != "cpu")
     try:
         yield
     finally:
         torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        torch.set_deterministic_debug_mode(mode)
 
 
 def check_ownership(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -143,21 +141,18 @@ def check_ownership(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """
     owned = {id(tensor) for group in optimizer.param_groups for tensor in group["params"]}
     trainable = {id(p): name for name, p in model.named_parameters() if p.requires_grad}
-    missing = [name for key, name in trainable.items() if key not in owned]
-    strangers = len(owned - set(trainable))
-    if missing or strangers:
+    if owned != set(trainable):
+        missing = [name for key, name in trainable.items() if key not in owned]
         raise OwnershipError(
             f"The optimiser does not hold the model's trainable tensors: {len(missing)} are missing "
-            f"({', '.join(missing[:5]) or 'none'}), {strangers} of its tensors are not the model's or do not train. "
+            f"({', '.join(missing[:5]) or 'none'}), {len(owned - set(trainable))} of its tensors are not the model's or do not train. "
             "Was the model replaced, or requires_grad changed, after the optimiser was made? Make the learner anew."
         )
 
 
 def frozen_sha256(model: nn.Module, stages: Sequence[Sequence[str]], phase: Phase) -> str:
     """The hash of what must not move: fixed parameters, and statistics of norm layers under policy `frozen`."""
+    norms = [(module, stage_of(path, stages)) for path, module in model.named_modules() if is_norm(module)]
+    still = [module for module, stage in norms if stage is not None and phase.norm[stage] == "frozen"]
     fixed = [p for p in model.parameters() if not p.requires_grad]
-    for path, module in model.named_modules():
-        stage = stage_of(path, stages)
-        if is_norm(module) and stage is not None and phase.norm[stage] == "frozen":
-            fixed += list(module.buffers(recurse=False))
-    return tensors_sha256(fixed)
+    return tensors_sha256([*fixed, *(buffer for module in still for buffer in module.buffers(recurse=False))])

@@ -16,7 +16,8 @@ from sheer.data.pictures import READERS, Album
 from sheer.data.sources import Data
 from sheer.errors import PlanError, first_line
 from sheer.loop.engine import free_bytes
-from sheer.loop.train import loss_of, optimizer_of, task_of
+from sheer.loop.optimizers import OPTIMIZERS
+from sheer.loop.train import loss_of
 from sheer.model.branches import sample_items
 from sheer.model.build import check_inputs
 from sheer.model.cutting import Facts
@@ -27,6 +28,7 @@ from sheer.plan.looks import Room
 from sheer.plan.plan import Phase, Plan
 from sheer.plan.prefixes import check_prefix
 from sheer.streams import borrowed_generators
+from sheer.task.tasks import TASKS
 
 SHOWN = (
     *("size", "resize", "resident", "augmentation", "mean", "std"),
@@ -55,7 +57,7 @@ def prepared_feeds(
     """
     feeds, pictures = list[Feed](), album.of(data) if album is not None and data.arrays is None else None
     readers = READERS if album is None else album.readers
-    device, wanted = torch.device(plan.numerics.device), task_of(plan).wanted(data.targets)
+    device, wanted = torch.device(plan.numerics.device), plan.data.task.made(TASKS).wanted(data.targets)
     for phase in plan.phases[first:]:
         same = next((f for f in feeds if all(getattr(f.phase, name) == getattr(phase, name) for name in SHOWN)), None)
         memory_format = plan.numerics.memory_format
@@ -149,7 +151,7 @@ def check_optimizer(phase: Phase) -> None:
     """PlanError where the optimiser cannot be made with its settings; tried on one number."""
     group = {"params": [torch.zeros(1, requires_grad=True)], "peak": 1.0, "lr": 1.0, "weight_decay": 0.0}
     try:
-        optimizer_of(phase).build([group])
+        phase.optimizer.made(OPTIMIZERS).build([group])
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:
         raise PlanError(
             f"optimizer {phase.optimizer} cannot be made: {first_line(error)}. timm's are listed by timm.optim.list_optimizers()."

@@ -56,12 +56,12 @@ def fit_step(model: nn.Module, loss: Any, optimizer: Any, inputs: torch.Tensor, 
     nothing = torch.zeros(len(spread) + 1, linear.out_features, device=inputs.device)
     starts = [nothing] * folds
     for penalty in optimizer.defaults["penalties"]:
-        left_out = 0.0
+        left_out = inputs.new_empty(len(inputs), linear.out_features)
         for fold in range(folds):
-            rows, held = order[order % folds != fold], order[fold::folds]
+            rows = order[order % folds != fold]
             starts[fold] = fitted(items[rows], spread, part_of(loss, rows), target[rows], penalty, starts[fold], 1e-3)
-            left_out += float(part_of(loss, held)(items[held] @ starts[fold][:-1] + starts[fold][-1], target[held]).double().sum())
-        losses[penalty] = left_out / len(inputs)
+            left_out[fold::folds] = items[fold::folds] @ starts[fold][:-1] + starts[fold][-1]
+        losses[penalty] = float(loss(left_out, target).double().mean())
         if losses[penalty] > min(losses.values()):
             break
     values = fitted(items, spread, loss, target, min(losses, key=losses.__getitem__), nothing, 1e-4).double()
@@ -71,7 +71,7 @@ def fit_step(model: nn.Module, loss: Any, optimizer: Any, inputs: torch.Tensor, 
     with torch.no_grad():
         linear.weight.copy_(weight.T)
         linear.bias.copy_(values[-1] - mean @ weight)
-        return torch.cat([part_of(loss, rows)(model(inputs[rows]), target[rows]) for rows in order.split(1024)]).mean()
+        return torch.mean(loss(torch.cat([model(part) for part in inputs.split(1024)]), target))
 
 
 def part_of(loss: Any, rows: torch.Tensor) -> Any:

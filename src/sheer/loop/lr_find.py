@@ -26,9 +26,9 @@ from sheer.loop.batch_loss import batch_loss
 from sheer.loop.cached import cached
 from sheer.loop.engine import prepared, switched
 from sheer.loop.fitting import fit_step
-from sheer.loop.optimizers import set_rates
+from sheer.loop.optimizers import OPTIMIZERS, set_rates
 from sheer.loop.suggestions import DIVERGED, MEANINGS, SUGGESTIONS, smoothed, trimmed
-from sheer.loop.train import loss_of, optimizer_of, schedule_of, step_of
+from sheer.loop.train import loss_of, schedule_of, step_of
 from sheer.model.prefix import suffix
 from sheer.model.stages import parameter_groups, set_modes, set_trainable
 from sheer.plan.markup import html_table
@@ -149,7 +149,7 @@ def fit_head(model: nn.Module, plan: Plan, number: int, feed: Feed) -> None:
     weights = None if feed.data.weights is None else torch.from_numpy(feed.data.weights).to(feed.device)
     inputs, loss = batch_loss(loss_of(phase, feed.functions, plan.model.kind), phase, batch, weights)
     modules = cast(tuple[str, ...], phase.prefix.options()["modules"])
-    fit_step(suffix(model, modules), loss, optimizer_of(phase).build(groups), inputs, batch.target)
+    fit_step(suffix(model, modules), loss, phase.optimizer.made(OPTIMIZERS).build(groups), inputs, batch.target)
 
 
 def lr_find(
@@ -187,7 +187,7 @@ def lr_find(
         loss, mix = loss_of(phase, feed.functions, plan.model.kind), mix_of(phase)
         weights = None if feed.data.weights is None else torch.from_numpy(feed.data.weights).to(device)
         groups = parameter_groups(swept, prefixes, profile, phase.weight_decay, phase.no_decay, plan.model.undecayed)
-        optimizer, update = optimizer_of(phase).build(groups), step_of(phase, plan.numerics)
+        optimizer, update = phase.optimizer.made(OPTIMIZERS).build(groups), step_of(phase, plan.numerics)
         set_modes(swept, prefixes, phase.trains_from, phase.norm)
         for step in tqdm(range(steps), unit="step", leave=False, disable=True if quiet else None):
             batch = next(batches)

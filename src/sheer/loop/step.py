@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -43,14 +42,12 @@ def finite_update(optimizer: torch.optim.Optimizer, value: torch.Tensor) -> torc
     grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     torch._amp_foreach_non_finite_check_and_unscale_([*(torch.view_as_real(g) if g.is_complex() else g for g in grads), value], found, one)
     on_device = value.is_cuda and optimizer.defaults.get("fused", False)
-    skipped = not on_device and bool(found)  # the one value that a step reads back
     if on_device:
         optimizer.found_inf = found  # type: ignore[attr-defined]
-    if not skipped:
+    if on_device or not found:  # `not found`: the one value that a step reads back
         optimizer.step()
-    if on_device or skipped:
-        value = torch.where(found > 0, math.nan, value)
-        found.zero_()
+    value = torch.where(found > 0, math.nan, value)
+    found.zero_()
     return value
 
 
@@ -122,13 +119,13 @@ def put_back(buffers: list[list[torch.Tensor]], before: list[torch.Tensor], valu
         torch._foreach_copy_(same, [part.view_as(buffer) for part, buffer in zip(parts, same, strict=True)])
 
 
-def hopeless(recent: deque[torch.Tensor]) -> bool:
-    """Whether none of the steps with these losses was taken, and there are as many as there can be.
+def hopeless(losses: list[torch.Tensor], limit: int) -> bool:
+    """Whether there are `limit` losses or more, and none of the last `limit` steps was taken.
 
-    >>> hopeless(deque([torch.tensor(math.nan)] * 2, maxlen=2)), hopeless(deque([torch.tensor(math.nan)], maxlen=2))
+    >>> hopeless([torch.tensor(math.nan)] * 2, 2), hopeless([torch.tensor(math.nan)], 2)
     (True, False)
     """
-    return len(recent) == recent.maxlen and not any(bool(loss.isfinite()) for loss in reversed(recent))
+    return len(losses) >= limit and not any(bool(loss.isfinite()) for loss in reversed(losses[-limit:]))
 
 
 def scores_of(model: nn.Module, batches: Iterable[torch.Tensor]) -> torch.Tensor:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -45,14 +44,17 @@ from sheer.record.run import Event
 from sheer.streams import borrowed_generators, reseed, stream_key
 from sheer.task.losses import LOSSES, EnsembleLoss, Weighted
 from sheer.task.metrics import Metric
-from sheer.task.tasks import TASKS, Task
+from sheer.task.tasks import TASKS
 
 Metrics = Mapping[str, Metric]
 
 
 @dataclass(kw_only=True)
 class Carried:
-    """What a phase carries from step to step beside the model's weights; `state` and `load` are all that a checkpoint needs of it."""
+    """What a phase carries from step to step beside the model's weights; `state` and `load` are all that a checkpoint needs of it.
+
+    `losses` are those of the epoch, behind the last ones of the epoch before.
+    """
 
     optimizer: torch.optim.Optimizer
     step: Any
@@ -60,7 +62,6 @@ class Carried:
     patience: Patience | None
     best: BestEpoch | None
     frozen_sha256: str
-    recent: deque[torch.Tensor]
     losses: list[torch.Tensor] = field(default_factory=list)
     before_epoch: list[float] = field(default_factory=list)
 
@@ -72,7 +73,6 @@ class Carried:
             "scaler": self.step.scaler.state_dict() if isinstance(self.step, Update) else {},
             "micro": self.step.micro if isinstance(self.step, Update) else 0,
             "frozen_sha256": self.frozen_sha256,
-            "recent": list(self.recent),
             "losses": self.losses,
             "before_epoch": self.before_epoch,
             **{name: vars(part) for name, part in parts.items() if part is not None},
@@ -98,8 +98,7 @@ class Carried:
         if isinstance(self.step, Update):
             self.step.scaler.load_state_dict(state["scaler"])
         self.frozen_sha256, self.before_epoch = state["frozen_sha256"], state["before_epoch"]
-        self.losses, recent = ([loss.to(device) for loss in state[name]] for name in ("losses", "recent"))
-        self.recent.extend(recent)
+        self.losses = [loss.to(device) for loss in state["losses"]]
         for name, part in (("average", self.average), ("patience", self.patience), ("best", self.best)):
             if part is not None:
                 vars(part).update(state[name])
@@ -132,7 +131,7 @@ def train(
         DataError: a head could not be fitted, for next to nothing is finite.
     """
     plan, numerics, stages = state.plan, state.plan.numerics, [stage.prefixes for stage in state.plan.model.stages]
-    device, task, weighted, left = torch.device(numerics.device), task_of(plan), plan.weighted_metrics, False
+    device, task, weighted = torch.device(numerics.device), plan.data.task.made(TASKS), plan.weighted_metrics
     fitting = [event.size for event in state.events if event.kind == "split valid"]
     whole, watching = Halving(model, fitting[-1]) if fitting else model, [one for one in callbacks if isinstance(one, ItemLosses)]
     with (
@@ -165,7 +164,7 @@ def train(
                 if features is None:
                     return ""
                 feed = features
-            features = None
+                del features
             for epoch in range(state.epoch, phase.epochs):
                 epoch_step = first_step + epoch * phase.steps_per_epoch
                 set_modes(model, stages, phase.trains_from, phase.norm)
@@ -193,24 +192,22 @@ def train(
                             state.events.append(split_event(step_number, carried.step.micro, model))
                     put_back(moving, before, value)
                     carried.losses.append(value)
-                    carried.recent.append(value)
                     if average:
                         average.follow(model)
                     state.batch = place + 1
                     position.step += 1
                     for callback in callbacks:
                         callback.on_step(position)
-                    if (step_number + 1) % phase.skip_limit == 0 and hopeless(carried.recent):
+                    if (step_number + 1) % phase.skip_limit == 0 and hopeless(carried.losses, phase.skip_limit):
                         position.stop = stuck(phase, step_number + 1, first_epoch + epoch + 1)
                         break
                     if keeper:
                         keeper.look(model, state, carried.state)
-                    left = bool(position.pause)
-                    if left:
+                    if position.pause:
                         break
-                if left:
+                if position.pause and not position.stop:
                     break
-                each = torch.stack(carried.losses).cpu().double()
+                each = torch.stack(carried.losses[-state.batch :]).cpu().double()
                 train_loss = float(each.nanmean())
                 state.events += looked_back(np.array(carried.before_epoch), each.numpy(), feed, first_epoch + epoch, epoch_step)
                 carried.before_epoch = [*carried.before_epoch[-WINDOW:], *each.tolist()]
@@ -226,8 +223,8 @@ def train(
                 state.rows.append(row)
                 if isinstance(judged, Halving) and (shrunk := judged.shrunk()):
                     state.events.append(split_valid(epoch_step + state.batch, shrunk))
-                state.events += fitted_events(optimizer, feed, first_epoch + epoch, epoch_step)
-                state.epoch, state.batch, carried.losses, started = epoch + 1, 0, [], time.perf_counter()
+                state.events += fitted_events(optimizer, feed, first_epoch + epoch, epoch_step) if fits else []
+                state.epoch, state.batch, carried.losses, started = epoch + 1, 0, carried.losses[-phase.skip_limit :], time.perf_counter()
                 position.epoch += 1
                 for callback in callbacks:
                     callback.on_epoch(position, row)
@@ -244,10 +241,9 @@ def train(
                     position.step += (phase.epochs - epoch - 1) * phase.steps_per_epoch
                     position.epoch += phase.epochs - epoch - 1
                     state.epoch = phase.epochs
-                left = bool(position.pause) and not position.stop
-                if left or position.stop or state.epoch == phase.epochs:
+                if position.pause or position.stop or state.epoch == phase.epochs:
                     break
-            if left:
+            if position.pause and not position.stop:
                 state.carried = carried.state()
                 return ""
             if average:
@@ -267,18 +263,12 @@ def train(
 def carried_by(model: nn.Module, plan: Plan, phase: Phase, stages: Sequence[Sequence[str]]) -> Carried:
     """What a phase carries at its beginning, its optimiser proved to hold the model's trainable tensors."""
     groups = parameter_groups(model, stages, phase.rates, phase.weight_decay, phase.no_decay, plan.model.undecayed)
-    optimizer, average = optimizer_of(phase).build(groups), average_of(phase)
+    optimizer, (average, patience, best) = phase.optimizer.made(OPTIMIZERS).build(groups), extras_of(phase)
     check_ownership(model, optimizer)
     if average:
         average.start(model)
-    frozen, recent = frozen_sha256(model, stages, phase), deque[torch.Tensor](maxlen=phase.skip_limit)
-    step, patience, best = step_of(phase, plan.numerics), stop_of(phase), keep_of(phase)
-    return Carried(optimizer=optimizer, step=step, average=average, patience=patience, best=best, frozen_sha256=frozen, recent=recent)
-
-
-def task_of(plan: Plan) -> Task:
-    """The plan's kind of task as the object that carries it out."""
-    return TASKS[plan.data.task.name](**plan.data.task.options())  # type: ignore[arg-type]
+    step, frozen = step_of(phase, plan.numerics), frozen_sha256(model, stages, phase)
+    return Carried(optimizer=optimizer, step=step, average=average, patience=patience, best=best, frozen_sha256=frozen)
 
 
 def schedule_of(phase: Phase) -> Any:
@@ -286,15 +276,10 @@ def schedule_of(phase: Phase) -> Any:
     return schedule_named(phase.schedule.name, phase.schedule.options())
 
 
-def optimizer_of(phase: Phase) -> Any:
-    """Its `build` makes the optimiser from parameter groups."""
-    return OPTIMIZERS[phase.optimizer.name](**phase.optimizer.options())
-
-
 def loss_of(phase: Phase, functions: Mapping[str, Function], kind: str = "") -> Loss:
     """One value an item, times the weight of its class where there are weights; `functions` has those of your own. For a body of `kind`
     ensemble the mean of its members' losses."""
-    loss = own_loss(phase.loss, functions) if phase.loss.name == "own" else cast(Loss, LOSSES[phase.loss.name](**phase.loss.options()))
+    loss = own_loss(phase.loss, functions) if phase.loss.name == "own" else phase.loss.made(LOSSES)
     loss = EnsembleLoss(loss=loss) if kind == "ensemble" else loss
     return Weighted(loss=loss, weights=phase.class_weights) if phase.class_weights else loss
 
@@ -321,16 +306,9 @@ def split_step(
     return step_of(phase, numerics, half(now, model, optimizer, "the update" if updating else "a training step"))
 
 
-def average_of(phase: Phase) -> Average | None:
-    """The moving average of the weights, or None."""
-    return Average(decay=phase.ema) if phase.ema else None
-
-
-def stop_of(phase: Phase) -> Patience | None:
-    """What ends the phase early, or None."""
-    return Patience(**phase.stop.options()) if phase.stop else None  # type: ignore[arg-type]
-
-
-def keep_of(phase: Phase) -> BestEpoch | None:
-    """What keeps the best epoch's weights, or None for the last epoch's."""
-    return BestEpoch(**phase.keep.options()) if phase.keep.name == "best" else None  # type: ignore[arg-type]
+def extras_of(phase: Phase) -> tuple[Average | None, Patience | None, BestEpoch | None]:
+    """The moving average of the weights, what ends the phase early, and what keeps the best epoch's weights; None for each that is off."""
+    average = Average(decay=phase.ema) if phase.ema else None
+    patience = Patience(**phase.stop.options()) if phase.stop else None  # type: ignore[arg-type]
+    best = BestEpoch(**phase.keep.options()) if phase.keep.name == "best" else None  # type: ignore[arg-type]
+    return average, patience, best

@@ -16,7 +16,6 @@ from sheer.data.feed import Batch, Feed, data_path
 from sheer.errors import DataError
 from sheer.loop.batch_loss import batch_loss
 from sheer.loop.callbacks import Callback, Position
-from sheer.loop.optimizers import Fitter
 from sheer.loop.step import Loss, scores_of
 from sheer.model.hashing import weights_sha256
 from sheer.plan.plan import Phase
@@ -69,9 +68,7 @@ def looked_back(before: np.ndarray, new: np.ndarray, feed: Feed, epoch: int, ste
 
 
 def fitted_events(optimizer: torch.optim.Optimizer, feed: Feed, epoch: int, step: int) -> list[Event]:
-    """What a fit of the head has found, if this was one, and which items had no part in it; `epoch` is its number from 0."""
-    if not isinstance(optimizer, Fitter):
-        return []
+    """What a fit of the head has found, and which items had no part in it; `epoch` is its number from 0."""
     state: Any = optimizer.state
     losses, places = state["left_out"], state["not_finite"]
     if not losses:

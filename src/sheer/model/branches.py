@@ -109,7 +109,7 @@ def build_branches(
         reseed(stream_key(seed, "init-head"), CPU)
         layers = tuple((key, profile.value(f"fusion.{key}")) for key in ("hidden", "dropout"))
         head_part = head or Part(name="concat_pool", settings=layers)
-        features = FUSIONS[part.name](**part.options()).features(widths)  # type: ignore[arg-type]
+        features = part.made(FUSIONS).features(widths)
         model = nn.Sequential(OrderedDict(body=body, head=new_head(head_part, make_head, features, classes, "vector")))
     ordered = sorted(branches, key=is_new)
     stages = (
@@ -239,7 +239,7 @@ def fused_body(bodies: Mapping[str, nn.Module], widths: Sequence[int], fusion: P
     with borrowed_generators(CPU):
         reseed(stream_key(seed, "init-fusion"), CPU)
         try:
-            fused = FUSIONS[fusion.name](**fusion.options()).build(widths)  # type: ignore[arg-type]
+            fused = fusion.made(FUSIONS).build(widths)
         except (AssertionError, TypeError, ValueError, RuntimeError) as error:
             raise ModelError(f"fusion={fusion} cannot be made: {error}.") from error
     return Fused(bodies, widths, fused)

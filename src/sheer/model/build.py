@@ -85,7 +85,7 @@ def new_head(part: Part, make: HeadMaker | None, features: int, classes: int, ki
     Raises:
         ModelError: your function gives no module.
     """
-    made: Any = OwnHead(make=make) if make is not None else HEADS[part.name](**part.options())  # type: ignore[arg-type]
+    made: Any = OwnHead(make=make) if make is not None else part.made(HEADS)
     head = made.build(features, classes, kind)
     if not isinstance(head, nn.Module):
         raise ModelError(f"head={part.name}: your function gives {type(head).__name__}; it must return a torch.nn.Module.")
@@ -126,7 +126,7 @@ def build_named(
         if part.name in ("timm", "torchvision"):
             check_reachable(library_name, bare)
         try:
-            whole = backbones.WEIGHTS[part.name](**part.options()).load(whole, bare)
+            whole = part.made(backbones.WEIGHTS).load(whole, bare)
         except pickle.UnpicklingError as error:
             raise WeightsError(
                 f"{part.options().get('path', part)} could not be loaded: it is no file of weights, or holds more than tensors. Objects in "

@@ -27,7 +27,7 @@ def grow_head(model: nn.Module, plan: Plan, classes: Sequence[str]) -> None:
         raise ModelError(f"{plan.model.name} is a module of your own: it gives {len(old)} scores, the data has {len(classes)} classes.")
     if plan.model.head.name not in HEADS:
         raise ModelError(f"The head {plan.model.head.name} is your own: which of its rows are a class's is not known, so none is added.")
-    builder = HEADS[plan.model.head.name](**plan.model.head.options())  # type: ignore[arg-type]
+    builder = plan.model.head.made(HEADS)
     with borrowed_generators(CPU):
         reseed(stream_key(plan.seed, "init-head"), CPU)
         head = builder.build(plan.model.features, len(classes), plan.model.kind)

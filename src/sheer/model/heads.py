@@ -25,22 +25,11 @@ class AvgPool(nn.Module):
         return features.mean(dim=(2, 3))
 
 
-def init_head(head: nn.Module, norm_bias: float) -> None:
-    """Kaiming normal weights (He et al. 2015: fan in, gain of ReLU), biases 0; norm layers `norm_bias`."""
-    for module in head.modules():
-        if isinstance(module, nn.Linear):
-            nn.init.kaiming_normal_(module.weight)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.BatchNorm1d):
-            nn.init.constant_(module.bias, norm_bias)
-
-
 @dataclass(frozen=True, kw_only=True)
 class ConcatPool:
     """Pool by maximum and average (maps only), then BatchNorm, Dropout, Linear for each hidden layer and the classes.
 
-    Dropout is half of `dropout` before every layer but the last; linear layers have no bias. Source:
+    Dropout is half of `dropout` before every layer but the last; linear layers have no bias and Kaiming normal weights. Source:
     fastai 2.8 `create_head`.
 
     >>> [tuple(p.shape) for p in ConcatPool().build(512, 3, "map").parameters() if p.ndim == 2]
@@ -64,14 +53,17 @@ class ConcatPool:
             layers[f"linear{index}"] = nn.Linear(width, out, bias=False)
             if not is_last:
                 layers[f"act{index}"] = nn.ReLU(inplace=True)
-        head = nn.Sequential(layers)
-        init_head(head, self.norm_bias)
-        return head
+        for layer in layers.values():
+            if isinstance(layer, nn.Linear):
+                nn.init.kaiming_normal_(layer.weight)
+            elif isinstance(layer, nn.BatchNorm1d):
+                nn.init.constant_(layer.bias, self.norm_bias)
+        return nn.Sequential(layers)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Linear:
-    """Average pooling (maps only), dropout, one linear layer with bias.
+    """Average pooling (maps only), dropout, one linear layer: Kaiming normal weights (He et al. 2015: fan in, gain of ReLU), bias 0.
 
     >>> tuple(Linear().build(8, 3, "vector")(torch.zeros(2, 8)).shape)
     (2, 3)
@@ -81,14 +73,10 @@ class Linear:
 
     def build(self, features: int, classes: int, kind: str) -> nn.Sequential:
         """The head for `features` channels of a "map" (N, C, H, W) or "vector" (N, C)."""
-        layers: OrderedDict[str, nn.Module] = OrderedDict()
-        if kind == "map":
-            layers["pool"] = AvgPool()
-        layers["drop"] = nn.Dropout(self.dropout)
-        layers["linear"] = nn.Linear(features, classes)
-        head = nn.Sequential(layers)
-        init_head(head, 0.0)
-        return head
+        linear, pool = nn.Linear(features, classes), {"pool": AvgPool()} if kind == "map" else {}
+        nn.init.kaiming_normal_(linear.weight)
+        nn.init.zeros_(linear.bias)
+        return nn.Sequential(OrderedDict[str, nn.Module](**pool, drop=nn.Dropout(self.dropout), linear=linear))
 
 
 class AvgMaxPool(nn.Module):

@@ -170,7 +170,7 @@ def _wanted_head(head: AnyHead) -> WantedHead | None:
         if part.name not in HEAD_SETTINGS:
             raise PlanError(f"head={part.name!r} is no head. {nearest(part.name, HEAD_SETTINGS)}")
         try:
-            HEADS[part.name](**part.options())  # type: ignore[arg-type]
+            part.made(HEADS)
         except TypeError as error:
             raise PlanError(f"head={part}: {first_line(error)}.") from error
         return WantedHead(part=part, make=None)

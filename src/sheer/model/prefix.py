@@ -15,10 +15,7 @@ from torch import nn
 
 
 class Reached(Exception):
-    """Ends a forward pass with what the last module of a prefix gave."""
-
-    def __init__(self, features: torch.Tensor) -> None:
-        self.features = features
+    """Ends a forward pass; its argument is what the last module of a prefix gave."""
 
 
 class Prefix(nn.Module):
@@ -39,7 +36,7 @@ class Prefix(nn.Module):
         try:
             self.model(inputs)
         except Reached as reached:
-            return reached.features.float()
+            return torch.as_tensor(reached.args[0]).float()
         raise ValueError("The forward pass did not come to the last module of the prefix.")
 
 
@@ -50,31 +47,27 @@ def fold_norms(network: nn.Module, inputs: torch.Tensor) -> None:
     In eval mode (x - mean) / sqrt(var + eps) * weight + bias is linear, so it goes into the convolution's weights: one pass over
     memory less a layer. What timm's norm layers do besides, their activation, stays.
     """
-    made: dict[int, tuple[torch.Tensor, nn.Conv2d]] = {}
-    pairs: list[tuple[str, nn.Conv2d]] = []
-    names = {module: name for name, module in network.named_modules()}
+    pairs: dict[Any, nn.Conv2d] = {}
 
-    def note(module: nn.Module, given: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+    def note(module: nn.Module, given: Any, output: Any) -> None:
         if isinstance(module, nn.Conv2d):
-            made[id(output)] = (output, module)  # the tensor is kept, so that no other gets its id
-        elif id(given[0]) in made:
-            pairs.append((names[module], made[id(given[0])][1]))
+            output.conv = module
+        elif hasattr(given[0], "conv"):
+            pairs[module] = given[0].conv
 
-    hooks = [module.register_forward_hook(note, prepend=True) for module in names if isinstance(module, nn.Conv2d | nn.BatchNorm2d)]
+    layers = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.BatchNorm2d)]
+    hooks = [layer.register_forward_hook(note, prepend=True) for layer in layers]
     network(inputs)
     for hook in hooks:
         hook.remove()
-    for name, conv in pairs:
-        norm: Any = network.get_submodule(name)
+    for name, norm in [(name, module) for name, module in network.named_modules() if module in pairs]:
         rest = nn.Identity() if type(norm) is nn.BatchNorm2d else nn.Sequential(norm.drop, norm.act) if hasattr(norm, "act") else None
-        if rest is None or norm.weight is None or norm.running_var is None:
-            continue
-        scale = norm.weight / (norm.running_var + norm.eps).sqrt()
-        bias = norm.bias - norm.running_mean * scale
-        conv.bias = nn.Parameter(bias if conv.bias is None else bias + conv.bias * scale)
-        conv.weight = nn.Parameter(conv.weight * scale[:, None, None, None])
-        parent, _, last = name.rpartition(".")
-        setattr(network.get_submodule(parent), last, rest.eval())
+        if rest is not None and norm.weight is not None and norm.running_var is not None:
+            conv, scale = pairs[norm], norm.weight / (norm.running_var + norm.eps).sqrt()
+            bias = norm.bias - norm.running_mean * scale
+            conv.bias = nn.Parameter(bias if conv.bias is None else bias + conv.bias * scale)
+            conv.weight = nn.Parameter(conv.weight * scale[:, None, None, None])
+            network.set_submodule(name, rest.eval())
 
 
 def suffix(model: nn.Module, modules: Sequence[str]) -> nn.Module:

@@ -130,7 +130,7 @@ def made_body(model: ModelPlan, columns: Sequence[Part], initial: bool) -> nn.Mo
         return table_body(model.body, columns)
     options: Any = model.body.options()
     body = TextBody(**options)
-    return take_encoder(body, ENCODER_WEIGHTS[model.weights.name](**model.weights.options()).whole()) if initial else body
+    return take_encoder(body, model.weights.made(ENCODER_WEIGHTS).whole()) if initial else body
 
 
 def _named_body(plan: ModelPlan, library_name: str, name: str, initial: bool) -> nn.Module:
@@ -139,7 +139,7 @@ def _named_body(plan: ModelPlan, library_name: str, name: str, initial: bool) ->
     whole = None
     if initial:
         whole = backbones.timm_whole(name) if timm else backbones.torchvision_whole(name)
-        whole = backbones.WEIGHTS[plan.weights.name](**plan.weights.options()).load(whole, name)
+        whole = plan.weights.made(backbones.WEIGHTS).load(whole, name)
     body = backbones.timm_body(name, plan.kind) if timm else backbones.TorchvisionBody(backbones.torchvision_whole(name), plan.node)
     if whole is not None:
         backbones.load_body(body, whole, "" if timm else "net.")

@@ -69,14 +69,10 @@ def set_modes(model: nn.Module, stages: Stages, trains_from: int, norm: Sequence
     """Training mode, but for stages in which nothing may move (their dropout rests too) and frozen norm layers."""
     model.train()
     adapts = {stage_of(path, stages) for path, module in model.named_modules() if is_norm(module) and list(module.buffers(False))}
+    rests = {stage for stage in range(trains_from) if norm[stage] == "frozen" or (norm[stage] == "adapt" and stage not in adapts)}
     for path, module in model.named_modules():
-        inside = {stage_of(f"{path}.{name}" if path else name, stages) for name, _ in module.named_parameters()}
-        known = [stage for stage in inside or {stage_of(path, stages)} if stage is not None]
-        if not known:
-            continue
-        still = [norm[stage] == "frozen" or (norm[stage] == "adapt" and stage not in adapts) for stage in known]
-        rests = all(still) and max(known) < trains_from
-        if rests or (is_norm(module) and norm[known[0]] == "frozen"):
+        inside = {stage_of(f"{path}.{name}" if path else name, stages) for name, _ in module.named_parameters()} or {stage_of(path, stages)}
+        if inside <= rests or (is_norm(module) and any(norm[stage] == "frozen" for stage in inside if stage is not None)):
             module.eval()
 
 

@@ -220,7 +220,7 @@ def build_text(
         reseed(stream_key(seed, "init-body"), CPU)
         body = _made(part, encoder.name)
         try:
-            pretrained = ENCODER_WEIGHTS[encoder.weights.name](**encoder.weights.options()).whole()
+            pretrained = encoder.weights.made(ENCODER_WEIGHTS).whole()
             take_encoder(body, pretrained)
         except Exception as error:  # transformers, safetensors and hub clients raise their own; the cause is kept
             raise WeightsError(f"The weights {encoder.weights} could not be loaded into {encoder.name}: {first_line(error)}") from error

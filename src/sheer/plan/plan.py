@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 from sheer.errors import PlanError
 from sheer.plan import document, markup, table
@@ -38,6 +40,10 @@ class Part:
     def options(self) -> dict[str, Value]:
         """The settings as keyword arguments."""
         return dict(self.settings)
+
+    def made(self, table: Mapping[str, Callable[..., Any]]) -> Any:
+        """What `table` has under the name, called with the settings."""
+        return table[self.name](**self.options())
 
     def __str__(self) -> str:
         inside = ", ".join(f"{key}={value!r}" for key, value in self.settings)

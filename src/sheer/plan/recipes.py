@@ -106,8 +106,10 @@ def _origin(name: str, given: bool, reason: str) -> Origin:
     return Origin(field=name, by="you" if given else "recipe", reason="you gave it" if given else reason)
 
 
-def _one_cycle(profile: Profile, *, warmup: float, start_div: float) -> Part:
-    return chosen(("one_cycle", {"warmup": warmup, "start_div": start_div}), SCHEDULE_SETTINGS, profile, "schedule")
+def _one_cycle(profile: Profile, warmup: str, start_div: str) -> Part:
+    """One cycle with the profile's constants of these names."""
+    settings = {"warmup": profile.number(warmup), "start_div": profile.number(start_div)}
+    return chosen(("one_cycle", settings), SCHEDULE_SETTINGS, profile, "schedule")
 
 
 def fine_tune(
@@ -141,9 +143,7 @@ def fine_tune(
         rate=slice(base),
         trains_from=-1,
         fit=freeze_epochs is None and constants.value("fine_tune.fit") is True,
-        schedule=_one_cycle(
-            constants, warmup=constants.number("fine_tune.frozen_warmup"), start_div=constants.number("one_cycle.start_div")
-        ),
+        schedule=_one_cycle(constants, "fine_tune.frozen_warmup", "one_cycle.start_div"),
         origins=(
             _origin("name", False, "fine_tune's first phase"),
             _origin("epochs", freeze_epochs is not None, constants.reason("fine_tune.freeze_epochs")),
@@ -162,11 +162,7 @@ def fine_tune(
         rate=slice(top / spread, top),
         after_fit=(slice(low / spread, low), why) if rate is None else None,
         trains_from=0,
-        schedule=_one_cycle(
-            constants,
-            warmup=constants.number("fine_tune.unfrozen_warmup"),
-            start_div=constants.number("fine_tune.unfrozen_start_div"),
-        ),
+        schedule=_one_cycle(constants, "fine_tune.unfrozen_warmup", "fine_tune.unfrozen_start_div"),
         origins=(
             _origin("name", False, "fine_tune's second phase"),
             Origin(field="epochs", by="you", reason="you gave it"),
@@ -269,7 +265,7 @@ def progressive(
     why = _origin("size", sizes is not None, constants.reason("progressive.shares"))
     first = fine_tune(epochs, rate=rate, profile=profile)
     unfrozen = first[-1]
-    further = _one_cycle(constants, warmup=constants.number("one_cycle.warmup"), start_div=constants.number("one_cycle.start_div"))
+    further = _one_cycle(constants, "one_cycle.warmup", "one_cycle.start_div")
     drafts = [replace(draft, **steps[0], origins=(*draft.origins, why)) for draft in first]
     for name, step in zip(names[1:], steps[1:], strict=True):
         kept = tuple(origin for origin in unfrozen.origins if origin.field not in ("name", "schedule"))
@@ -311,17 +307,7 @@ def linear_probe(epochs: int = 0, *, rate: float | None = None, profile: str = "
     kept = tuple(origin for origin in draft.origins if origin.field not in ("trains_from", "name"))
     why = _origin("trains_from", False, "a probe trains the head alone")
     name = _origin("name", False, "the recipe's only phase")
-    return (
-        Draft(
-            profile=profile,
-            name="probe",
-            epochs=epochs,
-            rate=draft.rate,
-            trains_from=-1,
-            schedule=draft.schedule,
-            origins=(*kept, why, name),
-        ),
-    )
+    return (replace(draft, name="probe", trains_from=-1, origins=(*kept, why, name)),)
 
 
 def of_profile(epochs: int, *, profile: str = "default") -> tuple[Draft, ...]:

@@ -148,7 +148,7 @@ def _proved(
 ) -> Data | None:
     """The data of these rows, where its hashes are those of the plan; else None."""
     try:
-        targets = TASKS[plan.data.task.name](**plan.data.task.options()).parse(rows, plan.data.classes)  # type: ignore[arg-type]
+        targets = plan.data.task.made(TASKS).parse(rows, plan.data.classes)
         held_out = np.array([row["part"] == "valid" for row in rows])
         counts = np.array([row["weight"] for row in rows], dtype=np.float64).astype(np.float32)
     except (KeyError, TypeError, ValueError) as error:

@@ -14,13 +14,14 @@ from sheer.errors import ModelError
 from sheer.interpret.predictions import RESAMPLES
 from sheer.learner import Learner
 from sheer.loop.step import scores_of
-from sheer.loop.train import loss_of, task_of
+from sheer.loop.train import loss_of
 from sheer.plan.checks import whole
 from sheer.plan.table import columns
 from sheer.streams import permutation, stream_key, uniform_draws
 from sheer.study.ablate.statistics import half_width
 from sheer.study.checks import check_learner
 from sheer.task.metrics import counting
+from sheer.task.tasks import TASKS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +129,7 @@ def branches(learn: Learner, part: str = "valid", *, repeats: int = 5) -> Branch
             scores = scores_of(rest, (block.to(device) for block in changed.split(view.phase.batch_size)))
             return task.outputs(scores), loss(scores, task.wanted(targets)).double().numpy()
 
-        task, loss, targets = task_of(plan), loss_of(view.phase, view.functions, plan.model.kind), data.targets[items]
+        task, loss, targets = plan.data.task.made(TASKS), loss_of(view.phase, view.functions, plan.model.kind), data.targets[items]
         name, metric = next(iter(view.metrics.items()))
         whole_outputs, whole_losses = judged(rows)
         draws = (uniform_draws(stream_key(plan.seed, "branches"), np.arange(RESAMPLES), len(items)) * len(items)).astype(np.int64)

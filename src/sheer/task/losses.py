@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +23,7 @@ class CrossEntropy:
     label_smoothing: float = 0.0
 
     def __call__(self, scores: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        return functional.cross_entropy(scores, target, reduction="none", label_smoothing=self.label_smoothing)
+        return nn.functional.cross_entropy(scores, target, reduction="none", label_smoothing=self.label_smoothing)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +39,7 @@ class Focal:
     gamma: float = 2.0
 
     def __call__(self, scores: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        log = functional.log_softmax(scores, 1).gather(1, target[:, None])[:, 0]
+        log = nn.functional.log_softmax(scores, 1).gather(1, target[:, None])[:, 0]
         return -((1 - log.exp()) ** self.gamma) * log
 
 
@@ -168,7 +167,7 @@ class BinaryCrossEntropy:
     """
 
     def __call__(self, scores: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        return functional.binary_cross_entropy_with_logits(scores, target, reduction="none").mean(1)
+        return nn.functional.binary_cross_entropy_with_logits(scores, target, reduction="none").mean(1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,7 +193,7 @@ class Huber:
     delta: float = 1.0
 
     def __call__(self, scores: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        return functional.huber_loss(scores, target, reduction="none", delta=self.delta).mean(1)
+        return nn.functional.huber_loss(scores, target, reduction="none", delta=self.delta).mean(1)
 
 
 LOSSES: dict[str, Any] = {

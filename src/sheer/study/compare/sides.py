@@ -27,9 +27,9 @@ from sheer.loop.batch_loss import batch_loss
 from sheer.loop.cached import cached
 from sheer.loop.engine import prepared, switched
 from sheer.loop.feeds import prepared_feeds
-from sheer.loop.optimizers import set_rates
+from sheer.loop.optimizers import OPTIMIZERS, set_rates
 from sheer.loop.step import Loss, train_step
-from sheer.loop.train import loss_of, optimizer_of, schedule_of, step_of
+from sheer.loop.train import loss_of, schedule_of, step_of
 from sheer.model.prefix import suffix
 from sheer.model.stages import parameter_groups, set_modes, set_trainable
 from sheer.plan import recipes
@@ -169,7 +169,7 @@ class LearnerSide(Side):
             model.to(device, memory_format=self.feed.memory_format)  # type: ignore[call-overload]
             set_trainable(model, stages, phase.trains_from, phase.norm)
             groups = parameter_groups(model, stages, phase.rates, phase.weight_decay, phase.no_decay, plan.model.undecayed)
-            optimizer, step, number = optimizer_of(phase).build(groups), wrap(self.step), 0
+            optimizer, step, number = phase.optimizer.made(OPTIMIZERS).build(groups), wrap(self.step), 0
             self.looks, self.items = list(self.feed.steps(self.first_epoch)), []
             modules, feed = (
                 cast(tuple[str, ...], phase.prefix.options().get("modules", ())) if phase.optimizer.name == "lbfgs" else (),
