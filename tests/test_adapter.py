@@ -29,10 +29,14 @@ LORA = {"rank": 2, "layers": ("query", "value")}
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with an encoder, another one, a table of texts, and an adapter that was trained on them."""
+    """A folder with an encoder, another one with a tokenizer of its own, a table of texts, and an adapter that was trained on them."""
     root = tmp_path_factory.mktemp("place")
     for name in ("encoder", "other"):
         save_encoder(root / name, layers=2 if name == "encoder" else 1)
+    words = json.loads((root / "other" / "tokenizer.json").read_text())
+    known = words["model"]["vocab"]
+    known["good"], known["cat"] = known["cat"], known["good"]
+    (root / "other" / "tokenizer.json").write_text(json.dumps(words))
     pd.DataFrame(made_rows(48)).to_csv(root / "texts.csv", index=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
@@ -126,6 +130,8 @@ def test_the_script_and_a_loaded_run(here, tmp_path, monkeypatch):
     frame = pd.DataFrame(made_rows(24)).assign(mood=["glad", "sad", "calm"] * 8)
     further = sheer.load("run", data=sheer.text(frame, text="words", target="mood"))
     assert "adapter" not in further.plan().model.lora.options() and further.plan().model.weights.name == "run"
+    file = further.run(sheer.recipes.one_cycle(1, rate=1e-2)).save_adapter("further.safetensors")
+    np.testing.assert_array_equal(learner(further.data, adapter=file).validate().outputs, further.validate().outputs)
 
 
 def test_an_image_transformer(photos, tmp_path):
@@ -157,6 +163,13 @@ def test_numbers_keep_the_scale_they_were_learnt_in(here, tmp_path):
     other = learner(sheer.text(frame, text="words", target="stars"), adapter=file)
     np.testing.assert_array_equal(other.validate().outputs, learn.validate().outputs)
     assert other.plan().data.task == learn.plan().data.task and origin_of(other.plan().data, "task").by == "weights"
+    data, recipe = sheer.text(frame, text="words", target="stars"), sheer.recipes.one_cycle(2)
+    whole = other.run(recipe)
+    learner(data, adapter=file, out=tmp_path / "run").run(recipe, callbacks=[Leave(7)])
+    assert hashes(sheer.resume(tmp_path / "run", data=data, quiet=True)) == hashes(whole)
+    assert sheer.load(tmp_path / "run", data=data).plan() == whole.plan()
+    further = sheer.load(whole.save(tmp_path / "whole"), data=texts(target="stars")).write_to(tmp_path / "further").run(recipe)
+    assert sheer.load(tmp_path / "further", data=texts(target="stars")).plan().short_hash() == further.plan().short_hash()
 
 
 @pytest.mark.parametrize(
@@ -239,6 +252,15 @@ def test_what_the_file_says_and_holds_must_agree(here, tmp_path):
             ({"classes": "glad"}, "what it says of itself cannot be read"),
             ({"more": 1}, "what it says of itself cannot be read.*unknown"),
             ({"base_sha256": ""}, "base weights"),
+            (
+                {"head": {"name": "plain", "settings": {"hidden": [10**9]}}},
+                "its head has layers of .1000000000,., which its",
+            ),
+            ({"head": {"name": "plain", "settings": {"hidden": 5}}}, "its head has layers of 5"),
+            (
+                {"lora": {"name": "lora", "settings": {"rank": 10**9, "alpha": 1.0, "layers": []}}},
+                "lora rank: .*its tensors, 1000000000",
+            ),
         ]
     ):
         with pytest.raises(WeightsError, match=message):
@@ -257,10 +279,26 @@ def test_a_text_learner_s_model_is_swapped_or_the_next_fit_stops(here):
     learn = learner(adapter="moods.safetensors").run(sheer.recipes.one_cycle(1))
     before = learn.plan()
     swapped = learn.with_model("other", lora=True)
-    assert swapped.plan() == learner(model="other", lora=True).plan() and swapped.run(sheer.recipes.one_cycle(1)).history
+    assert not torch.equal(swapped.data.arrays, learn.data.arrays), "the texts are read by the other tokenizer"
+    assert swapped.plan() == learner(model="other", lora=True).plan() == learner(learn.data, "other", lora=True).plan()
+    assert swapped.run(sheer.recipes.one_cycle(1)).history and learn.with_model("other").with_model("encoder").plan() == learner().plan()
     assert hashes(learn.with_model("encoder").fit(1)) == hashes(learner().fit(1))
     assert learn.plan() == before
     learn.model = learner(adapter="moods.safetensors").model
     for look in (lambda: learn.fit(1), lambda: learn.lr_find(steps=20)):
         with pytest.raises(OwnershipError, match=r"learn\.with_model\(your_module\)"):
             look()
+
+
+def test_a_text_branch_is_swapped_and_its_texts_are_read_anew(here):
+    inputs = {"text": sheer.TextInput(column="words"), "table": sheer.TableInput(columns=["stars"])}
+    data = sheer.DataBlock(inputs=inputs, label="mood").build("texts.csv")
+    first = learner(data, {"text": ("encoder", {"pool": "max"}), "table": ("tabular", {"hidden": (4,)})}).fit(1)
+    kept = first.with_model({"table": ("tabular", {"hidden": (6,)})})
+    assert kept.plan() == learner(data, {"text": ("encoder", {"pool": "max"}), "table": ("tabular", {"hidden": (6,)})}).plan()
+    other = first.with_model({"text": "other"})
+    assert other.plan() == learner(data, {"text": "other", "table": ("tabular", {"hidden": (4,)})}).plan()
+    assert not torch.equal(other.data.inputs[0].array, first.data.inputs[0].array) and other.fit(1).history
+    first.model = other.model
+    with pytest.raises(OwnershipError, match=r"learn\.with_model\(your_module\)"):
+        first.fit(1)

@@ -105,6 +105,8 @@ def test_objects_and_named_networks_beside_them(folder, tmp_path):
     learn = learner(folder, {"image": nn.Conv2d(3, 4, 3, stride=4)}, out=tmp_path / "run").fit(1)
     assert [branch.model.name for branch in learn.plan().model.branches] == ["module:Conv2d", "sheer:tabular"]
     learn.export(tmp_path / "object.sheer")
+    again = sheer.load(tmp_path / "run", objects={"Conv2d": nn.Conv2d(3, 4, 3, stride=4)}, data=learn.data)
+    assert np.array_equal(again.validate().outputs, learn.validate().outputs)
     with pytest.raises(EjectError, match="an instance of Conv2d"):
         sheer.eject(tmp_path / "run", tmp_path / "train.py", objects={"Conv2d": nn.Conv2d})
     with pytest.raises(ModelError, match=r"'image' was an object of Conv2d, which has been trained since.*Name it too"):

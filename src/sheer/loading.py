@@ -84,7 +84,6 @@ def load(
     trains_from = plan.phases[-1].trains_from if plan.phases else None
     rows, start = kept.rows, read_start(kept)
     if data is not None and not _same_items(data.plan, kept.plan.data):
-        data = replace(data, plan=replace(data.plan, task=kept.plan.data.task))
         built, plan, rows = _taken_further(kept, built, plan, data)
         start = {name: tensor.clone() for name, tensor in built.model.state_dict().items()}
     metrics = _metrics(plan, given)
@@ -183,7 +182,7 @@ def resume(
         return load(root, data=data if isinstance(data, Data) else None, objects=objects, cache=cache)
     if not finished and (edited := differences(begun_plan(root), plan)):
         raise RunError(f"{root / 'plan.json'} is not the plan of the run any more: {'; '.join(edited[:8])}. Bring it back as it was.")
-    items = data_again(root, plan, data) if not isinstance(data, Data) else data
+    items = data_again(root, plan, data) if not isinstance(data, Data) else _scaled(data, plan.data)
     items = tokenised_as(items, plan.data, read_tokenizer(root, plan.data)) if items.texts else items
     if found := differences(plan.data, items.plan, "data"):
         raise RunError(f"The data is not that of {root}: {'; '.join(found[:8])}. Nothing was trained.")
@@ -234,7 +233,12 @@ def _checked(kept: Run, data: Data, tokenizer: str) -> Data:
             f"{kept.folder} knows {', '.join(old.classes)} (task {old.task.name!r}); the data has {', '.join(data.classes)} "
             f"(task {data.plan.task.name!r}). Data for a trained model has all the classes that it knows, and may have new ones."
         )
-    return data
+    return _scaled(data, old)
+
+
+def _scaled(data: Data, plan: DataPlan) -> Data:
+    """The data with its numbers on the scale of the plan, which may be that of a run or an adapter before it."""
+    return replace(data, plan=replace(data.plan, task=plan.task)) if data.plan.task.name == plan.task.name else data
 
 
 def _same_items(one: DataPlan, other: DataPlan) -> bool:

@@ -151,6 +151,11 @@ def read_adapter(file: Path) -> Adapter:
         belongs = decode(Belongs, found, "adapter")
     except PlanError as error:
         raise WeightsError(f"{file}: what it says of itself cannot be read: {error}") from error
+    hidden, sizes = belongs.head.options().get("hidden", ()), {size for value in tensors.values() if value.numel() for size in value.shape}
+    if not isinstance(hidden, tuple) or not all(
+        isinstance(one, int) and one in sizes for one in hidden
+    ):  # before a layer of that width is made
+        raise WeightsError(f"{file} says that its head has layers of {hidden!r}, which its tensors do not have. Take another copy.")
     if adapter_sha256(tensors) != belongs.sha256:
         raise WeightsError(f"{file} is damaged: its tensors do not have the hash that it states. Take another copy.")
     return Adapter(name=file.name, belongs=belongs, tensors=tensors)
@@ -178,7 +183,7 @@ def with_adapter(built: Built, adapter: Adapter, lora: Lora, data: DataPlan, pro
         ("classes", was.classes, data.classes),
     )
     wrong = [line for name, there, here in pairs for line in differences(there, here, name)[:3]]
-    ranks = {tuple(value.shape[:1]) for name, value in adapter.tensors.items() if name.endswith(".lora.a")}
+    ranks = {tuple(value.shape[:1]) for name, value in adapter.tensors.items() if name.endswith(".lora.a") and value.numel()}
     if not wrong and ranks != {(was.lora.options().get("rank"),)}:
         wrong = [f"lora rank: {sorted(ranks)} in its tensors, {was.lora.options().get('rank')} in its metadata"]
     _refuse(adapter, wrong)
