@@ -346,8 +346,10 @@ def test_a_run_is_loaded_predicts_and_is_bundled(run, folder, tmp_path):
             learn.predict(change)
     with pytest.raises(PlanError, match="tta=2 is for pictures"):
         learn.predict(rows, tta=2)
-    with pytest.raises(DataError, match="A folder has no table"):
-        learn.evaluate(folder)
+    with pytest.raises(DataError, match="is no CSV file"):
+        learn.evaluate(folder, target="kind")
+    judged = learn.evaluate(folder / "items.csv", target="kind")
+    assert np.array_equal(judged.outputs, found.outputs) and judged.metrics()["accuracy"] == np.mean(found.labels == rows["kind"])
     with pytest.raises(DataError, match="Grad-CAM is for models of one picture"):
         learn.grad_cam(0)
     with pytest.raises(DataError, match="inspect looks at one input"):

@@ -159,6 +159,25 @@ def test_bad_columns_are_named_with_the_remedy(here, frame, message):
     assert message in str(error.value)
 
 
+def test_further_texts_that_are_cut_or_empty_are_counted(here):
+    learn = trained()
+    bundle, odd = sheer.load_bundle(learn.export("x.sheer")), ["the cat " * 40, "", None, "NaN", "a\0b", "😀 \u200b"]
+    for found in (learn.predict(odd), bundle.predict(odd), learn.predict({"words": odd, "mood": [1] * 6})):
+        assert len(found) == 6 and np.isfinite(found.outputs).all()
+        assert found.notes == (
+            "column 'words': 3 of 6 further rows are empty: texts of no words",
+            "column 'words': 1 of 6 further texts are longer than 16 tokens and lose their end",
+        )
+    for given, message in (
+        ([], "Nothing to predict: the list has no texts"),
+        (["a", 3], "Column 'words' holds 3, which is no text"),
+        (["a", "\ud800"], "Column 'words': row 2 holds half of a surrogate pair"),
+        ("the cat sleeps", "'the cat sleeps' is no CSV file. Give texts in a list"),
+    ):
+        with pytest.raises(DataError, match=message):
+            learn.predict(given)
+
+
 def test_bad_arguments(here):
     with pytest.raises(DataError, match="as text and as target"):
         sheer.text("texts.csv", text="mood", target="mood")

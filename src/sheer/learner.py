@@ -350,18 +350,21 @@ class Learner(Showing):
             return self._view().predict_table(files, tta)
         return self._view().predict(photo_paths(files), None, Averaging(passes=tta) if tta else None)
 
-    def evaluate(self, folder: Any, *, target: str | None = None, weight: str | Callable[[str], float] | None = None) -> Predictions:
+    def evaluate(
+        self, folder: Any, *, target: str | None = None, weight: str | Callable[[str], float] | None = None, unknown: str = "raise"
+    ) -> Predictions:
         """Predictions for a folder of class folders, with the true classes.
 
-        For a model of a table, the rows of a CSV file or of a data frame, with its columns and the true targets; `target` is the
-        column of the classes, numbers and labels are found by their names. `weight` is what each item counts in the metrics: a column of
-        a table (that of the run where not given, if the run's metrics are weighted), or a function of a photograph's path in the folder.
+        For a model of a table, of texts or of several inputs, the rows of a CSV file or of a data frame, with its columns and the true
+        targets; `target` is the column of the classes, numbers and labels are found by their names. `weight` is what each item counts in
+        the metrics: a column of a table (that of the run where not given, if the run's metrics are weighted), or a function of a
+        photograph's path in the folder. `unknown="skip"` leaves items out whose class is not one of the model's, and notes how many.
 
         Raises:
             DataError: a class is not one of the model's, there are no photographs, or a column is missing or holds what it cannot.
             PlanError: a metric of your own does not take weights.
         """
-        return self._view().evaluate(folder, target, weight)
+        return self._view().evaluate(folder, target, weight, unknown)
 
     def _view(self) -> View:
         phase = self._last_phase()

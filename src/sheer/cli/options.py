@@ -11,7 +11,7 @@ from typing import Any
 
 from sheer.api import learner
 from sheer.data.images import images
-from sheer.data.leftout import BAD_FILES
+from sheer.data.leftout import POLICIES
 from sheer.data.sources import Data
 from sheer.data.tabular import table
 from sheer.data.text import text
@@ -44,7 +44,7 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", default="default", choices=sorted(PROFILES), help="(default: %(default)s)")
     parser.add_argument("--valid", help="the share to hold out, such as 0.2, or the name of the folder to hold out")
     parser.add_argument("--label", help="the column of classes, where FOLDER is a CSV file, or an expression over file names")
-    parser.add_argument("--bad-files", choices=BAD_FILES, help="what happens to files that cannot be read (default: raise)")
+    parser.add_argument("--bad-files", choices=POLICIES, help="what happens to files that cannot be read (default: raise)")
     parser.add_argument("--seed", type=int, default=0, help="of every random stream (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, help="items a step")
     parser.add_argument("--device", choices=DEVICES, help="the fastest there where not given")

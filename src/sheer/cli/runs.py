@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sheer.cli.files import check_new, new_file
 from sheer.cli.report import report
+from sheer.data.leftout import POLICIES
 from sheer.errors import SheerError
 from sheer.export.eject import eject
 from sheer.export.predictor import load_bundle
@@ -33,6 +34,9 @@ def _evaluate_options(options: argparse.ArgumentParser) -> None:
     options.add_argument("folder", help="class folders; for a run on a table one CSV file")
     options.add_argument("--target", metavar="COLUMN", help="of a table: the column of the true classes")
     options.add_argument("--weight", metavar="COLUMN", help="of a table: what each row counts in the metrics")
+    options.add_argument(
+        "--unknown", choices=POLICIES, default="raise", help="items of a class that the model does not know (default: raise)"
+    )
     options.add_argument("--json", action="store_true", help="print the metrics as JSON")
     options.add_argument("--device", choices=DEVICES)
 
@@ -75,8 +79,9 @@ def run_predict(args: argparse.Namespace) -> int:
 
 
 def run_evaluate(args: argparse.Namespace) -> int:
-    """`sheer evaluate RUN FOLDER [--target COLUMN] [--weight COLUMN]`."""
-    predictions = load(args.run, device=args.device).evaluate(args.folder, target=args.target, weight=args.weight)
+    """`sheer evaluate RUN FOLDER [--target COLUMN] [--weight COLUMN] [--unknown skip]`."""
+    learn = load(args.run, device=args.device)
+    predictions = learn.evaluate(args.folder, target=args.target, weight=args.weight, unknown=args.unknown)
     print(json.dumps(predictions.metrics()) if args.json else predictions.report())
     return 0
 

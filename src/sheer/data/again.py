@@ -27,9 +27,10 @@ def data_as_before(folder: str, plan: Plan) -> Data | None:
             return None
     except OSError:  # such as a link that leads nowhere now
         return None
-    bad_files = plan.data.bad_files
+    bad_files, unknown = plan.data.bad_files, plan.data.unknown
     if plan.data.split.name == "folders":
-        return images(folder, valid=str(split["valid"]), profile=plan.profile, bad_files=bad_files)
+        return images(folder, valid=str(split["valid"]), profile=plan.profile, bad_files=bad_files, unknown=unknown)
     share, seed = split["share"], split["seed"]
     assert isinstance(share, float) and isinstance(seed, int)
-    return images(folder, valid=share, split=plan.data.split.name, seed=seed, profile=plan.profile, bad_files=bad_files)
+    split_by = plan.data.split.name
+    return images(folder, valid=share, split=split_by, seed=seed, profile=plan.profile, bad_files=bad_files, unknown=unknown)

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from sheer.data.cache import Cache
-from sheer.data.check import check_sides, copies, imbalance
+from sheer.data.check import check_known, check_sides, copies, imbalance, unknown_classes
 from sheer.data.folders import listing_hash
 from sheer.data.leftout import LeftOut
 from sheer.data.listing import Listing, is_empty, labels_by, read_listing
 from sheer.data.several import AnInput, several
-from sheer.data.shares import split_part
+from sheer.data.shares import is_mask, positions_in, split_part
 from sheer.data.sources import TRAIN_NAMES, VALID_NAMES, Data, assemble, class_folders
 from sheer.data.splits import SPLITS, fold_split, group_fold_split, grouped_split
 from sheer.data.targets import items_csv, numbers, one_class, several_labels
@@ -35,8 +35,13 @@ VALID_WORDS |= {"1": True, "0": False, "test": True}
 
 @dataclass(frozen=True, kw_only=True)
 class Decided:
-    """What a block decides of a listing: targets and classes, the task, which items are held out, weights; with who decided."""
+    """What a block decides of a listing: targets and classes, the task, which items are held out, weights; with who decided.
 
+    `listing` has the items that are left, as many as there are targets; `left` says which are not, and why.
+    """
+
+    listing: Listing
+    left: LeftOut
     targets: np.ndarray
     classes: tuple[str, ...]
     task: str
@@ -69,6 +74,8 @@ class DataBlock:
         folds, fold: Hold out fold number `fold` of `folds`.
         seed: Of the stream `split`.
         profile: Whose share and split are used where none is given.
+        unknown: What happens to held-out items with a label that no item to train on has: `raise` stops when the data is built,
+            `skip` leaves them out, named with their labels as files are.
         bad_files: What happens to files that cannot be read: `raise` stops before training, `skip` reads every file
             now and leaves those out, with the reasons in `Data.skipped` and the run's skipped.csv; nothing takes their place.
         cache: Where the verdicts of that reading are kept, so that files that have not changed are not read again.
@@ -89,6 +96,7 @@ class DataBlock:
     seed: int = 0
     profile: str = "default"
     bad_files: str | None = None
+    unknown: str | None = None
     cache: bool | Cache = True
     inputs: Mapping[str, AnInput] | None = None
 
@@ -108,13 +116,13 @@ class DataBlock:
         ignored = [name for name in ("task", "separator", "path", "root") if plain and getattr(self, name) is not None]
         if ignored:
             raise DataError(f"{ignored[0]}={getattr(self, ignored[0])!r} is for tables and lists; class folders say it themselves.")
-        if plain and (self.group is not None or self.folds is not None or _positions(self.valid) is not None):
+        if plain and (self.group is not None or self.folds is not None or positions_in(self.valid) is not None):
             parts = [name for name in (*TRAIN_NAMES, *VALID_NAMES) if (Path(source) / name).is_dir()]
             if parts:
                 raise DataError(f"{source} has its own folder {parts[0]}, which decides the split; leave group, folds and positions away.")
         if isinstance(self.weight, str) and folder:
             raise DataError(f"weight={self.weight!r} is a column of a table; a folder has none. Give a function of the path, or CSV file.")
-        if folder and self.label is None and self.group is None and self.folds is None and _positions(self.valid) is None:
+        if folder and self.label is None and self.group is None and self.folds is None and positions_in(self.valid) is None:
             assert not isinstance(self.valid, Sequence) or isinstance(self.valid, str)
             data = class_folders(
                 source,
@@ -123,10 +131,11 @@ class DataBlock:
                 seed=self.seed,
                 profile=self.profile,
                 bad_files=self.bad_files,
+                unknown=self.unknown,
                 cache=self.cache,
             )
             return data if self.weight is None else weighed(data, labels_by(self.weight, data.paths), weight_name(self.weight))
-        left = LeftOut.by(self.bad_files, self.profile, self.cache)
+        left = self.left_out()
         listing = read_listing(source, path=self.path, root=self.root, missing_allowed=left.policy == "skip")
         return self._listed(listing, folder, left)
 
@@ -156,9 +165,14 @@ class DataBlock:
         if self.group is not None and self.split is not None:
             raise DataError(f"split={self.split!r} beside group: groups are held out at random; leave split away.")
 
+    def left_out(self) -> LeftOut:
+        """The policies for items that cannot be used, with nothing left out yet."""
+        return LeftOut.by(self.bad_files, self.unknown, self.profile, self.cache)
+
     def _listed(self, every: Listing, folder: bool, left: LeftOut) -> Data:
         listing, kept = left.from_listing(every)
-        decided = self.decided(listing, folder, kept, len(every.files))
+        decided = self.decided(listing, folder, kept, len(every.files), left)
+        listing = decided.listing
         held_out, targets, notes = decided.held_out, decided.targets, list(decided.notes)
         fingerprint, files = "", listing.opened is None
         if files:
@@ -185,8 +199,10 @@ class DataBlock:
             weight=weight_name(self.weight),
         )
 
-    def decided(self, listing: Listing, folder: bool, kept: np.ndarray, listed: int) -> Decided:
+    def decided(self, listing: Listing, folder: bool, kept: np.ndarray, listed: int, left: LeftOut | None = None) -> Decided:
         """Targets, task, split and weights of a listing; `kept` int64 (items,) has its items' positions among the `listed` ones.
+
+        Where the policy is to skip them, held-out items with labels that no item to train on has are left out.
 
         Raises:
             DataError: as in `build`.
@@ -195,12 +211,21 @@ class DataBlock:
         task, origin = self._task(raw, names)
         targets, classes = {"classify": one_class, "tag": several_labels, "regress": numbers}[task](raw, names, self.separator)
         held_out, part, split_origin = self._split(listing, targets, task, kept, listed)
+        if held_out.all():
+            raise DataError(f"{listing.source}: all {len(held_out)} items are held out, so none is left to learn from. Split otherwise.")
+        left = left or self.left_out()
+        if task != "regress" and left.unknown == "skip" and (unseen := unknown_classes(targets, held_out)):
+            listing, targets, classes, held_out = left.without(unseen, listing, targets, classes, held_out)
         weights = None if self.weight is None else listed_weights(self.weight, listing, held_out)
         notes: list[str] = []
         if task == "classify":
             check_sides(listing.source, targets, held_out, classes, nothing_out=part.options().get("share") == 0)
             notes += imbalance(Counter(classes[number] for number in targets[~held_out].tolist()))
+        elif task == "tag":
+            check_known(listing.source, targets, held_out, classes)
         return Decided(
+            listing=listing,
+            left=left,
             targets=targets,
             classes=classes,
             task=task,
@@ -219,9 +244,9 @@ class DataBlock:
                 return [name.partition("/")[0] for name in listing.files], ("class",)
             if self.label is None or not (isinstance(self.label, str) or callable(self.label)):
                 raise DataError("A list of files needs label=: a regular expression with one group, or a function of the path.")
-            return self._filled(listing, labels_by(self.label, listing.files)), ("target",)
+            return self._filled(listing, labels_by(self.label, listing.files), ""), ("target",)
         if callable(self.label):
-            return self._filled(listing, labels_by(self.label, listing.files)), ("target",)
+            return self._filled(listing, labels_by(self.label, listing.files), ""), ("target",)
         wanted = self.label
         if wanted is None:
             others = [name for name in listing.columns if listing.opened is not None or name != (self.path or next(iter(listing.columns)))]
@@ -229,16 +254,19 @@ class DataBlock:
                 raise DataError(f"{listing.source} has no column but the files: give label=.")
             wanted = others[0]
         if isinstance(wanted, str):
-            return self._filled(listing, listing.column(wanted, "label")), (wanted,)
-        columns = [self._filled(listing, listing.column(name, "label")) for name in wanted]
+            return self._filled(listing, listing.column(wanted, "label"), wanted), (wanted,)
+        columns = [self._filled(listing, listing.column(name, "label"), name) for name in wanted]
         return list(zip(*columns, strict=True)), tuple(wanted)
 
-    def _filled(self, listing: Listing, values: list[Any]) -> list[Any]:
+    def _filled(self, listing: Listing, values: list[Any], column: str) -> list[Any]:
         """The values, none of them empty; where labels are separated an empty cell means no label."""
         empty = [number for number, value in enumerate(values) if is_empty(value)]
         if empty and self.separator is None:
             shown = ", ".join(str(number + 1) for number in empty[:5])
-            raise DataError(f"{listing.source}: {len(empty)} items have an empty target (rows {shown}). Fill them in, or take them out.")
+            where = f" in column {column!r}" if column else ""
+            raise DataError(
+                f"{listing.source}: {len(empty)} items have an empty target (rows {shown}){where}. Fill them in, or take them out."
+            )
         return ["" if is_empty(value) else value for value in values] if empty else values
 
     def _task(self, raw: list[Any], names: tuple[str, ...]) -> tuple[str, Origin]:
@@ -261,12 +289,12 @@ class DataBlock:
         count = len(listing.files)
         order = permutation(stream_key(self.seed, "split"), count)
         given = Origin(field="split", by="you", reason="you gave it")
-        positions = _positions(self.valid)
+        positions = positions_in(self.valid)
         asked = [self.group is not None or self.folds is not None, isinstance(self.valid, str), positions is not None]
         if sum(asked) > 1:
             raise DataError("Give one of: group or folds (with a share), a column for valid, or positions for valid.")
         if positions is not None:
-            if not positions or min(positions) < 0 or max(positions) >= listed or _is_mask(self.valid, other_than=listed):
+            if not positions or min(positions) < 0 or max(positions) >= listed or is_mask(self.valid, other_than=listed):
                 raise DataError(
                     f"valid={positions[:5]!r}...: give positions of items, from 0 to {listed - 1}, or a mask of {listed} entries."
                 )
@@ -316,22 +344,5 @@ class DataBlock:
 TASK_NAMES = ("classify", "tag", "regress")
 
 
-def _is_mask(valid: object, other_than: int) -> bool:
-    array = np.asarray(valid)
-    return array.dtype == bool and len(array) != other_than
-
-
 def _names(value: object) -> bool:
     return isinstance(value, Sequence) and len(value) > 0 and all(isinstance(name, str) for name in value)
-
-
-def _positions(valid: object) -> list[int] | None:
-    """Positions as they were given, or those where a mask is True; None for a share, a name or nothing."""
-    if valid is None or isinstance(valid, str | int | float):
-        return None
-    array = np.asarray(valid)
-    if array.dtype == bool:
-        return np.flatnonzero(array).tolist()
-    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
-        raise DataError("valid: give a share, a name, whole positions of items, or a mask of True and False with one entry an item.")
-    return [int(position) for position in array.tolist()]

@@ -24,7 +24,7 @@ def check_classes(where: Path, counts: Counter[str], where_is_split: bool, singl
     if len(counts) < 2:
         raise DataError(
             f"{where} has one class only, {next(iter(counts))!r}: to tell things apart takes two. "
-            "Make one folder of photographs for each class."
+            "Add items of another; photographs of each class are in a folder of their own."
         )
     single = sorted(label for label, count in counts.items() if count < 2)
     if single and not singles:
@@ -35,10 +35,26 @@ def check_classes(where: Path, counts: Counter[str], where_is_split: bool, singl
 def check_sides(source: str, targets: np.ndarray, held_out: np.ndarray, classes: tuple[str, ...], nothing_out: bool) -> None:
     """DataError for classes too few or too small to be split (unless nothing is held out), or of which all items are held out."""
     check_classes(Path(source), Counter(classes[number] for number in targets.tolist()), where_is_split=False, singles=nothing_out)
-    unseen = sorted(set(targets[held_out].tolist()) - set(targets[~held_out].tolist()))
+    check_known(source, targets, held_out, classes)
+
+
+def unknown_classes(targets: np.ndarray, held_out: np.ndarray) -> list[int]:
+    """Numbers of the classes, or labels (`targets` of 0 and 1, (items, labels)), that held-out items have, and no item to train on."""
+    if targets.ndim == 1:
+        return sorted(set(targets[held_out].tolist()) - set(targets[~held_out].tolist()))
+    return np.flatnonzero(targets[held_out].any(axis=0) & ~targets[~held_out].any(axis=0)).tolist()
+
+
+def check_known(source: str, targets: np.ndarray, held_out: np.ndarray, classes: tuple[str, ...]) -> None:
+    """DataError where classes or labels are unknown to the items to train on, with the number of items that have them."""
+    unseen = unknown_classes(targets, held_out)
     if unseen:
-        names = ", ".join(f"{classes[number]} ({int((targets == number).sum())} items)" for number in unseen[:5])
-        raise DataError(f"{source}: {names} occurs among the held-out items only, so it cannot be learned. Split otherwise.")
+        counts = (int((targets == number).sum() if targets.ndim == 1 else targets[:, number].sum()) for number in unseen)
+        names = ", ".join(f"{classes[number]} ({count} items)" for number, count in list(zip(unseen, counts, strict=True))[:5])
+        raise DataError(
+            f"{source}: {names} occurs among the held-out items only, so it cannot be learned. Split otherwise, or leave those items out: "
+            "unknown='skip'."
+        )
 
 
 def imbalance(counts: Counter[str]) -> list[str]:

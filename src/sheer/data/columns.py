@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,10 +18,12 @@ from sheer.plan.plan import Part
 
 FEW = 20
 MIXED = 0.9
+OTHER_NUMBER = re.compile(r"[+-]?[0-9]+(,[0-9]+)+(\.[0-9]+)?%?|\+[0-9.]+%?|-?[0-9.]+ ?%")
 BINS = 48
 MOST_CATEGORIES = 100_000
 SHARE = 0.95
 ROUND = 8
+FARTHEST = 1e30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +58,12 @@ def fitted(cells: Mapping[str, Sequence[str]], train: np.ndarray, kinds: Kinds) 
             continue
         is_number = column in kinds.continuous or (column not in kinds.categorical and _continuous(column, counts))
         if not is_number or len(counts) < 2:
+            if not named and len(counts) > FEW:
+                _check_written(column, counts)
             if not named and len(counts) > FEW and 2 * len(counts) > len(learned):
                 notes.append(
-                    f"column {column!r} is left out: most of its {len(counts)} values occur once; categorical=[{column!r}] keeps it"
+                    f"column {column!r} is left out: most of its {len(counts)} values occur once, such as {filled[0][:40]!r}; "
+                    f"categorical=[{column!r}] keeps it"
                 )
                 continue
             if len(counts) > MOST_CATEGORIES:
@@ -66,25 +72,28 @@ def fitted(cells: Mapping[str, Sequence[str]], train: np.ndarray, kinds: Kinds) 
                     f"out: ignore=[{column!r}]."
                 )
             names = tuple(sorted(counts, key=_by_value if all(map(NUMBER_CELL.fullmatch, counts)) else None))
-            categorical.append(Part(name="categorical", settings=(("column", column), ("categories", names))))
             empty = len(learned) - len(filled)
+            categorical.append(Part(name="categorical", settings=(("column", column), ("categories", names), ("missing", empty))))
             notes += [f"column {column!r} is missing in {empty} rows to train on: code 0"] if empty else []
+            continue
+        numbers = _numbers(column, values)[train]
+        median = float(np.nanmedian(numbers))
+        whole = np.where(np.isnan(numbers), median, numbers)
+        mean, std = float(whole.mean()), float(whole.std())
+        if std == 0:
+            notes.append(f"column {column!r} is left out: its numbers, such as {filled[0][:40]}, are too close together to be told apart")
             continue
         if len(counts) == len(learned) and all(cell.isdigit() for cell in counts):
             notes.append(
                 f"column {column!r} is another whole number in every row: if it only counts rows, leave it out: ignore=[{column!r}]"
             )
-        numbers = _numbers(column, values)[train]
-        median = float(np.nanmedian(numbers))
-        whole = np.where(np.isnan(numbers), median, numbers)
-        mean, std = float(whole.mean()), float(whole.std())
         if len(filled) < len(learned):
             missing.append(Part(name="missing", settings=(("column", column),)))
             notes.append(
                 f"column {column!r} is missing in {len(learned) - len(filled)} rows to train on: their median {median:g}, and a mark"
             )
         quantiles = tuple(np.unique(np.quantile(whole, np.linspace(0, 1, BINS + 1))).tolist())
-        fit = (("column", column), ("median", median), ("mean", mean), ("std", std or 1.0), ("quantiles", quantiles))
+        fit = (("column", column), ("median", median), ("mean", mean), ("std", std), ("quantiles", quantiles))
         continuous.append(Part(name="continuous", settings=fit))
     found = (*categorical, *missing, *continuous)
     if not found:
@@ -108,12 +117,23 @@ def _continuous(column: str, counts: Counter[str]) -> bool:
     return not odd and (len(counts) > FEW or any(not cell.lstrip("-").isdigit() for cell in counts))
 
 
-def _numbers(column: str, values: Sequence[str]) -> np.ndarray:
+def _check_written(column: str, counts: Counter[str]) -> None:
+    """DataError where nearly all cells are numbers with a decimal comma, separated thousands, a plus or a percent sign."""
+    other = [cell for cell in counts if OTHER_NUMBER.fullmatch(cell)]
+    if other and sum(bool(NUMBER_CELL.fullmatch(cell)) for cell in counts) + len(other) >= MIXED * len(counts):
+        raise DataError(
+            f"Column {column!r} holds numbers in another form, such as {other[0]!r}. Write them like 1234.5, or have them as categories: "
+            f"categorical=[{column!r}]."
+        )
+
+
+def _numbers(column: str, values: Sequence[str], leave: bool = True) -> np.ndarray:
     """The cells as numbers float64 (rows,), nan where missing; DataError for what is none, or infinite."""
     try:
         return np.array([number_in(cell, row) if cell else np.nan for row, cell in enumerate(values, 1)])
     except ValueError as error:
-        raise DataError(f"Column {column!r}: {first_line(error)}. Empty the cell, or leave the column out: ignore=[{column!r}].") from error
+        what = f"Empty the cell, or leave the column out: ignore=[{column!r}]" if leave else "Give a number, or empty the cell"
+        raise DataError(f"Column {column!r}: {first_line(error)}. {what}.") from error
 
 
 def columns_of(parts: Sequence[Part], tokenizer: str) -> list[Any]:
@@ -124,7 +144,8 @@ def columns_of(parts: Sequence[Part], tokenizer: str) -> list[Any]:
         if part.name == "text":
             made.append(Text(column=str(options["column"]), tokenizer=tokenizer, length=options["length"], pad=options["pad"]))  # type: ignore[arg-type]
         else:
-            made.append(COLUMN_KINDS[part.name](**{name: value for name, value in options.items() if name != "quantiles"}))  # type: ignore[arg-type]
+            coded = {name: value for name, value in options.items() if name not in ("quantiles", "missing")}
+            made.append(COLUMN_KINDS[part.name](**coded))  # type: ignore[arg-type]
     return made
 
 
@@ -132,7 +153,16 @@ def table_inputs(parts: Sequence[Part], cells: Mapping[str, Sequence[str]], toke
     """The rows as the network takes them (rows, columns); DataError for a cell that its column cannot hold."""
     for part in parts:
         if part.name == "continuous":
-            _numbers(str(part.options()["column"]), cells[str(part.options()["column"])])
+            options: Any = part.options()
+            column = options["column"]
+            with np.errstate(over="ignore"):
+                far = np.abs((_numbers(column, cells[column], leave=False) - options["mean"]) / options["std"]) > FARTHEST
+            if far.any():
+                row = int(far.argmax())
+                raise DataError(
+                    f"Column {column!r}: row {row + 1} holds {cells[column][row]!r}, too far from what training had, {options['mean']:.3g} "
+                    f"+- {options['std']:.3g}, to be computed with. Empty the cell, or mend it."
+                )
     return encoded(columns_of(parts, tokenizer), cells)
 
 
@@ -149,16 +179,36 @@ def unknown_cells(parts: Sequence[Part], cells: Mapping[str, Sequence[str]]) -> 
     fills = {str(part.options()["column"]) for part in parts if part.name != "continuous"}
     for part in parts:
         column, names = str(part.options()["column"]), part.options().get("categories")
+        filled, found = Counter(cell for cell in cells[column] if cell), list[tuple[int, str]]()
+        empty = len(cells[column]) - sum(filled.values())
         if isinstance(names, tuple):
-            strange = Counter(cell for cell in cells[column] if cell and cell not in set(names))
-            what = f"hold {', '.join(map(repr, list(strange)[:3]))}, which no row to train on did: code 0, unknown"
-        else:
-            strange = Counter(cell for cell in cells[column] if not cell and column not in fills)
-            what = "are missing, as in no row to train on: the median"
-        count = sum(strange.values())
-        total += count
-        notes += [f"column {column!r}: {count} of {len(cells[column])} further rows {what}"] if count else []
+            known = set(names)
+            strange = {cell: count for cell, count in filled.items() if cell not in known}
+            shown = ", ".join(map(repr, list(strange)[:3]))
+            found.append((sum(strange.values()), f"hold {shown}, which no row to train on did: code 0, unknown"))
+            found.append((0 if part.options().get("missing") else empty, "are missing, as in no row to train on: code 0"))
+        elif part.name == "text":
+            found.append((empty, "are empty: texts of no words"))
+        elif column not in fills:
+            found.append((empty, "are missing, as in no row to train on: the median"))
+        total += sum(count for count, _ in found)
+        notes += [f"column {column!r}: {count} of {len(cells[column])} further rows {what}" for count, what in found if count]
     return notes, total
+
+
+def cut_texts(parts: Sequence[Part], cells: Mapping[str, Sequence[str]], tokenizer: str) -> list[str]:
+    """How many further texts are longer than their column's length, in words a column."""
+    notes = list[str]()
+    for part in parts:
+        if part.name == "text":
+            column, length = str(part.options()["column"]), part.options()["length"]
+            cut = int((token_counts(tokenizer, cells[column]) > length).sum())
+            notes += (
+                [f"column {column!r}: {cut} of {len(cells[column])} further texts are longer than {length} tokens and lose their end"]
+                if cut
+                else []
+            )
+    return notes
 
 
 def unread_text(column: str, length: int | None) -> Part:

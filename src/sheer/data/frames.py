@@ -4,47 +4,66 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sheer.data.cells import table_cell
 from sheer.data.listing import csv_columns, is_empty, typed
-from sheer.errors import DataError
+from sheer.errors import DataError, first_line
 
 INPUT = "input "
+MOST_LETTERS = 131_072  # of a cell: more cannot be read again from items.csv, whose reader is Python's own
+HALF_LETTER = re.compile("[\ud800-\udfff]")
 
 
 def read_rows(source: Any) -> tuple[str, dict[str, list[Any]]]:
     """The source in words, and its columns; DataError where it is no table, or has no rows or a name twice."""
     if isinstance(source, str | Path):
         path = Path(source).expanduser()
+        if path.suffix.lower() == ".csv" and not path.exists():
+            raise DataError(f"There is no file {str(source)!r}. Give a CSV file, or a data frame of pandas or polars.")
         if path.suffix.lower() != ".csv" or not path.is_file():
             raise DataError(f"{str(source)!r} is no CSV file. Give one, or a data frame of pandas or polars.")
         name, read = f"table {path.name}", csv_columns(path)
         found = {one: typed(read.pop(one)) for one in list(read)}  # one column at a time, so that few are there as text and as numbers
     elif isinstance(source, Mapping):
-        name, found = "columns", {str(one): _listed(str(one), cells) for one, cells in source.items()}
+        name, found = "columns", _by_name("The dict", [(one, _listed(str(one), cells)) for one, cells in source.items()])
         lengths = {one: len(cells) for one, cells in found.items()}
         if len(set(lengths.values())) > 1:
             short, long = min(lengths, key=lengths.__getitem__), max(lengths, key=lengths.__getitem__)
             raise DataError(f"Column {short!r} has {lengths[short]} cells, {long!r} {lengths[long]}: give as many in each.")
     else:
-        names = [str(one) for one in getattr(source, "columns", ())]
-        twice = [one for one, times in Counter(names).items() if times > 1]
-        if twice:
-            raise DataError(f"The data frame has the column {twice[0]!r} twice: which one is meant cannot be told. Rename one.")
+        if hasattr(source, "shape"):  # what has none is no frame yet, and naming its columns may be work
+            _by_name("The data frame", [(one, []) for one in getattr(source, "column_names", getattr(source, "columns", ()))])
         import narwhals  # only where there is a frame: it takes long to import
 
         frame = narwhals.from_native(source, eager_only=True, pass_through=True)
         if not isinstance(frame, narwhals.DataFrame):
-            raise DataError(f"{type(source).__name__} is no table: give a CSV file, a frame of pandas or polars, or a dict of columns.")
-        name, found = "data frame", {str(one): frame[one].to_list() for one in frame.columns}
+            collect = " (frame.collect())" if hasattr(source, "collect") else ""
+            raise DataError(
+                f"{type(source).__name__} is no table: give a CSV file, a frame of pandas or polars{collect}, or a dict of columns."
+            )
+        name, found = "data frame", {str(series.name): series.to_list() for series in frame.iter_columns()}
     if not found or not next(iter(found.values())):
         raise DataError(f"{name} has no rows, so there is nothing to learn from.")
+    odd = next((one for one in found if HALF_LETTER.search(one)), None)
+    if odd is not None:
+        raise DataError(f"The name of column {odd!r} holds half of a surrogate pair, which is no Unicode text. Rename it.")
     return name, found
+
+
+def _by_name(what: str, pairs: Sequence[tuple[Any, list[Any]]]) -> dict[str, list[Any]]:
+    """Columns by their names as text; DataError where two have one name."""
+    twice = [one for one, times in Counter(str(one) for one, _ in pairs).items() if times > 1]
+    if twice:
+        raise DataError(f"{what} has the column {twice[0]!r} twice: which one is meant cannot be told. Rename one.")
+    return {str(one): cells for one, cells in pairs}
 
 
 def _listed(name: str, cells: Any) -> list[Any]:
@@ -56,42 +75,65 @@ def _listed(name: str, cells: Any) -> list[Any]:
     return list(cells)
 
 
-def cells_of(column: str, values: Sequence[Any]) -> list[str]:
-    """The column's values as `table_cell` writes them.
+def cells_of(column: str, values: Sequence[Any], further: bool = False) -> list[str]:
+    """The column's values as `table_cell` writes them; those of `further` rows cannot be left out, so no remedy says so.
 
     Raises:
-        DataError: they are neither text, numbers nor truth values, or are text and numbers mixed.
+        DataError: they are neither text, numbers nor truth values, or are of several of these kinds, or no Unicode, or too long.
     """
     kinds = dict[str, Any]()
     for value in values:
         if not is_empty(value):
-            kinds["text" if isinstance(value, str) else "number" if isinstance(value, Real) else type(value).__name__] = value
-    odd = sorted(set(kinds) - {"text", "number"})
+            kinds[_kind_of(value)] = value
+    leave = "" if further else f", or leave it out: ignore=[{column!r}]"
+    odd = sorted(set(kinds) - {"text", "number", "truth value"})
     if odd:
         raise DataError(
             f"Column {column!r} holds values of type {odd[0]} ({str(kinds[odd[0]])[:40]!r}). Make text or numbers of them (a date as year, "
-            f"month and day), or leave it out: ignore=[{column!r}]."
+            f"month and day){leave}."
         )
-    if len(kinds) == 2:
+    if len(kinds) > 1:
+        mixed = " and ".join(f"{what}s ({kinds[what]!r})" if what != "text" else f"text ({kinds[what]!r})" for what in sorted(kinds))
+        raise DataError(f"Column {column!r} mixes {mixed}. Make one of them{leave}.")
+    try:
+        cells = ["" if is_empty(value) else table_cell(value if isinstance(value, str) else str(value)) for value in values]
+    except ValueError as error:  # what Python says of whole numbers of more than 4,300 digits
         raise DataError(
-            f"Column {column!r} mixes numbers ({kinds['number']!r}) and text ({kinds['text']!r}). Make one of them, or leave it out: "
-            f"ignore=[{column!r}]."
-        )
-    return ["" if is_empty(value) else table_cell(value if isinstance(value, str) else str(value)) for value in values]
+            f"Column {column!r} holds a whole number of thousands of digits ({first_line(error)}). Make text of it{leave}."
+        ) from error
+    return _written(column, cells)
+
+
+def _kind_of(value: Any) -> str:
+    if isinstance(value, str):
+        return "text"
+    return "truth value" if isinstance(value, bool | np.bool_) else "number" if isinstance(value, Real) else type(value).__name__
 
 
 def text_cells(column: str, values: Sequence[Any]) -> list[str]:
-    """The column's values as texts, "" where one is missing; DataError for a value that is no text, or no Unicode."""
+    """The column's values as texts, "" where one is missing; DataError for a value that is no text, no Unicode, or too long."""
     odd = next((value for value in values if not is_empty(value) and not isinstance(value, str)), None)
     if odd is not None:
         raise DataError(
             f"Column {column!r} holds {odd!r}, which is no text ({type(odd).__name__}). Name another column as text, make texts of it, "
             "or take it as numbers with sheer.table."
         )
-    cells = ["" if is_empty(value) else table_cell(value) for value in values]
-    half = next((row for row, cell in enumerate(cells, 1) if any("\ud800" <= letter <= "\udfff" for letter in cell)), None)
-    if half is not None:
-        raise DataError(f"Column {column!r}: row {half} holds half of a surrogate pair, which is no Unicode text. Take the row out.")
+    return _written(column, ["" if is_empty(value) else table_cell(value) for value in values])
+
+
+def _written(column: str, cells: list[str]) -> list[str]:
+    """The cells, if a file can hold them so that they are read again; DataError with the row else."""
+    for cell in dict.fromkeys(cells):
+        if len(cell) > MOST_LETTERS:
+            raise DataError(
+                f"Column {column!r}: row {cells.index(cell) + 1} has {len(cell):,} characters; at most {MOST_LETTERS:,} are taken. "
+                "Shorten it."
+            )
+        if not cell.isascii() and HALF_LETTER.search(cell):
+            raise DataError(
+                f"Column {column!r}: row {cells.index(cell) + 1} holds half of a surrogate pair, which is no Unicode text. "
+                "Take the row out."
+            )
     return cells
 
 

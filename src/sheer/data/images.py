@@ -28,6 +28,7 @@ def images(
     seed: int = 0,
     profile: str = "default",
     bad_files: str | None = None,
+    unknown: str | None = None,
     cache: bool | Cache = True,
 ) -> Data:
     """Photographs from class folders, a table, a list of files or a data set: `DataBlock(...).build(source)`.
@@ -54,5 +55,6 @@ def images(
         seed=seed,
         profile=profile,
         bad_files=bad_files,
+        unknown=unknown,
         cache=cache,
     ).build(source)

@@ -1,10 +1,10 @@
-"""Files that cannot be used, left out where that was asked for: named, with their reasons, and never replaced by others."""
+"""Items that cannot be used, left out where that was asked for: named, with their reasons, and never replaced by others."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,28 +17,30 @@ from sheer.errors import DataError, nearest
 from sheer.plan.plan import Origin
 from sheer.plan.profiles import profile_named
 
-BAD_FILES = ("raise", "skip")
+POLICIES = ("raise", "skip")
+UNKNOWN = "unknown label"
 
 
 @dataclass(kw_only=True)
 class LeftOut:
-    """What the policy for files that cannot be used is, who decided it, and which files it left out so far."""
+    """What the policies for bad files and for unknown labels are, who decided them, and which items they left out so far.
+
+    A label is unknown that items to validate on have, and no item to train on.
+    """
 
     policy: str
-    origin: Origin
+    unknown: str
+    origins: tuple[Origin, Origin]
     cache: Cache | None
     problems: list[FileProblem] = field(default_factory=list)
 
     @staticmethod
-    def by(given: str | None, profile: str, cache: bool | Cache) -> LeftOut:
-        """The policy given, or the profile's; DataError for one that is none."""
-        constants = profile_named(profile)
-        policy = str(constants.value("bad_files")) if given is None else given
-        if policy not in BAD_FILES:
-            raise DataError(f"bad_files={given!r} is no policy. {nearest(str(given), BAD_FILES)}")
-        reason = constants.reason("bad_files") if given is None else "you gave it"
-        origin = Origin(field="bad_files", by="default" if given is None else "you", reason=reason)
-        return LeftOut(policy=policy, origin=origin, cache=cache_of(cache) if policy == "skip" else None)
+    def by(bad_files: str | None, unknown: str | None, profile: str, cache: bool | Cache) -> LeftOut:
+        """The policies given, or the profile's; DataError for one that is none."""
+        files, from_files = policy_of("bad_files", bad_files, profile)
+        labels, from_labels = policy_of("unknown", unknown, profile)
+        shelf = cache_of(cache) if files == "skip" else None
+        return LeftOut(policy=files, unknown=labels, origins=(from_files, from_labels), cache=shelf)
 
     def sort_out(self, root: str, names: Sequence[str], opened: Callable[[str], Image.Image] | None = None) -> list[str]:
         """The names of the files that can be used, in order; the others are remembered with their reasons."""
@@ -70,8 +72,28 @@ class LeftOut:
             raise DataError(
                 f"{listing.source}: none of its {len(listing.files)} files can be used ({self.first()}). Is root the right folder?"
             )
-        columns = {name: [values[number] for number in kept.tolist()] for name, values in listing.columns.items()}
-        return replace(listing, files=tuple(listing.files[number] for number in kept.tolist()), columns=columns), kept
+        return listing.only(kept), kept
+
+    def from_labels(self, files: Sequence[str], labels: Sequence[Sequence[str]]) -> np.ndarray:
+        """bool (items,): which items stay; `labels` has the unknown ones of each item. The others are remembered."""
+        for name, own in zip(files, labels, strict=True):
+            if own:
+                self.problems.append(FileProblem(file=name, kind=UNKNOWN, reason=f"no item to train on has {', '.join(map(repr, own))}"))
+        return np.array([not own for own in labels])
+
+    def without(
+        self, unseen: list[int], listing: Listing, targets: np.ndarray, classes: tuple[str, ...], held_out: np.ndarray
+    ) -> tuple[Listing, np.ndarray, tuple[str, ...], np.ndarray]:
+        """Listing, targets, classes and what is held out, without these classes or labels and the items that have one of them."""
+        if targets.ndim == 1:
+            gone = np.isin(targets, unseen).tolist()
+            labels = [[classes[number]] if lost else [] for number, lost in zip(targets.tolist(), gone, strict=True)]
+        else:
+            labels = [[classes[number] for number in unseen if row[number]] for row in targets]
+        stays = self.from_labels(listing.files, labels)
+        seen = [number for number in range(len(classes)) if number not in unseen]
+        targets = np.searchsorted(seen, targets[stays]) if targets.ndim == 1 else targets[stays][:, seen]
+        return listing.only(np.flatnonzero(stays)), targets, tuple(classes[number] for number in seen), held_out[stays]
 
     def first(self, folder: str = "") -> str:
         """The first file (in that folder) that was left out, with its reason."""
@@ -79,8 +101,22 @@ class LeftOut:
         return f"{one.file}: {one.kind}, {one.reason}"
 
     def notes(self) -> list[str]:
-        """A sentence for the plan where files were left out."""
-        if not self.problems:
-            return []
-        kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(one.kind for one in self.problems).most_common())
-        return [f"{len(self.problems)} files cannot be used and are left out ({kinds}), such as {self.first()}."]
+        """A sentence for the plan where files were left out, and one where items with unknown labels were."""
+        bad = [one for one in self.problems if one.kind != UNKNOWN]
+        unknown = Counter(one.reason for one in self.problems if one.kind == UNKNOWN)
+        kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(one.kind for one in bad).most_common())
+        notes = [f"{len(bad)} files cannot be used and are left out ({kinds}), such as {self.first()}."] if bad else []
+        if unknown:
+            shown = "; ".join(f"{reason} ({count})" for reason, count in unknown.most_common(5))
+            notes.append(f"{sum(unknown.values())} held-out items are left out: {shown}{'; ...' if len(unknown) > 5 else ''}.")
+        return notes
+
+
+def policy_of(name: str, given: str | None, profile: str) -> tuple[str, Origin]:
+    """The policy given, or the profile's, and who decided it; DataError for one that is none."""
+    constants = profile_named(profile)
+    policy = str(constants.value(name)) if given is None else given
+    if policy not in POLICIES:
+        raise DataError(f"{name}={given!r} is no policy. {nearest(str(given), POLICIES)}")
+    reason = constants.reason(name) if given is None else "you gave it"
+    return policy, Origin(field=name, by="default" if given is None else "you", reason=reason)

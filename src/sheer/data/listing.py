@@ -8,20 +8,22 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from sheer.data.cells import MISSING_CELLS
 from sheer.data.folders import SUFFIXES
 from sheer.data.pixels import to_rgb
 from sheer.errors import DataError, first_line, nearest
 from sheer.plan.checks import path_of
 
 ROWS_AT_A_TIME, FEW_CELLS = 10_000, 20_000
-WHOLE = re.compile(r"-?(0|[1-9][0-9]*)")
+WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,99})")
+OTHER_SEPARATORS = (";", "\t", "|")
 SOURCES = (
     "Give a folder, a CSV file, a data frame of pandas or polars, a list of paths, or a data set with a length and items (picture, target)."
 )
@@ -43,6 +45,11 @@ class Listing:
         if name not in self.columns:
             raise DataError(f"{what}={name!r}: {self.source} has no such column. {nearest(name, self.columns)}")
         return self.columns[name]
+
+    def only(self, items: np.ndarray) -> Listing:
+        """The listing of these items, by their positions int64 (items,)."""
+        columns = {name: [values[number] for number in items.tolist()] for name, values in self.columns.items()}
+        return replace(self, files=tuple(self.files[number] for number in items.tolist()), columns=columns)
 
 
 def read_listing(source: Any, *, path: str | None, root: str | Path | None, missing_allowed: bool = False) -> Listing:
@@ -119,9 +126,23 @@ def csv_columns(path: Path) -> dict[str, list[Any]]:
                 for column, seen, values in zip(columns, known, zip(*cells, strict=False), strict=False) if not wrong else ():
                     column += [seen.setdefault(value, value) for value in values] if len(seen) < FEW_CELLS else values
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is no UTF-8 text ({first_line(error)}). Save it as CSV in UTF-8.") from error
+        raise DataError(
+            f"{path} is no UTF-8 text ({first_line(error)}). Save it as CSV in UTF-8, or give a data frame: "
+            "pandas.read_csv(path, encoding=...)."
+        ) from error
     except (csv.Error, OSError) as error:
+        if "field limit" in str(error):
+            raise DataError(
+                f"{path} has a cell of more than {csv.field_size_limit():,} characters after line {read + len(rows)}. Shorten it; or is a "
+                "quote not closed?"
+            ) from error
         raise DataError(f"{path} cannot be read as CSV after line {read + len(rows)}: {error}. Is a quote not closed?") from error
+    other = next((mark for mark in OTHER_SEPARATORS if len(header) == 1 and mark in header[0]), None)
+    if other:
+        raise DataError(
+            f"{path} names one column only, {header[0][:60]!r}: its cells seem to be separated by {other!r}. Save it with commas, or "
+            f"give a data frame: pandas.read_csv(path, sep={other!r})."
+        )
     twice = sorted(name for name, times in Counter(header).items() if times > 1)
     if twice:
         raise DataError(f"{path} has the column {twice[0]!r} twice: which one is meant cannot be told. Rename one.")
@@ -129,7 +150,7 @@ def csv_columns(path: Path) -> dict[str, list[Any]]:
         number, found = wrong[0]
         raise DataError(
             f"{path}: row {number} has {found} cells under {len(header)} columns ({len(wrong)} such rows). "
-            "Put what holds a comma in quotes, and leave empty cells empty."
+            "The first line names the columns; put what holds a comma in quotes, and leave empty cells empty."
         )
     return dict(zip(header, columns, strict=True))
 
@@ -147,14 +168,15 @@ def _table(source: str, columns: dict[str, list[Any]], path: str | None, root: P
 
 
 def typed(values: list[Any]) -> list[Any]:
-    """Text that is numbers throughout as numbers: what a CSV file cannot say by itself."""
+    """Text that is numbers throughout, but for cells that are missing, as numbers: what a CSV file cannot say by itself."""
     if not all(isinstance(value, str) for value in values):
         return values
-    filled = [value for value in values if value.strip()]
-    if not filled or not all(NUMBER.fullmatch(value.strip()) for value in filled):
+    cells = [value.strip() for value in values]
+    filled = [cell for cell in cells if cell not in MISSING_CELLS]
+    if not filled or not all(map(NUMBER.fullmatch, filled)):
         return values
-    kind = int if all(WHOLE.fullmatch(value.strip()) for value in filled) else float
-    return [kind(value) if value.strip() else None for value in values]
+    kind = int if all(map(WHOLE.fullmatch, filled)) else float
+    return [None if cell in MISSING_CELLS else kind(cell) for cell in cells]
 
 
 def checked(listing: Listing, missing_allowed: bool) -> Listing:
@@ -246,9 +268,14 @@ def as_picture(value: Any) -> Image.Image:
 
 def is_empty(value: Any) -> bool:
     """Whether a cell holds nothing: None, nan, what pandas calls missing, or blank text."""
-    if value is None or type(value).__name__ in ("NAType", "NaTType"):
-        return True
-    return (isinstance(value, float) and value != value) or (isinstance(value, str) and not value.strip())
+    if isinstance(value, str):
+        return not value.strip()
+    return value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float | np.floating) and value != value)
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a table's cell holds nothing, or says so in letters: NaN, NA, null and the like."""
+    return value.strip() in MISSING_CELLS if isinstance(value, str) else is_empty(value)
 
 
 def labels_by(rule: str | Callable[[str], Any], files: Sequence[str]) -> list[Any]:

@@ -42,6 +42,7 @@ KINDS = {
     "damaged": "cut short, or its bytes are no picture",
     "wrong suffix": "read by content, whatever its name says",
     "several frames": "the first is used",
+    "unknown label": "held out, with a label that no item to train on has",
 }
 USABLE = ("wrong suffix", "several frames")
 

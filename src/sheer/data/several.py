@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from sheer.data.columns import Kinds, fitted, read_text, table_inputs, unknown_cells, unread_text
+from sheer.data.columns import Kinds, cut_texts, fitted, read_text, table_inputs, unknown_cells, unread_text
 from sheer.data.folders import listing_hash
 from sheer.data.frames import cells_of, read_rows, text_cells, with_cells
 from sheer.data.inputs import Input, inputs_sha256, places_of
+from sheer.data.labels import with_task
 from sheer.data.listing import Listing, checked, is_empty
 from sheer.data.sources import Data, assemble
 from sheer.data.targets import items_csv
@@ -67,8 +68,13 @@ def several(block: Any, source: Any) -> Data:
     apart = {*labels, *(one for one in (block.valid, block.group, block.weight) if isinstance(one, str))}
     reads = _read_by(wanted, name, columns, apart)
     count = len(next(iter(columns.values())))
+    for one in labels:
+        if one not in columns:
+            raise DataError(f"label={one!r}: {name} has no such column. {nearest(str(one), columns)}")
+    block, origin_of_task = with_task(block, name, columns, labels)
     listing = Listing(source=name, root="", files=tuple(f"row {number}" for number in range(1, count + 1)), columns=columns)
     decided = block.decided(listing, False, np.arange(count), count)
+    listing, columns = decided.listing, decided.listing.columns
     train = ~decided.held_out
     notes, plans, cells = list(decided.notes), list[InputPlan](), dict[str, list[str]]()
     texts = dict[str, tuple[str, ...]]()
@@ -112,9 +118,10 @@ def several(block: Any, source: Any) -> Data:
         source=name,
         listing=several_sha256(root, paths, inputs),
         task=decided.task,
-        task_origin=decided.task_origin,
+        task_origin=origin_of_task or decided.task_origin,
         notes=notes,
         listing_text=with_cells(text, cells),
+        left=decided.left,
         weights=decided.weights,
         weight=block.weight or "",
         texts=texts,
@@ -176,9 +183,9 @@ def _folder_of(source: Any) -> str:
     return str(Path(source).expanduser().parent) if isinstance(source, str | Path) else "."
 
 
-def _texts(kind: str, column: str, values: Sequence[Any]) -> list[str]:
+def _texts(kind: str, column: str, values: Sequence[Any], further: bool = False) -> list[str]:
     if kind != "image":
-        return cells_of(column, values) if kind == "table" else text_cells(column, values)
+        return cells_of(column, values, further) if kind == "table" else text_cells(column, values)
     return ["" if is_empty(value) else str(value) for value in values]
 
 
@@ -265,18 +272,20 @@ def further_items(
     name, columns = read_rows(source)
     cells, notes = dict[str, list[str]](), list[str]()
     for plan in plans:
-        for column in plan.reads:
-            if column not in columns:
-                raise DataError(f"{name} lacks the column {column!r}, which the input {plan.name!r} reads. {nearest(column, columns)}")
-            cells[column] = _texts(plan.kind, column, columns[column])
+        lacks = [column for column in plan.reads if column not in columns]
+        if lacks:
+            shown = f"column{'s' * (len(lacks) > 1)} {', '.join(map(repr, lacks))}"
+            raise DataError(f"{name} lacks the {shown}, which the input {plan.name!r} reads. {nearest(lacks[0], columns)}")
+        cells |= {column: _texts(plan.kind, column, columns[column], further=True) for column in plan.reads}
+        notes += cut_texts(plan.columns, cells, tokenizer)
         if plan.kind == "table":
             rows = np.flatnonzero(_present([cells[column] for column in plan.reads])).tolist()
             notes += unknown_cells(plan.columns, {column: [cells[column][row] for row in rows] for column in plan.reads})[0]
     root = _folder_of(source)
     paths, inputs = inputs_of_cells(plans, cells, root, name, tokenizer)
     for plan, one in zip(plans, inputs, strict=True):
-        lacks = int((~one.present).sum())
-        if lacks:
+        missing = int((~one.present).sum())
+        if missing:
             learned = "the learned vector stands for it" if plan.missing_train else "no row to train on lacked it: zeros stand for it"
-            notes.append(f"input {plan.name!r} is missing in {lacks} of {len(one.present)} rows: {learned}")
+            notes.append(f"input {plan.name!r} is missing in {missing} of {len(one.present)} rows: {learned}")
     return root, paths, inputs, tuple(notes)

@@ -1,4 +1,4 @@
-"""The split by a share of the items: what was given or the profile's, and which items it holds out."""
+"""The split by a share of the items: what was given or the profile's, and which items it holds out; positions of items."""
 
 from __future__ import annotations
 
@@ -34,3 +34,21 @@ def held_out_by(labels: np.ndarray, part: Part) -> np.ndarray:
     seed, share = options["seed"], options["share"]
     assert isinstance(seed, int) and isinstance(share, float)
     return SPLITS[part.name](labels, share, permutation(stream_key(seed, "split"), len(labels)))
+
+
+def is_mask(valid: object, other_than: int) -> bool:
+    """Whether it is True and False, but not for as many items."""
+    array = np.asarray(valid)
+    return array.dtype == bool and len(array) != other_than
+
+
+def positions_in(valid: object) -> list[int] | None:
+    """Positions as they were given, or those where a mask is True; None for a share, a name or nothing."""
+    if valid is None or isinstance(valid, str | int | float):
+        return None
+    array = np.asarray(valid)
+    if array.dtype == bool:
+        return np.flatnonzero(array).tolist()
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise DataError("valid: give a share, a name, whole positions of items, or a mask of True and False with one entry an item.")
+    return [int(position) for position in array.tolist()]

@@ -109,6 +109,7 @@ def class_folders(
     seed: int = 0,
     profile: str = "default",
     bad_files: str | None = None,
+    unknown: str | None = None,
     cache: bool | Cache = True,
 ) -> Data:
     """Photographs in class folders, `folder/<class>/...`, or `folder/train/<class>/...` and `folder/valid/<class>/...`.
@@ -123,7 +124,7 @@ def class_folders(
         split: `stratified` or `random`; the profile's where not given.
         seed: Of the stream `split`.
         profile: Whose share and split are used where none is given.
-        bad_files, cache: See `DataBlock`.
+        bad_files, unknown, cache: See `DataBlock`.
 
     Raises:
         DataError: no such folder, no or one class, a class with one photo, a file that is no picture
@@ -147,7 +148,7 @@ def class_folders(
     if train_part is None and any(name in part_names for name in (*VALID_NAMES, *TEST_NAMES)):
         named = next(name for name in (*VALID_NAMES, *TEST_NAMES) if name in part_names)
         raise DataError(f"{folder} has a folder {named} but none called train: rename the folder to learn from to train.")
-    left = LeftOut.by(bad_files, profile, cache)
+    left = LeftOut.by(bad_files, unknown, profile, cache)
     try:
         listed = _listed(root, train_part, left)
         held = _listed(root, valid_part, left) if train_part and valid_part else []
@@ -172,11 +173,14 @@ def _photo_data(
     classes = tuple(sorted({label for _, label in listed}))
     check_classes(where, Counter(label for _, label in listed), where_is_split=bool(held))
     counts = Counter(label for _, label in held if label not in classes)
-    if counts:
+    if counts and left.unknown == "raise":
         unseen = ", ".join(f"{label} ({count} files)" for label, count in sorted(counts.items())[:5])
         raise DataError(
-            f"{root / (valid_part or '')} has classes that {where} does not: {unseen}. Give them photos to learn from, or take them out."
+            f"{root / (valid_part or '')} has classes that {where} does not: {unseen}. Give them photos to learn from, or leave them out: "
+            "unknown='skip'."
         )
+    known = left.from_labels([path for path, _ in held], [[] if label in classes else [label] for _, label in held])
+    held = [row for row, stays in zip(held, known.tolist(), strict=True) if stays]
     everything = listed + held
     numbers = {label: number for number, label in enumerate(classes)}
     labels = np.array([numbers[label] for _, label in everything], dtype=np.int64)
@@ -256,9 +260,13 @@ def assemble(
     texts: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Data:
     """The data with its plan: counts, scale of numbers, origins; DataError where a side of the split is empty."""
-    train, valid, left = np.flatnonzero(~held_out), np.flatnonzero(held_out), left or LeftOut.by(None, "default", False)
+    train, valid, left = np.flatnonzero(~held_out), np.flatnonzero(held_out), left or LeftOut.by(None, None, "default", False)
     if (len(valid) == 0 and part.options().get("share") != 0) or len(train) == 0:
-        raise DataError(f"The split leaves {len(train)} items to train on and {len(valid)} to validate on: give another share.")
+        why = "".join(f" ({note.rstrip('.')})" for note in left.notes())
+        raise DataError(
+            f"The split leaves {len(train)} items to train on and {len(valid)} to validate on{why}: hold out another share or other items; "
+            "valid=0 holds none out."
+        )
     if task == "classify" and (lost := set(range(len(classes))) - set(targets[train].tolist())):
         raise DataError(f"The split leaves no item of {classes[min(lost)]!r} to learn from. Split otherwise, or add items.")
     settings: tuple[tuple[str, Value], ...] = ()
@@ -280,6 +288,7 @@ def assemble(
         split=part,
         weight=weight,
         bad_files=left.policy,
+        unknown=left.unknown,
         skipped=tuple(problem.file for problem in left.problems),
         columns=columns,
         listing_sha256=listing,
@@ -294,8 +303,8 @@ def assemble(
             *(Origin(field=name, by="data", reason="as listed") for name in LISTED),
             split_origin,
             Origin(field="weight", by=weight_by[0], reason=weight_by[1]),
-            left.origin,
-            Origin(field="skipped", by="data", reason="read beforehand" if left.policy == "skip" else "every file must be readable"),
+            *left.origins,
+            Origin(field="skipped", by="data", reason="what the policies leave out" if left.problems else "nothing had to be left out"),
             columns_origin,
             Origin(field="listing_sha256", by="data", reason="over relative names and sizes of the files, or over the arrays"),
             Origin(field="targets_sha256", by="data", reason="over the items' targets and weights"),

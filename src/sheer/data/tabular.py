@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from numbers import Real
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,12 @@ import torch
 
 from sheer.data.arrays import tensors_hash
 from sheer.data.block import DataBlock, Decided
-from sheer.data.columns import FEW, Kinds, fitted, table_inputs, unknown_cells
+from sheer.data.cells import table_cell
+from sheer.data.columns import Kinds, cut_texts, fitted, table_inputs, unknown_cells
 from sheer.data.frames import cells_of, read_rows, text_cells, with_cells
-from sheer.data.listing import Listing, is_empty
+from sheer.data.labels import with_task
+from sheer.data.leftout import policy_of
+from sheer.data.listing import Listing, is_missing
 from sheer.data.sources import Data, assemble
 from sheer.data.targets import item_weights, items_csv, numbers, several_labels
 from sheer.errors import DataError, nearest
@@ -39,6 +41,7 @@ def table(
     weight: str | None = None,
     seed: int = 0,
     profile: str = "default",
+    unknown: str | None = None,
 ) -> Data:
     """The rows of a CSV file, or of a data frame of pandas or polars, with one or several columns as target.
 
@@ -52,8 +55,8 @@ def table(
         target: The column to predict, or several of numbers (or of 0 and 1).
         categorical, continuous: Columns that are to go in as these, whatever they look like.
         ignore: Columns that do not go in.
-        separator, task, valid, split, group, folds, fold, weight, seed, profile: As for `DataBlock`; numbers of more than 20
-            different values are a regression. Columns that these name do not go in.
+        separator, task, valid, split, group, folds, fold, weight, seed, profile, unknown: As for `DataBlock`; numbers of more than
+            20 different values are a regression. Columns that these name do not go in.
 
     Raises:
         DataError: naming the column that cannot be used, and the remedy.
@@ -73,6 +76,7 @@ def table(
         weight=weight,
         seed=seed,
         profile=profile,
+        unknown=unknown,
     )
     rows = labelled_rows(source, target, vars(kinds), block)
     name, columns, targets, decided = rows.listing.source, rows.listing.columns, rows.targets, rows.decided
@@ -104,6 +108,7 @@ def table(
         task_origin=rows.task_origin,
         notes=[*decided.notes, *notes, *unseen],
         listing_text=with_cells(text, {column: cells[column] for column in used}),
+        left=decided.left,
         weights=decided.weights,
         weight=weight or "",
         columns=parts,
@@ -138,16 +143,11 @@ def labelled_rows(source: Any, target: str | Sequence[str], wanted: Mapping[str,
             if one not in columns:
                 raise DataError(f"{what}={one!r}: {name} has no such column. {nearest(str(one), columns)}")
     block.check()
-    for one in targets:
-        _check_target(name, one, columns[one])
+    block, origin = with_task(block, name, columns, targets)
     count = len(next(iter(columns.values())))
     listing = Listing(source=name, root="", files=tuple(f"row {n}" for n in range(1, count + 1)), columns=columns)
-    by_data = block.task is None and block.separator is None and len(targets) == 1 and _is_number(columns[targets[0]])
-    decided = (replace(block, task="regress") if by_data else block).decided(listing, False, np.arange(count), count)
-    origin = decided.task_origin
-    if by_data:
-        origin = Origin(field="task", by="data", reason=f"the target is a number of more than {FEW} different values")
-    return Rows(listing=listing, targets=targets, decided=decided, task_origin=origin)
+    decided = block.decided(listing, False, np.arange(count), count)
+    return Rows(listing=decided.listing, targets=targets, decided=decided, task_origin=origin or decided.task_origin)
 
 
 def _names(given: object, what: str) -> tuple[str, ...]:
@@ -156,31 +156,16 @@ def _names(given: object, what: str) -> tuple[str, ...]:
     return tuple(given)
 
 
-def _check_target(source: str, name: str, values: list[Any]) -> None:
-    counts = Counter(str(value) for value in values if not is_empty(value))
-    if len(counts) < 2:
-        raise DataError(
-            f"Column {name!r} of {source} has one value only, {next(iter(counts), '')!r}: as a target it leaves nothing to learn."
-        )
-    if any(isinstance(value, float) and value in (float("inf"), float("-inf")) for value in values):
-        raise DataError(f"Column {name!r} of {source} is infinite in a row: give finite numbers as targets.")
-
-
-def _is_number(values: list[Any]) -> bool:
-    """Whether a target is one of numbers to be predicted as such: more than FEW whole ones, or fractions."""
-    filled = [value for value in values if not is_empty(value)]
-    numbers = all(isinstance(value, Real) and not isinstance(value, bool) for value in filled)
-    return numbers and (len(set(filled)) > FEW or any(value != int(value) for value in filled))
-
-
-def further_targets(plan: DataPlan, source: Any, target: str | None) -> np.ndarray:
+def further_targets(plan: DataPlan, source: Any, target: str | None, unknown: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     """What a CSV file or data frame says of the targets that a plan was trained on: class numbers, or a column a label or number.
 
-    `target` is the column of one class an item; labels and numbers are found by their names.
+    `target` is the column of one class an item; labels and numbers are found by their names. Besides the positions of the rows, int64,
+    and a note where rows of a class that the plan does not know were left out, as `unknown="skip"` has it.
 
     Raises:
         DataError: a column is missing, has an empty cell, a class that the plan does not know, or no number.
     """
+    policy, _ = policy_of("unknown", unknown, "default")
     (name, columns), task = read_rows(source), plan.task.name
     if (target is None) == (task == "classify"):
         told = "name the column of the true classes: target=..." if target is None else f"its targets are found by name: {plan.classes}"
@@ -189,19 +174,27 @@ def further_targets(plan: DataPlan, source: Any, target: str | None) -> np.ndarr
     for one in wanted:
         if one not in columns:
             raise DataError(f"{name} lacks the target {one!r}. {nearest(one, columns)}")
-        empty = [row for row, value in enumerate(columns[one], 1) if is_empty(value)]
+        empty = [row for row, value in enumerate(columns[one], 1) if is_missing(value)]
         if empty:
             raise DataError(
                 f"{name}: column {one!r} is empty in {len(empty)} rows, first in row {empty[0]}: nothing to compare with there."
             )
     if target is None:
         raw = list(zip(*(columns[one] for one in wanted), strict=True))
-        return (several_labels if task == "tag" and len(wanted) > 1 else numbers)(raw, wanted, None)[0]
-    unknown = sorted({str(value) for value in columns[target]} - set(plan.classes))
-    if unknown:
-        known = ", ".join(plan.classes[:12])
-        raise DataError(f"{name}: column {target!r} has the class {unknown[0]!r}, which the model does not know. It knows {known}.")
-    return np.array([plan.classes.index(str(value)) for value in columns[target]], dtype=np.int64)
+        values = (several_labels if task == "tag" and len(wanted) > 1 else numbers)(raw, wanted, None)[0]
+        return values, np.arange(len(values)), ()
+    places = {table_cell(one): place for place, one in enumerate(plan.classes)} | {one: place for place, one in enumerate(plan.classes)}
+    said = [str(value) for value in columns[target]]
+    found = np.array([places.get(one, places.get(table_cell(one), -1)) for one in said], dtype=np.int64)
+    rows, strange = np.flatnonzero(found >= 0), Counter(one for one, place in zip(said, found.tolist(), strict=True) if place < 0)
+    shown = ", ".join(f"{one!r} ({count} rows)" for one, count in strange.most_common(5))
+    if strange and (policy == "raise" or not len(rows)):
+        raise DataError(
+            f"{name}: column {target!r} has classes that the model does not know: {shown}. It knows {', '.join(plan.classes[:12])}. Mend "
+            "them, or leave those rows out: unknown='skip'."
+        )
+    notes = (f"{len(said) - len(rows)} of {len(said)} rows are left out: the model does not know their class: {shown}",) if strange else ()
+    return found[rows], rows, notes
 
 
 def further_weights(source: Any, weight: object) -> np.ndarray:
@@ -226,11 +219,18 @@ def further_rows(parts: Sequence[Part], source: Any, tokenizer: str = "") -> tup
     """
     wanted = list(dict.fromkeys(str(part.options()["column"]) for part in parts))
     texts = [str(part.options()["column"]) for part in parts if part.name == "text"]
-    if isinstance(source, list | tuple) and source and texts == wanted[:1] == wanted:
-        source = {wanted[0]: list(source)}
-    name, columns = ("the list", source) if isinstance(source, dict) else read_rows(source)
-    for one in wanted:
-        if one not in columns:
-            raise DataError(f"{name} lacks the column {one!r}, which the model takes. {nearest(one, columns)}")
-    cells = {one: (text_cells if one in texts else cells_of)(one, columns[one]) for one in wanted}
-    return torch.from_numpy(table_inputs(parts, cells, tokenizer)), tuple(unknown_cells(parts, cells)[0])
+    if isinstance(source, list | tuple) and texts == wanted[:1] == wanted:
+        name, columns = "the list", {wanted[0]: list(source)}
+        if not source:
+            raise DataError("Nothing to predict: the list has no texts.")
+    elif isinstance(source, str) and texts == wanted and not source.lower().endswith(".csv"):
+        raise DataError(f"{source[:40]!r} is no CSV file. Give texts in a list, a CSV file or a data frame.")
+    else:
+        name, columns = read_rows(source)
+    lacks = [one for one in wanted if one not in columns]
+    if lacks:
+        shown = f"column{'s' * (len(lacks) > 1)} {', '.join(map(repr, lacks))}"
+        raise DataError(f"{name} lacks the {shown}, which the model takes. {nearest(lacks[0], columns)}")
+    cells = {one: text_cells(one, columns[one]) if one in texts else cells_of(one, columns[one], further=True) for one in wanted}
+    notes = [*unknown_cells(parts, cells)[0], *cut_texts(parts, cells, tokenizer)]
+    return torch.from_numpy(table_inputs(parts, cells, tokenizer)), tuple(notes)

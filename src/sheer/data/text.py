@@ -38,6 +38,7 @@ def text(
     weight: str | None = None,
     seed: int = 0,
     profile: str = "default",
+    unknown: str | None = None,
 ) -> Data:
     """The texts in one column of a CSV file, or of a data frame of pandas or polars, with one or several columns as target.
 
@@ -50,7 +51,7 @@ def text(
         target: The column to predict, or several of numbers (or of 0 and 1).
         length: The tokens that a text may have before it is cut; where not given, what 95 of 100 texts to train on have at most,
             but no more than the encoder takes.
-        separator, task, valid, split, group, folds, fold, weight, seed, profile: As for `sheer.table`.
+        separator, task, valid, split, group, folds, fold, weight, seed, profile, unknown: As for `sheer.table`.
 
     Raises:
         DataError: naming the column that cannot be used, and the remedy.
@@ -71,6 +72,7 @@ def text(
         weight=weight,
         seed=seed,
         profile=profile,
+        unknown=unknown,
     )
     rows = labelled_rows(source, target, {"text": (text,)}, block)
     if text in rows.targets:
@@ -95,6 +97,7 @@ def text(
         task_origin=rows.task_origin,
         notes=[*decided.notes, *([f"column {text!r} is empty in {empty} of {len(cells)} rows: texts of no words"] if empty else [])],
         listing_text=with_cells(listed, {text: cells}),
+        left=decided.left,
         weights=decided.weights,
         weight=weight or "",
         columns=(unread_text(text, length),),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -14,6 +15,7 @@ from torch import nn
 
 from sheer.data.feed import Batch, Feed, data_path
 from sheer.data.folders import photo_files
+from sheer.data.leftout import policy_of
 from sheer.data.listing import labels_by
 from sheer.data.photos import Photos
 from sheer.data.pictures import Album
@@ -167,32 +169,32 @@ class View:
         """
         if tta:
             raise PlanError(f"tta={tta!r} is for pictures, which can be augmented; rows of a table or texts cannot. Leave it away.")
-        if self.plan.data.inputs:
-            root, paths, items, said = further_items(self.plan.data.inputs, source, self.tokenizer)
-            numbers = np.arange(len(items[0].present))
-            feed = self.feed(replace(self._unlabelled(paths, None, len(numbers)), root=root, inputs=items))
-            if isinstance(feed.source, Photos):
-                feed.source.keep_bytes = 0
-            return replace(self._table(feed, numbers, None, numbers, None), notes=said)
         return self._of_rows(source, None)
 
-    def _of_rows(self, source: Any, target: np.ndarray | None) -> Predictions:
-        inputs, notes = further_rows(self.plan.data.columns, source, self.tokenizer)
-        rows = np.arange(len(inputs))
-        found = self._table(self.feed(self._unlabelled((), inputs, len(inputs))), rows, target, rows, None)
-        return replace(found, notes=notes)
+    def _of_rows(self, source: Any, known: tuple[np.ndarray, np.ndarray, tuple[str, ...]] | None) -> Predictions:
+        """The table of the rows of a source, or of those of which `known` has targets and positions, with its notes."""
+        if self.plan.data.inputs:
+            root, paths, items, notes = further_items(self.plan.data.inputs, source, self.tokenizer)
+            data = replace(self._unlabelled(paths, None, len(items[0].present)), root=root, inputs=items)
+        else:
+            inputs, notes = further_rows(self.plan.data.columns, source, self.tokenizer)
+            data = self._unlabelled((), inputs, len(inputs))
+        feed = self.feed(data)
+        if isinstance(feed.source, Photos):
+            feed.source.keep_bytes = 0
+        target, rows, more = known or (None, np.arange(len(data.targets)), ())
+        return replace(self._table(feed, rows, target, rows, None), notes=(*notes, *more))
 
-    def evaluate(self, folder: Any, target: str | None, weight: str | Callable[[str], float] | None) -> Predictions:
+    def evaluate(self, folder: Any, target: str | None, weight: str | Callable[[str], float] | None, unknown: str) -> Predictions:
         """The table of a folder of class folders, or of the rows of a table, with the true targets; see `Learner.evaluate`."""
         if weight is not None:
             check_weighted(True, self.metrics, weight_name(weight))
-        if self.plan.data.columns:
+        if self.plan.data.columns or self.plan.data.inputs:
             if weight is None and self.plan.weighted_metrics:
                 weight = self.plan.data.weight
-            counts = None if weight is None else further_weights(folder, weight)
-            return replace(self._of_rows(folder, further_targets(self.plan.data, folder, target)), weights=counts)
-        if self.plan.data.inputs:
-            raise DataError("A folder has no table: sheer.load(run, data=...).validate() judges items with several inputs.")
+            known = further_targets(self.plan.data, folder, target, unknown)
+            counts = None if weight is None else further_weights(folder, weight)[known[1]]
+            return replace(self._of_rows(folder, known), weights=counts)
         if target is not None:
             raise DataError(f"target={target!r} is a column of a table; the model was trained on pictures, and takes class folders.")
         if self.plan.data.task.name != "classify":
@@ -203,19 +205,23 @@ class View:
         root, classes = path_of(folder, "folder"), self.plan.data.classes
         if not root.is_dir():
             raise DataError(f"There is no folder {str(folder)!r}.")
-        found = photo_files(str(root))
-        unknown = sorted({label for _, label in found} - set(classes))
-        if not found or unknown:
-            wrong = f"the class {unknown[0]!r}, which the model does not know" if unknown else "no photographs in class folders"
-            raise DataError(f"{folder} has {wrong}. It needs folders named after {', '.join(classes[:8])}.")
+        policy, every = policy_of("unknown", unknown, self.plan.profile)[0], photo_files(str(root))
+        found, strange = [row for row in every if row[1] in classes], Counter(label for _, label in every if label not in classes)
+        shown = ", ".join(f"{label!r} ({count} files)" for label, count in strange.most_common(5))
+        if not found or (strange and policy == "raise"):
+            wrong = f"classes that the model does not know: {shown}" if strange else "no photographs in class folders"
+            skip = ", or leave them out: unknown='skip'" if strange and found else ""
+            raise DataError(f"{folder} has {wrong}. It needs folders named after {', '.join(classes[:8])}{skip}.")
         true = np.array([classes.index(label) for _, label in found], dtype=np.int64)
+        left = f"{len(every) - len(found)} of {len(every)} files are left out: the model does not know their class: {shown}"
         table = self.predict([str(root / path) for path, _ in found], true)
+        notes = [*([left] if strange else []), *([UNWEIGHTED] if weight is None and self.plan.weighted_metrics else [])]
         if weight is None:
-            return replace(table, notes=(UNWEIGHTED,)) if self.plan.weighted_metrics else table
+            return replace(table, notes=tuple(notes))
         if not callable(weight):
             raise DataError(f"weight={weight!r}: photographs in folders have no columns; give a function of a photograph's path.")
         counts = item_weights(labels_by(weight, [path for path, _ in found]), weight_name(weight), np.ones(len(found), dtype=bool))
-        return replace(table, weights=counts)
+        return replace(table, weights=counts, notes=tuple(notes))
 
     def _files(self, paths: Sequence[str]) -> Data:
         if self.plan.data.columns or self.plan.data.inputs:

@@ -136,10 +136,11 @@ class DataPlan:
 
     `pictures` are in "files", in "memory" as squares of one size, or there are "none".
     Counts are items of each class or label, () for numbers; `listing_sha256` covers relative names and
-    sizes in bytes; `bad_files` says what happens to files that cannot be read ("raise" or "skip"), `skipped` names those that
-    were left out; `weight` is where what each item's loss counts is from: a column, "function:NAME", "given", or ""; `columns`
-    are what a table's columns become, from COLUMN_KINDS with what was fitted on the items to train on, () for no table; `inputs`
-    are those of items that have several, () else; `notes` are sentences about what is odd.
+    sizes in bytes; `bad_files` says what happens to files that cannot be read, `unknown` to held-out items with a label that no item
+    to train on has ("raise" or "skip"), `skipped` names those that were left out; `weight` is where what each item's loss counts is
+    from: a column, "function:NAME", "given", or ""; `columns` are what a table's columns become, from COLUMN_KINDS with what was fitted
+    on the items to train on, () for no table; `inputs` are those of items that have several, () else; `notes` are sentences about
+    what is odd.
     """
 
     source: str
@@ -153,6 +154,7 @@ class DataPlan:
     split: Part
     weight: str
     bad_files: str
+    unknown: str
     skipped: tuple[str, ...]
     columns: tuple[Part, ...]
     inputs: tuple[InputPlan, ...] = ()

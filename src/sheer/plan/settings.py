@@ -126,6 +126,7 @@ SHARED = {
     "text.norm": Setting(value="train", reason="LayerNorm has no statistics that could go wrong: it trains with its stage"),
     "channel_init": Setting(value="zero", reason="keeps what the weights know of red, green and blue; further channels start silent"),
     "bad_files": Setting(value="raise", reason="a file that cannot be read may be one that matters: you decide"),
+    "unknown": Setting(value="raise", reason="a label that nothing can be learned of may be a slip: you decide"),
     "valid": Setting(value=0.2, reason="a fifth is held out"),
     "loss.classify": Setting(value="cross_entropy", reason="one class an item"),
     "loss.tag": Setting(value="binary_cross_entropy", reason="each label by itself"),

@@ -231,6 +231,7 @@ def _data(plan: Plan) -> str:
         ("split", str(data.split), "split"),
         ("item weights", data.weight or "1 each", "weight"),
         ("bad files", data.bad_files, "bad_files"),
+        ("unknown labels", data.unknown, "unknown"),
         ("skipped", _names(data.skipped), "skipped"),
         ("listing", f"sha256 {data.listing_sha256[:8]}", "listing_sha256"),
         ("targets", f"sha256 {data.targets_sha256[:8]}", "targets_sha256"),

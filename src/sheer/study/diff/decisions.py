@@ -24,6 +24,7 @@ TOUCHES = {
         "targets_sha256",
         "held_out_sha256",
         "bad_files",
+        "unknown",
         "skipped",
         "columns",
         "inputs",
@@ -47,7 +48,7 @@ FOLLOWS = (
 
 NOT_ABLATED = {
     **dict.fromkeys(
-        ("source", "pictures", "task", "classes", "split", "weight", "bad_files", "skipped", "columns", "inputs"),
+        ("source", "pictures", "task", "classes", "split", "weight", "bad_files", "unknown", "skipped", "columns", "inputs"),
         "other data: scores on other items do not compare",
     ),
     **dict.fromkeys(("listing_sha256", "targets_sha256", "held_out_sha256"), "other data: scores on other items do not compare"),

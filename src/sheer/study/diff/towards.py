@@ -196,6 +196,7 @@ def _standard(name: str) -> Plan:
         targets_sha256="",
         held_out_sha256="",
         bad_files="raise",
+        unknown="raise",
         skipped=(),
         columns=(),
         notes=(),

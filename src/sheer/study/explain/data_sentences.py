@@ -63,8 +63,13 @@ DATA: dict[str, Words] = {
         if plan.data.pictures == "files"
         else f"There are no files to read ({plan.data.bad_files})."
     ),
+    "unknown": lambda plan: (
+        "Held-out items with a label that no item to learn from has were left out."
+        if plan.data.unknown == "skip"
+        else f"A label that only held-out items have would have been an error ({plan.data.unknown})."
+    ),
     "skipped": lambda plan: (
-        f"{len(plan.data.skipped)} files are left out, as they cannot be used: {listed(plan.data.skipped)}."
+        f"{len(plan.data.skipped)} items are left out, as the policies above say: {listed(plan.data.skipped)}."
         if plan.data.skipped
         else f"No {'file' if plan.data.pictures == 'files' else 'item'} is left out."
     ),

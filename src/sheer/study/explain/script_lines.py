@@ -47,6 +47,7 @@ LINES: dict[str, tuple[str, ...]] = {
     "data.split": ("held_out = SPLIT(", "held_out = np.arange(", "held_out = np.array("),
     "data.weight": ("weight = listed_weights()",),
     "data.bad_files": (),
+    "data.unknown": (),
     "data.skipped": ("row[0] not in SKIPPED",),
     "data.columns": ("COLUMNS = ",),
     "data.inputs": ("INPUTS = ",),

@@ -1,0 +1,70 @@
+"""Target columns of tables: what cannot be a target, and the task that numbers are for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from math import isfinite
+from numbers import Real
+from typing import Any
+
+from sheer.data.cells import NUMBER_CELL
+from sheer.data.columns import FEW, MIXED, OTHER_NUMBER
+from sheer.data.listing import is_empty, is_missing
+from sheer.errors import DataError, first_line
+from sheer.plan.plan import Origin
+
+
+def with_task(block: Any, source: str, columns: dict[str, list[Any]], targets: Sequence[str]) -> tuple[Any, Origin | None]:
+    """The block with the task of its target columns, and who decided it where their numbers did.
+
+    One column of more than FEW different numbers, or of fractions, is to be predicted as a number; whole numbers that are classes
+    are written without a point, in `columns`, whatever the source wrote.
+
+    Raises:
+        DataError: naming the column that cannot be a target, and the remedy.
+    """
+    for name in targets:
+        columns[name] = [None if is_missing(value) else value for value in columns[name]]
+        _check_target(source, name, columns[name], block)
+    if block.task is not None or block.separator is not None or len(targets) != 1:
+        return block, None
+    values = columns[targets[0]]
+    filled = [value for value in values if not is_empty(value)]
+    if not all(isinstance(value, Real) and not isinstance(value, bool) for value in filled):
+        return block, None
+    if len(set(filled)) > FEW or any(value != int(value) for value in filled):
+        origin = Origin(field="task", by="data", reason=f"the target is a number of more than {FEW} different values, or of fractions")
+        return replace(block, task="regress"), origin
+    columns[targets[0]] = [value if is_empty(value) else int(value) for value in values]
+    return block, None
+
+
+def _check_target(source: str, name: str, values: Sequence[Any], block: Any) -> None:
+    where, filled = f"Column {name!r} of {source}", [value for value in values if not is_empty(value)]
+    odd = next((value for value in filled if not isinstance(value, str | Real | list | tuple | set | frozenset)), None)
+    if odd is not None:
+        raise DataError(
+            f"{where} holds values of type {type(odd).__name__} ({str(odd)[:40]!r}), which are no targets. Make text or numbers of them."
+        )
+    try:
+        counts = Counter(str(value) for value in filled)
+        infinite = next((row for row, value in enumerate(values, 1) if isinstance(value, Real) and not _finite(value)), 0)
+    except (OverflowError, ValueError) as error:  # whole numbers of hundreds of digits
+        raise DataError(f"{where} holds a number that is too large ({first_line(error)}): give numbers below 1e38 as targets.") from error
+    if infinite:
+        raise DataError(f"{where} is infinite in row {infinite}: give finite numbers as targets, below 1e38.")
+    if len(counts) < 2:
+        raise DataError(f"{where} has one value only, {next(iter(counts), '')!r}: as a target it leaves nothing to learn.")
+    numbers = sum(count for value, count in counts.items() if NUMBER_CELL.fullmatch(value) or OTHER_NUMBER.fullmatch(value))
+    others = [value for value in counts if not NUMBER_CELL.fullmatch(value)]
+    if others and len(counts) > FEW and numbers >= MIXED * len(filled) and block.task != "classify" and block.separator is None:
+        raise DataError(
+            f"{where} holds numbers, but for {sum(counts[value] for value in others)} of {len(filled)} cells "
+            f"({', '.join(repr(value[:40]) for value in others[:3])}). Write those like 1234.5, or have all as classes: task='classify'."
+        )
+
+
+def _finite(value: Real) -> bool:
+    return is_empty(value) or isfinite(value)
