@@ -349,7 +349,9 @@ def test_a_run_is_loaded_predicts_and_is_bundled(run, folder, tmp_path):
     with pytest.raises(DataError, match="is no CSV file"):
         learn.evaluate(folder, target="kind")
     judged = learn.evaluate(folder / "items.csv", target="kind")
-    assert np.array_equal(judged.outputs, found.outputs) and judged.metrics()["accuracy"] == np.mean(np.array(found.labels) == rows["kind"].to_numpy())
+    assert np.array_equal(judged.outputs, found.outputs) and judged.metrics()["accuracy"] == np.mean(
+        np.array(found.labels) == rows["kind"].to_numpy()
+    )
     with pytest.raises(DataError, match="Grad-CAM is for models of one picture"):
         learn.grad_cam(0)
     with pytest.raises(DataError, match="inspect looks at one input"):
