@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from sheer.data.cache import Cache
+from sheer.data.folders import photo_files
 from sheer.data.listing import Listing
 from sheer.data.preflight import FileProblem, cache_of, check_files
 from sheer.errors import DataError, nearest
@@ -120,3 +121,20 @@ def policy_of(name: str, given: str | None, profile: str) -> tuple[str, Origin]:
         raise DataError(f"{name}={given!r} is no policy. {nearest(str(given), POLICIES)}")
     reason = constants.reason(name) if given is None else "you gave it"
     return policy, Origin(field=name, by="default" if given is None else "you", reason=reason)
+
+
+def further_files(folder: Path, classes: Sequence[str], unknown: str) -> tuple[list[tuple[str, str]], list[str]]:
+    """The photographs in class folders that a model knows, as (path, class), and a note on those that `unknown="skip"` leaves out.
+
+    Raises:
+        DataError: there are none, or some are of a class that the model does not know, and that policy is "raise".
+    """
+    policy, every = policy_of("unknown", unknown, "default")[0], photo_files(str(folder))
+    found, strange = [row for row in every if row[1] in classes], Counter(label for _, label in every if label not in classes)
+    shown = ", ".join(f"{label!r} ({count} files)" for label, count in strange.most_common(5))
+    if not found or (strange and policy == "raise"):
+        wrong = f"classes that the model does not know: {shown}" if strange else "no photographs in class folders"
+        skip = ", or leave them out: unknown='skip'" if strange and found else ""
+        raise DataError(f"{folder} has {wrong}. It needs folders named after {', '.join(classes[:8])}{skip}.")
+    left = f"{len(every) - len(found)} of {len(every)} files are left out: the model does not know their class: {shown}"
+    return found, [left] if strange else []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -14,8 +13,7 @@ import torch
 from torch import nn
 
 from sheer.data.feed import Batch, Feed, data_path
-from sheer.data.folders import photo_files
-from sheer.data.leftout import policy_of
+from sheer.data.leftout import further_files
 from sheer.data.listing import labels_by
 from sheer.data.photos import Photos
 from sheer.data.pictures import Album
@@ -205,17 +203,10 @@ class View:
         root, classes = path_of(folder, "folder"), self.plan.data.classes
         if not root.is_dir():
             raise DataError(f"There is no folder {str(folder)!r}.")
-        policy, every = policy_of("unknown", unknown, self.plan.profile)[0], photo_files(str(root))
-        found, strange = [row for row in every if row[1] in classes], Counter(label for _, label in every if label not in classes)
-        shown = ", ".join(f"{label!r} ({count} files)" for label, count in strange.most_common(5))
-        if not found or (strange and policy == "raise"):
-            wrong = f"classes that the model does not know: {shown}" if strange else "no photographs in class folders"
-            skip = ", or leave them out: unknown='skip'" if strange and found else ""
-            raise DataError(f"{folder} has {wrong}. It needs folders named after {', '.join(classes[:8])}{skip}.")
+        found, left = further_files(root, classes, unknown)
         true = np.array([classes.index(label) for _, label in found], dtype=np.int64)
-        left = f"{len(every) - len(found)} of {len(every)} files are left out: the model does not know their class: {shown}"
         table = self.predict([str(root / path) for path, _ in found], true)
-        notes = [*([left] if strange else []), *([UNWEIGHTED] if weight is None and self.plan.weighted_metrics else [])]
+        notes = [*left, *([UNWEIGHTED] if weight is None and self.plan.weighted_metrics else [])]
         if weight is None:
             return replace(table, notes=tuple(notes))
         if not callable(weight):
