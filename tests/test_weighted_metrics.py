@@ -35,10 +35,10 @@ def frame(items=120, seed=0):
     return pd.DataFrame({"x": x, "z": z, "kind": kind, "price": (x * 3 + z).round(3), "w": draw.integers(0, 5, items)})
 
 
-def learner(target="kind", weighted=True, **options):
+def learner(target="kind", weighted=True, batch_size=16, **options):
     ignore = ["price"] if target == "kind" else ["kind"]
     data = sheer.table(frame(), target=target, weight="w", ignore=ignore, valid=0.4)
-    return sheer.learner(data, quiet=True, batch_size=16, weighted_metrics=weighted, **options)
+    return sheer.learner(data, quiet=True, batch_size=batch_size, weighted_metrics=weighted, **options)
 
 
 def photo_learner(photos, out, model=own_code.small_net, **options):
@@ -145,6 +145,7 @@ def test_shares_of_classes_and_calibration_are_by_weight():
     alike = replace(found, weights=None)
     assert expected_calibration_error(found) != expected_calibration_error(alike)
     assert fit_temperature(found).temperature != fit_temperature(alike).temperature
+    assert replace(found, weights=weight * (true == 0)).report().count("no items that count") == 1
     times = (weight / weight[weight > 0].min()).round().astype(int)
     repeated = replace(alike, **{name: np.repeat(getattr(alike, name), times, axis=0) for name in ("outputs", "target", "losses")})
     repeated = replace(repeated, items=tuple(np.repeat(alike.items, times)))
@@ -243,3 +244,18 @@ def test_what_a_branch_is_worth_is_by_weight():
     report = sheer.branches(learn, repeats=2)
     assert report.value == pytest.approx(learn.validate().metrics()["accuracy"])
     assert report.loss == pytest.approx(learn.history[-1].valid_loss, rel=1e-5)
+
+
+def test_a_bundle_a_module_swapped_and_an_ablation_keep_it(tmp_path):
+    learn = learner(metrics=["accuracy", heavy_share]).fit_one_cycle(1)
+    bundle = sheer.load_bundle(learn.export(tmp_path / "model.sheer"))
+    assert bundle.plan.weighted_metrics and np.array_equal(bundle.predict(frame()).outputs, learn.predict(frame()).outputs)
+    swapped = learn.with_model(own_code.Rows)
+    assert swapped.plan().weighted_metrics and "effective_items" in swapped.fit(1).validate().metrics()
+    plain = learner(metrics=["accuracy", heavy_share], batch_size=32).fit_one_cycle(1)
+    found = sheer.ablate(
+        learn, plain, data=learn.data, seeds=2, out=tmp_path / "ablation", quiet=True, objects={"heavy_share": heavy_share}
+    )
+    first = found.outcomes[found.a][0]
+    assert not found.failed() and first.items.mean() == pytest.approx(first.metrics["accuracy"])
+    assert set(first.items) != {0.0, 1.0} and first.metrics["heavy_share"] == pytest.approx(first.metrics["accuracy"])

@@ -44,7 +44,7 @@ class Data:
     numbers); `train` and `valid` int64 positions of items; `paths` relative to `root`
     for photographs; `arrays` (items, ...) for data in memory, uint8 (N, C, S, S) if they are pictures;
     `opened` gives the picture of a path where it is no file; `listing` is the CSV text that lists the items
-    where class folders do not; `weights` float32 (items,), what an item's loss counts in training, 1 on average;
+    where class folders do not; `weights` float32 (items,), what an item counts in the loss and weighted metrics, 1 on average in training;
     `skipped` are the files that were left out, and why; `texts` are columns of texts by name, whose token ids are in `arrays` once there
     is a `tokenizer`, the text of its tokenizer.json (`unread` is the data before that). Where an item has several `inputs`, `paths` are
     the files of all of them.

@@ -66,7 +66,7 @@ class Interpretation:
 
     def _class_table(self) -> str:
         def cell(value: float, interval: tuple[float, float]) -> str:
-            return f"{value:.3f} ({interval[0]:.3f} to {interval[1]:.3f})" if value == value else "no items"
+            return f"{value:.3f} ({interval[0]:.3f} to {interval[1]:.3f})" if value == value else self.table.of_none
 
         rows = [
             [row.name, str(row.items), cell(row.precision, row.precision_interval), cell(row.recall, row.recall_interval)]

@@ -83,6 +83,11 @@ class Predictions:
             raise ValueError("These predictions are of items whose classes are not known, so nothing can be counted.")
         return self.target
 
+    @property
+    def of_none(self) -> str:
+        """What stands in a table in the place of a share of no items."""
+        return "no items" if self.weights is None else "no items that count"
+
     def counts(self) -> np.ndarray:
         """What each item counts, float64 (items,): 1 where all count alike."""
         return np.ones(len(self)) if self.weights is None else self.weights.astype(np.float64)
@@ -161,7 +166,7 @@ class Predictions:
             wrong = counts[number].copy()
             wrong[number] = 0
             worst = f"{self.classes[int(wrong.argmax())]} {int(wrong.max())}" if wrong.max() else "-"
-            rows.append([name, *cells, str(counts[number].sum()), _shown(self.share(right, true == number), "no items"), worst])
+            rows.append([name, *cells, str(counts[number].sum()), _shown(self.share(right, true == number), self.of_none), worst])
         names = list(self.classes) if len(self.classes) <= 12 else []
         header = ["true \\ predicted", *names, "items", "found (95 % interval)", "most often taken for"]
         return columns(header, rows, right=range(1, len(names) + 2))
@@ -170,7 +175,7 @@ class Predictions:
         said, true, rows = self.outputs >= 0.5, self._known() > 0.5, []
         for number, name in enumerate(self.classes):
             column, truth = said[:, number], true[:, number]
-            found, right = _shown(self.share(column, truth), "no items"), _shown(self.share(truth, column), "never said")
+            found, right = _shown(self.share(column, truth), self.of_none), _shown(self.share(truth, column), "never said")
             rows.append([name, str(truth.sum()), str(column.sum()), found, right])
         return columns(["label", "items", "said", "found (95 % interval)", "right when said"], rows, right=(1, 2))
 
@@ -247,7 +252,7 @@ class Predictions:
 
 
 def _shown(share: tuple[float, float, float], otherwise: str) -> str:
-    """A share with its interval as text; `otherwise` where it is one of no items."""
+    """A share with its interval as text; `otherwise` where it is one of no items, or of items that weigh nothing."""
     return "{:.3f} ({:.3f} to {:.3f})".format(*share) if share[0] == share[0] else otherwise
 
 
