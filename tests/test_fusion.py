@@ -354,8 +354,6 @@ def test_a_run_is_loaded_predicts_and_is_bundled(run, folder, tmp_path):
     )
     with pytest.raises(DataError, match="Grad-CAM is for models of one picture"):
         learn.grad_cam(0)
-    with pytest.raises(DataError, match="inspect looks at one input"):
-        sheer.inspect(learn)
     learn.export(tmp_path / "fused.sheer")
     bundle = sheer.load_bundle(tmp_path / "fused.sheer")
     assert np.abs(bundle.predict(folder / "items.csv").outputs - found.outputs).max() < 1e-6

@@ -26,6 +26,7 @@ from sheer.loop.interrupts import Interrupts
 from sheer.loop.probe import frozen_batch
 from sheer.loop.train import train
 from sheer.model.adapted import Lora
+from sheer.model.branches import sample_rows
 from sheer.model.build import Built
 from sheer.model.cutting import Facts
 from sheer.model.hashing import hashes_by_name
@@ -87,8 +88,9 @@ class Learner(Showing):
         self._state.own_head = own_module(built.made_head) if built.made_head is not None else None
         self._inside, self._told, self._contents, self._paused = False, False, list[str](), cast(RunState | None, None)
         self._known, self._room = hashes_by_name(built.model), room_of(plan, data)
-        arrays, pace = data.arrays if data else None, functools.partial(frozen_batch, plan.numerics)
-        self._facts = Facts(model=built.model, plan=plan.model, arrays=arrays, numerics=plan.numerics, inputs=plan.data.inputs, pace=pace)
+        items = data.arrays if data else sample_rows(plan.data.columns) if plan.data.columns else None
+        pace = functools.partial(frozen_batch, plan.numerics)
+        self._facts = Facts(model=built.model, plan=plan.model, arrays=items, numerics=plan.numerics, inputs=plan.data.inputs, pace=pace)
 
     def __repr__(self) -> str:
         return f"<Learner {self._plan.model.name}: {len(self._plan.phases)} phases done, plan {self._plan.short_hash()}>"

@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import ast
 import subprocess
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from sheer.api import learner
+from sheer.data.block import DataBlock
 from sheer.data.images import images
 from sheer.data.leftout import POLICIES
+from sheer.data.several import AnInput, ImageInput, TableInput, TextInput
 from sheer.data.sources import Data
 from sheer.data.tabular import table
 from sheer.data.text import text
@@ -34,8 +36,14 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--target", action="append", metavar="COLUMN", help="the CSV file is a table, and this its column to predict; or several"
     )
-    parser.add_argument("--text", metavar="COLUMN", help="the column of texts, where --target is to be predicted from these alone")
-    parser.add_argument("--model", help=f"a timm or torchvision name (default: {DEFAULT_MODEL}), tabular for a table, or a text encoder")
+    parser.add_argument("--text", metavar="COLUMN", help="the column of texts that --target is to be predicted from")
+    parser.add_argument("--image", metavar="COLUMN", help="the column of photographs' files, beside --text or --columns")
+    parser.add_argument("--columns", metavar="A,B", help="the columns of numbers and categories, beside --image or --text")
+    parser.add_argument(
+        "--model",
+        help=f"a timm or torchvision name (default: {DEFAULT_MODEL}), tabular for a table, or a text encoder; with settings or for several "
+        "inputs as in Python, \"('tabm', {'members': 8})\" or \"{'image': 'resnet18'}\"",
+    )
     parser.add_argument("--weights", default="default", help="default, none, package, or a file (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=3, help="epochs of the recipe's main phase (default: %(default)s)")
     parser.add_argument("--minutes", type=float, help="as many epochs of the main phase as these hold, in the place of --epochs")
@@ -81,9 +89,17 @@ def data_of(args: argparse.Namespace) -> Data:
     except ValueError:
         valid = args.valid
     for_data, _, _ = settings_of(args)
+    named = {option: getattr(args, option) for option in ("text", "image", "columns") if getattr(args, option)}
+    for option, what in ("text", "the texts"), ("image", "the photographs"), ("columns", "what goes in"):
+        if option in named and not args.target:
+            raise PlanError(f"--{option} {named[option]} names {what}; --target COLUMN has to name what is predicted from them.")
+    if len(named) > 1:
+        block = DataBlock(inputs=_inputs(named), label=_target(args), valid=valid, seed=args.seed, profile=args.profile, **for_data)
+        return block.build(args.folder)
+    if args.image or args.columns:
+        instead = f"sheer ... {args.folder} --label {args.target[0]}" if args.image else "--set ignore=[...] leaves columns out"
+        raise PlanError(f"--{next(iter(named))} is one of several inputs: give another beside it. For this one alone: {instead}.")
     if args.text:
-        if not args.target:
-            raise PlanError(f"--text {args.text} names the texts; --target COLUMN has to name what is predicted from them.")
         return text(args.folder, text=args.text, target=_target(args), valid=valid, seed=args.seed, profile=args.profile, **for_data)
     if args.target:
         return table(args.folder, target=_target(args), valid=valid, seed=args.seed, profile=args.profile, **for_data)
@@ -99,9 +115,21 @@ def data_of(args: argparse.Namespace) -> Data:
     )
 
 
+def _inputs(named: Mapping[str, str]) -> dict[str, AnInput]:
+    """The inputs that options name, called image, text and table, in this order."""
+    found: dict[str, AnInput] = {}
+    if "image" in named:
+        found["image"] = ImageInput(column=named["image"])
+    if "text" in named:
+        found["text"] = TextInput(column=named["text"])
+    if "columns" in named:
+        found["table"] = TableInput(columns=[name.strip() for name in named["columns"].split(",")])
+    return found
+
+
 def _target(args: argparse.Namespace) -> str | list[str]:
     """The target column, or several; PlanError where an option for photographs stands beside it."""
-    for name in ("label", "bad_files", "size", "augmentation"):
+    for name in ("label", "bad_files", *(() if args.image else ("size", "augmentation"))):
         if getattr(args, name) is not None:
             raise PlanError(
                 f"--{name.replace('_', '-')} is for photographs; with --target the file is a table or has texts. Leave one of them away."
@@ -110,7 +138,7 @@ def _target(args: argparse.Namespace) -> str | list[str]:
 
 
 def _recipe(args: argparse.Namespace) -> str:
-    return args.recipe or ("one_cycle" if args.target and not args.text else "fine_tune")
+    return args.recipe or ("one_cycle" if args.target and not (args.text or args.image or args.columns) else "fine_tune")
 
 
 def prepare(args: argparse.Namespace) -> tuple[Learner, tuple[Draft, ...], Plan]:
@@ -118,8 +146,8 @@ def prepare(args: argparse.Namespace) -> tuple[Learner, tuple[Draft, ...], Plan]
     _, for_learner, for_recipe = settings_of(args)
     learn = learner(
         data_of(args),
-        args.model,
-        weights=args.weights,
+        _as_written(args.model),
+        weights=_as_written(args.weights),
         profile=args.profile,
         seed=args.seed,
         device=args.device,
@@ -147,7 +175,19 @@ def prepare(args: argparse.Namespace) -> tuple[Learner, tuple[Draft, ...], Plan]
 
 def settings_of(args: argparse.Namespace) -> list[dict[str, Any]]:
     """What --set gives to `images` (or `table`, or `text`), to `learner`, and to the recipe."""
-    return settings(args.set, (text if args.text else table if args.target else images, learner, RECIPES[_recipe(args)]), vars(args))
+    several = bool(args.image or args.columns)
+    taker = DataBlock if several else text if args.text else table if args.target else images
+    return settings(args.set, (taker, learner, RECIPES[_recipe(args)]), vars(args))
+
+
+def _as_written(given: str | None) -> Any:
+    """A name as it is; a name with settings, or one an input, as the Python that it is."""
+    if given is None or given[:1] not in ("(", "{"):
+        return given
+    try:
+        return ast.literal_eval(given)
+    except (ValueError, SyntaxError) as error:
+        raise PlanError(f"{given!r} is not Python: give ('NAME', {{'setting': value}}) or {{'input': 'NAME'}}.") from error
 
 
 def settings(given: Sequence[str], takers: Sequence[Callable[..., Any]], flags: Collection[str]) -> list[dict[str, Any]]:
@@ -157,7 +197,7 @@ def settings(given: Sequence[str], takers: Sequence[Callable[..., Any]], flags: 
         PlanError: a text without =, a name twice, one that no function takes, or one that has an option of its own.
     """
     taken = [keywords_of(taker) for taker in takers]
-    allowed = [name for name in sorted(set().union(*taken)) if name not in (*flags, "cache", "quiet")]
+    allowed = [name for name in sorted(set().union(*taken)) if name not in (*flags, "cache", "quiet", "inputs", "root")]
     found: list[dict[str, Any]] = [{} for _ in takers]
     for one in given:
         name, equals, value = one.partition("=")

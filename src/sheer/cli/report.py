@@ -10,25 +10,42 @@ from sheer.data.folders import listing_hash, photo_files
 from sheer.errors import DataError
 from sheer.interpret.interpretation import Interpretation
 from sheer.loading import load
+from sheer.plan.facts import data_words
 from sheer.plan.table import columns
+from sheer.record.again import data_again
 from sheer.record.history import told
 from sheer.record.run import read_run
 from sheer.task.metrics import why_undefined, wilson_interval
 
 
-def report(run: str, data: str | None, device: str | None) -> str:
-    """The last epoch as recorded; with the folder `data`, metrics, classes, confusions, worst items and calibration.
+def report(run: str, data: str | None, device: str | None, target: str | None = None) -> str:
+    """The last epoch as recorded; with the items metrics, classes, confusions, worst items and calibration.
 
-    Where `data` is the very folder that was learned from, the items that the plan held out are judged; any other
-    folder of class folders is judged whole.
+    Rows that the run folder itself holds (of a table or of texts) are judged without `data`. Where `data` is the very folder that was
+    learned from, the items that the plan held out are judged; any other class folders, or the rows of a CSV file whose true classes are
+    in the column `target`, are judged whole.
     """
-    if data is None:
+    plan = read_run(run).plan
+    rows = bool(plan.data.columns or plan.data.inputs)
+    if data is None and not (rows and plan.data.pictures == "none" and plan.data.valid_items and plan.phases):
         return _recorded(run)
     learn = load(run, device=device)
-    if learn.plan().data.task.name != "classify":
+    if data is None:
+        learn.data = data_again(Path(run).expanduser(), plan)
+        head, table = f"{_recorded(run)}\n\nThe {plan.data.valid_items} rows that the plan held out", learn.validate()
+        return f"{head}\n\n{Interpretation(table=table).report()}"
+    if rows:
+        where = Path(data).expanduser()
+        if where.is_dir():
+            learn.data = data_again(Path(run).expanduser(), plan, where)
+            head, table = f"The {plan.data.valid_items} items of {data} that the plan held out", learn.validate()
+        else:
+            head, table = f"All rows of {data}", learn.evaluate(data, target=target)
+        return f"{head}\n\n{Interpretation(table=table).report()}"
+    if plan.data.task.name != "classify":
         raise DataError("sheer report --data is for class folders; for other tasks: sheer.load(run, data=...).interpret().report().")
-    again = data_as_before(data, learn.plan())
-    was = learn.plan().data
+    again = data_as_before(data, plan)
+    was = plan.data
     known = again is not None and (again.plan.targets_sha256, again.plan.held_out_sha256) == (was.targets_sha256, was.held_out_sha256)
     if not known and _same_files(data, was.listing_sha256):
         raise DataError(
@@ -52,7 +69,8 @@ def _same_files(folder: str, listing_sha256: str) -> bool:
 
 def _recorded(run: str) -> str:
     kept = read_run(run)
-    held = kept.plan.data.valid_items
+    data = kept.plan.data
+    held = data.valid_items
     if not kept.rows:
         return f"{run} was never trained, so it has no epochs to report. Its plan: sheer.load({run!r}).plan()."
     last = kept.rows[-1]
@@ -64,8 +82,9 @@ def _recorded(run: str) -> str:
         rows.append([name, f"{value:.4f}", f"not defined here: {why_undefined(name, held)}" if math.isnan(value) else says])
     table = columns((f"epoch {last.epoch}", "value", f"of {held} held-out items"), rows, right=(1,))
     head = f"{run}: {kept.record.stop_reason}, {len(kept.rows)} epochs"
-    folders = kept.plan.data.task.name == "classify" and kept.plan.data.source.startswith("folder ")
-    reader = "table" if kept.plan.data.columns else "images"
-    more = f"sheer report {run} --data FOLDER" if folders else f"sheer.load({run!r}, data=sheer.{reader}(...)).interpret().report()"
     events = "".join(f"\n{line}" for line in told(kept.record.events))
+    if data.pictures == "none" and (data.columns or data.inputs):
+        return f"{head}\n{table}{events}"
+    given = data.inputs or (data.task.name == "classify" and data.source.startswith("folder "))
+    more = f"sheer report {run} --data FOLDER" if given else f"sheer.load({run!r}, data={data_words(data)}).interpret().report()"
     return f"{head}\n{table}{events}\nEverything else needs the items: {more}"

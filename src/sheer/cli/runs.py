@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from sheer.cli.files import check_new, new_file
 from sheer.cli.report import report
@@ -18,12 +19,13 @@ from sheer.export.predictor import load_bundle
 from sheer.interpret.predictions import Predictions
 from sheer.loading import load
 from sheer.loop.engine import DEVICES
+from sheer.plan.plan import Plan
 from sheer.record.run import read_run
 
 
 def _predict_options(options: argparse.ArgumentParser) -> None:
     options.add_argument("run", help="the run folder, or the bundle that sheer export wrote")
-    options.add_argument("files", nargs="+", help="photographs or folders of them; for a run on a table one CSV file")
+    options.add_argument("files", nargs="+", help="photographs or folders of them; for a table, texts or several inputs one CSV file")
     options.add_argument("--json", action="store_true", help="print one JSON object a line")
     options.add_argument("--csv", metavar="FILE", help="write a CSV file instead of printing")
     options.add_argument("--device", choices=DEVICES)
@@ -31,9 +33,9 @@ def _predict_options(options: argparse.ArgumentParser) -> None:
 
 def _evaluate_options(options: argparse.ArgumentParser) -> None:
     options.add_argument("run", help="the run folder")
-    options.add_argument("folder", help="class folders; for a run on a table one CSV file")
-    options.add_argument("--target", metavar="COLUMN", help="of a table: the column of the true classes")
-    options.add_argument("--weight", metavar="COLUMN", help="of a table: what each row counts in the metrics")
+    options.add_argument("folder", help="class folders; for a table, texts or several inputs one CSV file")
+    options.add_argument("--target", metavar="COLUMN", help="of a CSV file: the column of the true classes")
+    options.add_argument("--weight", metavar="COLUMN", help="of a CSV file: what each row counts in the metrics")
     options.add_argument(
         "--unknown", choices=POLICIES, default="raise", help="items of a class that the model does not know (default: raise)"
     )
@@ -43,7 +45,8 @@ def _evaluate_options(options: argparse.ArgumentParser) -> None:
 
 def _report_options(options: argparse.ArgumentParser) -> None:
     options.add_argument("run", help="the run folder")
-    options.add_argument("--data", metavar="FOLDER", help="the folder learned from, or other class folders to judge it on")
+    options.add_argument("--data", metavar="FOLDER", help="the folder learned from, or other class folders (or a CSV file) to judge it on")
+    options.add_argument("--target", metavar="COLUMN", help="of a CSV file: the column of the true classes")
     options.add_argument("--device", choices=DEVICES)
 
 
@@ -63,10 +66,10 @@ def run_predict(args: argparse.Namespace) -> int:
         check_new(Path(args.csv))
     if Path(args.run).expanduser().is_file():
         bundle = load_bundle(args.run, device=args.device or "cpu")
-        predictions = bundle.predict(table_file(args.files) if bundle.plan.data.columns else args.files)
+        predictions = bundle.predict(_further(bundle.plan, args.files))
     else:
         learn = load(args.run, device=args.device)
-        predictions = learn.predict(table_file(args.files) if learn.plan().data.columns else args.files)
+        predictions = learn.predict(_further(learn.plan(), args.files))
     if args.csv:
         write_csv(predictions, Path(args.csv))
         print(f"{len(predictions)} predictions written to {args.csv}", file=sys.stderr)
@@ -88,14 +91,14 @@ def run_evaluate(args: argparse.Namespace) -> int:
 
 def run_report(args: argparse.Namespace) -> int:
     """`sheer report RUN`."""
-    print(report(args.run, args.data, args.device))
+    print(report(args.run, args.data, args.device, args.target))
     return 0
 
 
 def run_eject(args: argparse.Namespace) -> int:
     """`sheer eject RUN SCRIPT`."""
     script = eject(args.run, args.script)
-    items = f"{script.stem}_items.csv" if read_run(args.run).plan.data.columns else "FOLDER"
+    items = f"{script.stem}_items.csv" if read_run(args.run).plan.data.pictures == "none" else "FOLDER"
     print(f"{script} written. Run it: python {script} {items} --out DIR")
     return 0
 
@@ -109,10 +112,12 @@ def run_export(args: argparse.Namespace) -> int:
     return 0
 
 
-def table_file(files: Sequence[str]) -> str:
-    """The one CSV file among the arguments of predict; SheerError for several."""
+def _further(plan: Plan, files: Sequence[str]) -> Any:
+    """What `predict` takes: files of photographs, or of a table, texts or several inputs the one CSV file; SheerError for several."""
+    if not (plan.data.columns or plan.data.inputs):
+        return files
     if len(files) != 1:
-        raise SheerError(f"The run is on a table: give one CSV file, not {len(files)}.")
+        raise SheerError(f"The run is on the columns of a table: give one CSV file, not {len(files)}.")
     return files[0]
 
 
@@ -122,7 +127,7 @@ def write_csv(predictions: Predictions, path: Path) -> None:
         writer = csv.writer(file)
         head = {"classify": ["class", "probability"], "tag": ["labels"], "regress": []}[predictions.task]
         kind = "" if predictions.task == "regress" else "p"
-        writer.writerow(["file", *head, *(f"{kind}({name})" if kind else name for name in predictions.classes)])
+        writer.writerow([predictions.of, *head, *(f"{kind}({name})" if kind else name for name in predictions.classes)])
         for item, label, row in zip(predictions.items, predictions.labels, predictions.outputs.tolist(), strict=True):
             said = {"classify": [label, repr(max(row))], "tag": [label], "regress": []}[predictions.task]
             writer.writerow([item, *said, *map(repr, row)])

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from sheer.cli.doctor import add_options, run_doctor
 from sheer.cli.options import add_plan_options, data_of, prepare
-from sheer.data.again import data_as_before
-from sheer.errors import DataError
 from sheer.loading import load
+from sheer.record.again import data_again
 from sheer.record.run import read_run
 from sheer.study.ablate.ablate import ablate
 from sheer.study.compare.compare import compare
@@ -29,7 +28,7 @@ def _inspect_options(options: argparse.ArgumentParser) -> None:
 def _compare_options(options: argparse.ArgumentParser) -> None:
     options.add_argument("a", help="a run folder, an ejected script (it is executed), or FILE.py:NAME of a sheer.Loop")
     options.add_argument("b", help="what is described against a")
-    options.add_argument("--data", metavar="FOLDER", help="the photographs, for run folders and scripts")
+    options.add_argument("--data", metavar="FOLDER", help="where the photographs lie now, if they were moved, or for a script alone")
     options.add_argument("--steps", type=int, default=3, help="updates (default: %(default)s)")
     options.add_argument("--exact", action="store_true", help="bit for bit")
     options.add_argument("--own-weights", action="store_true", help="compare the weights as they are, instead of giving b those of a")
@@ -49,7 +48,7 @@ def _diff_options(options: argparse.ArgumentParser) -> None:
 def _ablate_options(options: argparse.ArgumentParser) -> None:
     options.add_argument("run", help="the run folder")
     options.add_argument("--to", required=True, help="a profile, or another run folder")
-    options.add_argument("--data", required=True, metavar="FOLDER", help="the folder that the run learned from")
+    options.add_argument("--data", metavar="FOLDER", help="where the files that the run learned from lie now, if they were moved")
     options.add_argument("--seeds", type=int, default=3, help="(default: %(default)s)")
     options.add_argument("--decisions", help="which, with commas between, in the order in which they are added up (default: all)")
     options.add_argument("--no-waterfall", action="store_true", help="single changes only: nearly half the runs")
@@ -92,10 +91,8 @@ def run_diff(args: argparse.Namespace) -> int:
 
 
 def run_ablate(args: argparse.Namespace) -> int:
-    """`sheer ablate RUN --to PROFILE --data FOLDER`."""
-    data = data_as_before(args.data, read_run(args.run).plan)
-    if data is None:
-        raise DataError(f"{args.data} does not hold the files that {args.run} learned from, split as then. Give that folder.")
+    """`sheer ablate RUN --to PROFILE`."""
+    data = data_again(Path(args.run).expanduser(), read_run(args.run).plan, args.data)
     found = ablate(
         args.run,
         args.to,

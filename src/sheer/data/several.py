@@ -126,10 +126,13 @@ def several(block: Any, source: Any) -> Data:
         weight=block.weight or "",
         texts=texts,
     )
-    origins = tuple(origin for origin in made.plan.origins if origin.field != "inputs")
-    origin = Origin(field="inputs", by="you", reason="you named them; what each becomes was fitted on the rows to train on")
-    pictures = "files" if any(plan.kind == "image" for plan in plans) else "none"
-    return replace(made, inputs=inputs, plan=replace(made.plan, pictures=pictures, inputs=tuple(plans), origins=(*origins, origin)))
+    pictures, why = ("files", "photographs are read as they are needed") if paths else ("none", "columns are made numbers once")
+    origins = (
+        *(origin for origin in made.plan.origins if origin.field not in ("inputs", "pictures")),
+        Origin(field="pictures", by="data", reason=why),
+        Origin(field="inputs", by="you", reason="you named them; what each becomes was fitted on the rows to train on"),
+    )
+    return replace(made, inputs=inputs, plan=replace(made.plan, pictures=pictures, inputs=tuple(plans), origins=origins))
 
 
 def _checked_inputs(block: Any) -> dict[str, AnInput]:

@@ -235,6 +235,15 @@ def _listed(root: Path, part: str | None, left: LeftOut) -> list[tuple[str, str]
     return found
 
 
+def _held(arrays: torch.Tensor | None, table: bool) -> str:
+    """Why the items are held as they are."""
+    if arrays is None:
+        return "photographs are read as they are needed"
+    if arrays.dtype == torch.uint8:
+        return "arrays of bytes are pictures"
+    return "columns are made numbers once" if table else "arrays of numbers are taken as they are"
+
+
 def assemble(
     *,
     root: str,
@@ -297,7 +306,7 @@ def assemble(
         notes=(*notes, *look_alikes(classes), *left.notes()),
         origins=(
             Origin(field="source", by="you", reason="you gave it"),
-            Origin(field="pictures", by="data", reason="photographs are read as they are needed; arrays of bytes are pictures"),
+            Origin(field="pictures", by="data", reason=_held(arrays, bool(columns))),
             Origin(field="classes", by="data", reason="the names that the targets have, sorted; several target columns in your order"),
             task_origin,
             *(Origin(field=name, by="data", reason="as listed") for name in LISTED),

@@ -232,6 +232,13 @@ def only(text: str, needed: frozenset[str]) -> str:
     return "".join(kept)
 
 
+OF_ROWS = (
+    ("the folder of photographs that the run was trained on", "the CSV file that was written beside this script"),
+    ("train.py FOLDER --out", "train.py ITEMS.csv --out"),
+)
+"""What the script of a run without photographs says of its arguments."""
+
+
 def for_table(text: str, rows: str) -> str:
     """The template's source for a table in the place of photographs; `rows` is where its rows lie."""
     for before, after in (
@@ -241,9 +248,8 @@ def for_table(text: str, rows: str) -> str:
         ("network_batches(photos,", "table_batches(table,"),
         ("features(frozen, network_batches, photos,", "features(frozen, table_batches, table,"),
         ("        predict(model, args.predict)", "        predict_rows(model, args.predict)"),
-        ("the folder of photographs that the run was trained on", "the CSV file that was written beside this script"),
+        *OF_ROWS,
         ("photographs or folders to classify", "CSV files with the columns of the table"),
-        ("train.py FOLDER --out", "train.py ITEMS.csv --out"),
     ):
         text = text.replace(before, after)
     return re.sub(r"\bphotos\b", "table", text)
@@ -275,7 +281,7 @@ def for_inputs(text: str, needed: frozenset[str]) -> str:
         ("photographs or folders to classify", "CSV files with the columns of the inputs"),
     ):
         text = text.replace(before, after)
-    return text
+    return text if "photos" in needed else text.replace(*OF_ROWS[0]).replace(*OF_ROWS[1])
 
 
 STARTS = {

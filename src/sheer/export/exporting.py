@@ -13,7 +13,7 @@ from torch import nn
 from sheer.errors import BundleError
 from sheer.export.bundle import read_bundle, write_bundle
 from sheer.export.predictor import Predictor, opened
-from sheer.model.branches import sample_items
+from sheer.model.branches import sample_items, sample_rows
 from sheer.model.surgery import probe_images
 from sheer.plan.plan import Plan
 from sheer.record.own import HeadMaker, MadeBy
@@ -42,6 +42,7 @@ def export_bundle(
         raise BundleError(f"{target} exists. Nothing was overwritten: give another name, or remove it.")
     if not plan.phases:
         raise BundleError("The plan has no phases: nothing was trained, so there is nothing to export.")
+    sample = sample_rows(plan.data.columns) if sample is None and plan.data.columns else sample
     if sample is None and plan.data.pictures == "none" and not plan.data.inputs:
         raise BundleError("The model takes numbers, and their shape is not known: load the run with its data, then export it.")
     predictor = Predictor(copy.deepcopy(model).cpu(), plan, "cpu")

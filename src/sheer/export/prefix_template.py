@@ -9,16 +9,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from sheer.data.photos import Photos, chunks
+from sheer.data.photos import chunks
 from sheer.export.constants_template import SEED
 from sheer.model.prefix import fold_norms, room
 from sheer.streams import stream_key, uniform_draws
 
 
 @torch.no_grad()
-def features(
-    frozen: nn.Module, batches: Any, photos: Photos, phase: SimpleNamespace, train: np.ndarray, valid: np.ndarray, epoch: int
-) -> Any:
+def features(frozen: nn.Module, batches: Any, photos: Any, phase: SimpleNamespace, train: np.ndarray, valid: np.ndarray, epoch: int) -> Any:
     """What the frozen part gives (views, items, ...), run once an item and view; `batches` gives its inputs."""
     kept: Any = None
     for view, items in ((0, valid), *((view, train) for view in range(max(phase.cached.views, 1)))):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from sheer.errors import PlanError
 from sheer.interpret.mistakes import true_classes
 from sheer.interpret.predictions import Predictions
 
@@ -46,7 +47,7 @@ def reliability(predictions: Predictions, bins: int = BINS) -> list[Bin]:
     Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", section 2.
     """
     if bins < 1:
-        raise ValueError(f"bins={bins}: give at least 1.")
+        raise PlanError(f"bins={bins}: give at least 1.")
     right = predictions.predicted == true_classes(predictions)
     confidence = predictions.probabilities.max(axis=1)
     counts = predictions.counts()
@@ -89,7 +90,7 @@ def scaled(predictions: Predictions, temperature: float) -> Predictions:
     The column of losses is left out: it was computed from the scores as they were.
     """
     if not temperature > 0:
-        raise ValueError(f"temperature={temperature!r}: give a number above 0.")
+        raise PlanError(f"temperature={temperature!r}: give a number above 0.")
     scores = _logs(predictions) / temperature
     weights = np.exp(scores - scores.max(axis=1, keepdims=True))
     return replace(predictions, outputs=weights / weights.sum(axis=1, keepdims=True), losses=None)
@@ -104,7 +105,7 @@ def fit_temperature(predictions: Predictions) -> Temperature:
     et al. 2017, section 4.2.
 
     Raises:
-        ValueError: the items' classes are not known.
+        DataError: the items' classes are not known.
     """
     target, logs = true_classes(predictions), _logs(predictions)
     true = logs[np.arange(len(target)), target]

@@ -33,6 +33,7 @@ from sheer.loop.train import loss_of
 from sheer.model.heads import AvgPool
 from sheer.plan.augmentations import Function
 from sheer.plan.checks import check_weighted, path_of
+from sheer.plan.facts import without_data
 from sheer.plan.plan import Phase, Plan
 from sheer.streams import borrowed_generators
 from sheer.task.metrics import Metric
@@ -115,7 +116,7 @@ class View:
 
     def _items(self, part: str) -> tuple[Data, np.ndarray]:
         if self.data is None:
-            raise DataError("This learner was loaded without its data: sheer.load(run, data=sheer.images(folder)).")
+            raise without_data(self.plan.data)
         if part not in ("train", "valid"):
             raise DataError(f"part={part!r}: give 'train' or 'valid'.")
         if part == "valid" and len(self.data.valid) == 0:

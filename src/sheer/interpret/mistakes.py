@@ -6,9 +6,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from sheer.errors import DataError
 from sheer.interpret.predictions import Predictions
 
 Interval = tuple[float, float]
+
+INSTEAD = {
+    "regress": "For numbers: top_losses() names the worst items, report() the errors.",
+    "tag": "For labels: class_scores() judges each label, top_losses() names the worst items.",
+}
+"""What to ask where a question is for one class an item, by task."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,16 +62,18 @@ def true_classes(predictions: Predictions) -> np.ndarray:
     """The true class of each item, int64 (items,).
 
     Raises:
-        ValueError: the classes are not known, or the task is not one class an item.
+        DataError: the classes are not known, or the task is not one class an item.
     """
     if predictions.task != "classify":
-        raise ValueError(f"This is for one class an item; the task here is {predictions.task!r}.")
+        raise DataError(f"This is for one class an item; the task here is {predictions.task!r}. {INSTEAD[predictions.task]}")
     return _known(predictions)
 
 
 def _known(predictions: Predictions) -> np.ndarray:
     if predictions.target is None:
-        raise ValueError("These predictions are of items whose targets are not known, so nothing can be compared with them.")
+        raise DataError(
+            "The targets of these items are not known, so nothing can be compared with them: evaluate(...) or validate() know them."
+        )
     return predictions.target
 
 
@@ -98,11 +107,11 @@ def class_scores(predictions: Predictions) -> list[ClassScores]:
     """Precision, recall and F1 (see `f1_of`) with Wilson intervals for each class or label in order, by the items' weights if any.
 
     Raises:
-        ValueError: the targets are not known, or are numbers.
+        DataError: the targets are not known, or are numbers.
     """
     target = _known(predictions)
     if predictions.task == "regress":
-        raise ValueError("Precision and recall are of classes or labels; the task here is 'regress'.")
+        raise DataError(f"Precision and recall are of classes or labels; the task here is 'regress'. {INSTEAD['regress']}")
     said, true = predictions.predicted, target > 0.5
     if predictions.task == "classify":
         numbers = np.arange(len(predictions.classes))
@@ -131,11 +140,13 @@ def top_losses(predictions: Predictions, n: int = 10) -> list[Mistake]:
     """The `n` items with the largest losses, largest first; equal losses in item order.
 
     Raises:
-        ValueError: the items' targets, and so their losses, are not known.
+        DataError: the items' targets, and so their losses, are not known.
     """
     target = _known(predictions)
     if predictions.losses is None:
-        raise ValueError("These predictions have no column of losses: their outputs were changed after the model gave them.")
+        raise DataError(
+            "These predictions have no column of losses: their outputs were changed after the model gave them. Ask those of validate()."
+        )
     right = np.eye(len(predictions.classes))[target] if predictions.task == "classify" else target
     truth = replace(predictions, outputs=right).labels
     worst = np.argsort(-predictions.losses, kind="stable")[: max(0, n)].tolist()
@@ -160,7 +171,7 @@ def label_candidates(predictions: Predictions) -> list[LabelCandidate]:
     only for items that the model was not trained on. Source: Northcutt, Jiang, Chuang 2021, section 3.1.
 
     Raises:
-        ValueError: the classes are not known, or the task is not one class an item.
+        DataError: the classes are not known, or the task is not one class an item.
     """
     target, probabilities = true_classes(predictions), predictions.probabilities
     labelled = [target == number for number in range(len(predictions.classes))]

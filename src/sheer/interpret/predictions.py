@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from sheer.errors import DataError
 from sheer.plan.markup import ROWS, html_table
 from sheer.plan.plan import DataPlan
 from sheer.plan.table import columns
@@ -53,9 +54,9 @@ class Predictions:
 
     @property
     def probabilities(self) -> np.ndarray:
-        """The outputs, where they are probabilities; ValueError for numbers."""
+        """The outputs, where they are probabilities; DataError for numbers."""
         if self.task == "regress":
-            raise ValueError("These predictions are numbers, not probabilities: use outputs.")
+            raise DataError("These predictions are numbers, not probabilities: use outputs.")
         return self.outputs
 
     @property
@@ -75,12 +76,15 @@ class Predictions:
     def confusion(self) -> np.ndarray:
         """Counts, int64 (classes, classes): row true, column predicted; for one class an item."""
         if self.task != "classify":
-            raise ValueError(f"A confusion table is for one class an item; the task here is {self.task!r}.")
+            raise DataError(
+                f"A confusion table is for one class an item; the task here is {self.task!r}. report() has what there is, and interpret() "
+                "top_losses()."
+            )
         return confusion(self.predicted, self._known(), len(self.classes))
 
     def _known(self) -> np.ndarray:
         if self.target is None:
-            raise ValueError("These predictions are of items whose classes are not known, so nothing can be counted.")
+            raise DataError("The targets of these items are not known, so nothing can be counted: evaluate(...) or validate() know them.")
         return self.target
 
     @property
@@ -199,7 +203,7 @@ class Predictions:
     def thresholds(self) -> tuple[float, ...]:
         """For each label, the threshold with the highest F1 on these items (lowest such); 0.5 for labels that never occur."""
         if self.task != "tag":
-            raise ValueError(f"Thresholds are for several labels an item; the task here is {self.task!r}.")
+            raise DataError(f"Thresholds are for several labels an item; the task here is {self.task!r}: predicted has what is said.")
         chosen, counts = [], self.counts()
         for values, true in zip(self.outputs.T, self._known().T > 0.5, strict=True):
             candidates = np.unique(values[true & (counts > 0)])
@@ -217,13 +221,18 @@ class Predictions:
         more = f"{len(self) - ROWS} more are in .records()" if len(self) > ROWS else ""
         return html_table(f"{len(self)} predictions", header, self._rows(ROWS), right=right, note=more)
 
+    @property
+    def of(self) -> str:
+        """What `items` are: "item" for rows of a table, texts and arrays, else "file"."""
+        return "item" if self.items and all(item.startswith("item ") for item in self.items) else "file"
+
     def _columns(self) -> tuple[tuple[str, ...], tuple[int, ...]]:
         """The header of the table, and which columns are right-aligned."""
         if self.task == "classify":
-            return ("file", "class", "probability", "next"), (2,)
+            return (self.of, "class", "probability", "next"), (2,)
         if self.task == "tag":
-            return ("file", "labels"), ()
-        return ("file", *self.classes), tuple(range(1, len(self.classes) + 1))
+            return (self.of, "labels"), ()
+        return (self.of, *self.classes), tuple(range(1, len(self.classes) + 1))
 
     def _rows(self, count: int) -> list[list[str]]:
         items, outputs = self.items[:count], self.outputs[:count]
@@ -238,16 +247,16 @@ class Predictions:
         return rows
 
     def records(self) -> list[dict[str, object]]:
-        """One dictionary an item: file, then class, probability and probabilities; or labels and probabilities; or values."""
-        found: list[dict[str, object]] = []
+        """One dictionary an item: file (or item), then class, probability and probabilities; or labels and probabilities; or values."""
+        found, what = list[dict[str, object]](), self.of
         for item, label, row in zip(self.items, self.labels, self.outputs, strict=True):
             named = {name: float(value) for name, value in zip(self.classes, row.tolist(), strict=True)}
             if self.task == "classify":
-                found.append({"file": item, "class": label, "probability": float(row.max()), "probabilities": named})
+                found.append({what: item, "class": label, "probability": float(row.max()), "probabilities": named})
             elif self.task == "tag":
-                found.append({"file": item, "labels": label.split(";") if label else [], "probabilities": named})
+                found.append({what: item, "labels": label.split(";") if label else [], "probabilities": named})
             else:
-                found.append({"file": item, "values": named})
+                found.append({what: item, "values": named})
         return found
 
 

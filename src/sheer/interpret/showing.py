@@ -28,6 +28,7 @@ from sheer.loop.train import loss_of
 from sheer.model.adapter import write_adapter
 from sheer.plan import recipes
 from sheer.plan.checks import path_of, whole
+from sheer.plan.facts import without_data
 from sheer.plan.plan import Phase, Plan
 from sheer.plan.rates import Rate
 from sheer.plan.recipes import Draft
@@ -269,7 +270,7 @@ class Showing(ABC):
 
     def _known_data(self) -> Data:
         if self.data is None:
-            raise DataError("This learner was loaded without its data: sheer.load(run, data=sheer.images(folder)).")
+            raise without_data(self._plan.data)
         return self.data
 
 

@@ -89,7 +89,7 @@ def choose_numerics(
                 by="machine" if threads is None else "you",
                 reason="PyTorch's own choice here" if threads is None else GIVEN,
             ),
-            _origin("memory_format", memory_format, profile.reason("memory_format.cpu") if pictures else "for pictures only"),
+            _origin("memory_format", memory_format, profile.reason("memory_format.cpu") if pictures else "the inputs have one layout only"),
             _origin("precision", precision, "full precision"),
             _origin("compile", compile, "compiling takes longer than short runs win back"),
             Origin(field="deterministic", by="default", reason=f"the same bits each time; {cost}"),

@@ -18,7 +18,7 @@ from sheer.errors import PlanError, first_line
 from sheer.loop.engine import free_bytes
 from sheer.loop.optimizers import OPTIMIZERS
 from sheer.loop.train import loss_of
-from sheer.model.branches import sample_items
+from sheer.model.branches import sample_items, sample_rows
 from sheer.model.build import check_inputs
 from sheer.model.cutting import Facts
 from sheer.model.stages import set_modes
@@ -90,6 +90,8 @@ def check_phase(phase: Phase, plan: Plan, model: nn.Module, data: Data | None, f
     sample: Any = probe_images(max(phase.size, 1), plan.model.channels or 3)
     if plan.data.inputs:
         sample = sample_items(plan.data.inputs, 2, phase.size)
+    if plan.data.columns:
+        sample = sample_rows(plan.data.columns)
     if data is not None and data.arrays is not None:
         arrays = data.arrays
         sample = arrays[:2] if arrays.dtype != torch.uint8 else probe_images(arrays.shape[-1], arrays.shape[1])

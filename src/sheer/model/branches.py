@@ -15,14 +15,14 @@ from sheer.errors import ModelError, nearest
 from sheer.model.build import CPU, DEFAULT_MODEL, Built, HeadMaker, Source, build_named, measured_origins, new_head, tensor_facts
 from sheer.model.fusion import FUSIONS, Fused
 from sheer.model.hashing import weights_sha256
-from sheer.model.inputs import RGB
+from sheer.model.inputs import NUMBERS, RGB
 from sheer.model.layers import by_layers
 from sheer.model.own import own_branch
 from sheer.model.pretrained import IMAGENET
 from sheer.model.surgery import probe_images
 from sheer.model.table import build_table
 from sheer.model.text import DEFAULT_ENCODER, Encoder, build_text, find_encoder, named_encoder
-from sheer.plan.facts import width_of
+from sheer.plan.facts import items_of, width_of
 from sheer.plan.parts import FUSION_SETTINGS, chosen
 from sheer.plan.plan import Branch, InputPlan, ModelPlan, Origin, Part, Stage
 from sheer.plan.profiles import Choice, Profile
@@ -138,7 +138,7 @@ def build_branches(
             Origin(field="name", by="data", reason="a branch for each input"),
             Origin(field="weights", by="data", reason="each branch has its own"),
             *(origin for origin in measured_origins() if origin.field not in ("fusion", "branches")),
-            *RGB.origins,
+            *(RGB if pictures else NUMBERS).origins,
             Origin(field="head", by="you" if head else "default", reason="you gave it" if head else profile.reason("fusion.hidden")),
             Origin(
                 field="stages", by="default", reason="those of each branch in the order of the inputs, new ones last; then fusion and head"
@@ -243,6 +243,14 @@ def fused_body(bodies: Mapping[str, nn.Module], widths: Sequence[int], fusion: P
         except (AssertionError, TypeError, ValueError, RuntimeError) as error:
             raise ModelError(f"fusion={fusion} cannot be made: {error}.") from error
     return Fused(bodies, widths, fused)
+
+
+def sample_rows(columns: Sequence[Part]) -> torch.Tensor:
+    """Two made-up items of a table's columns, float32: first codes and mean values, then those after them; of texts token ids, int32."""
+    width = width_of(columns)
+    if items_of(columns) == "text":
+        return (torch.arange(2 * width, dtype=torch.int32) % 50 + 1).reshape(2, width)
+    return torch.arange(2, dtype=torch.float32)[:, None].expand(2, width).contiguous()
 
 
 def sample_items(inputs: Sequence[InputPlan], count: int, size: int) -> Inputs:

@@ -196,7 +196,7 @@ def measured_origins() -> tuple[Origin, ...]:
         Origin(field="kind", by="measured", reason="by running the cut network once"),
         Origin(field="node", by="measured", reason="where the classifier begins"),
         Origin(field="features", by="measured", reason="by running the cut network once"),
-        Origin(field="stride", by="measured", reason="side of the picture over side of the last map"),
+        Origin(field="stride", by="measured", reason="side of the input over side of the last map"),
         Origin(field="undecayed", by="weights", reason="what the network's own code lists"),
         Origin(field="lora", by="default", reason="the weights themselves train"),
         Origin(field="fusion", by="data", reason="each item has one input"),

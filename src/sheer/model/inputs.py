@@ -32,6 +32,7 @@ RGB = Channels(
     rule="kept",
     origins=_origins("data", "photographs are decoded to red, green and blue", "weights", "the weights know three channels"),
 )
+NUMBERS = Channels(count=0, rule="kept", origins=_origins("data", "the inputs are no pictures", "data", "the inputs are no pictures"))
 
 
 def choose_channels(arrays: torch.Tensor | None, count: int | None, rule: str | None, profile: Profile, *, named: bool) -> Channels:

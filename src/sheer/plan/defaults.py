@@ -112,7 +112,9 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
     trains_from, trains_origin = _trains_from(draft, situation)
     (rates, rates_origin), keys = _rates(draft, situation), KEYS[situation.items]
     norm, norm_origin = norm_policies(given.norm, profile, count, trains_from, keys, first_new(count, situation.branches))
-    norm = _norms_of_texts(norm, situation.branches, trains_from, profile) if given.norm is None else norm
+    if given.norm is None and situation.branches:
+        norm = _norms_of_texts(norm, situation.branches, trains_from, profile)
+        norm_origin = replace(norm_origin, reason=_norm_reasons(situation.branches, trains_from, profile))
     batch_size, batch_origin = _batch_size(given.batch_size, profile, situation.train_items, keys[2])
     look = look_of(given, profile, situation.inputs, situation.room.device, situation.pictures)
     if draft.share != 1:
@@ -220,6 +222,13 @@ def _norms_of_texts(norm: tuple[str, ...], branches: Sequence[Branch], trains_fr
                 own[place] = str(profile.value(KEYS["text"][0 if place < trains_from else 1]))
             place += 1
     return tuple(own)
+
+
+def _norm_reasons(branches: Sequence[Branch], trains_from: int, profile: Profile) -> str:
+    """Why the norm layers of the branches are as they are: a reason for each kind of branch."""
+    bodies = [(branch.model.body.name if branch.model.body else "", is_new(branch)) for branch in branches]
+    keys = [KEYS[{"": "pictures", "encoder": "text"}.get(body, "table")][0 if trains_from and not new else 1] for body, new in bodies]
+    return "; ".join(dict.fromkeys(map(profile.reason, keys)))
 
 
 def _rates(draft: Draft, situation: Situation) -> tuple[tuple[float, ...], Origin]:

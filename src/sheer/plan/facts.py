@@ -10,7 +10,8 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sheer.plan.plan import Part, Value
+from sheer.errors import DataError
+from sheer.plan.plan import DataPlan, Part, Value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +67,20 @@ def items_of(columns: Sequence[Part]) -> str:
     if not columns:
         return "pictures"
     return "text" if all(part.name == "text" for part in columns) else "table"
+
+
+def data_words(data: DataPlan) -> str:
+    """How a person makes data of this kind."""
+    if data.inputs:
+        return "sheer.DataBlock(inputs=..., label=...).build(file)"
+    if data.columns:
+        return {"text": "sheer.text(file, text=..., target=...)", "table": "sheer.table(file, target=...)"}[items_of(data.columns)]
+    return "sheer.images(folder)" if data.pictures == "files" else "sheer.arrays(inputs, labels)"
+
+
+def without_data(data: DataPlan) -> DataError:
+    """The error of a verb that needs the items, of which a learner has none."""
+    return DataError(f"This learner was loaded without its data: sheer.load(run, data={data_words(data)}).")
 
 
 def width_of(columns: Sequence[Part]) -> int:

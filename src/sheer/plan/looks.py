@@ -101,7 +101,7 @@ def resident_of(given: bool | None, room: Room, look: Look) -> tuple[bool, Origi
             raise PlanError(f"resident=True: the pictures cannot lie on the device: {why}. Leave resident away.")
         return False, Origin(field="resident", by="default", reason=why)
     if in_memory and not room.array_bytes:
-        return False, Origin(field="resident", by="default", reason="several inputs without pictures go there batch by batch")
+        return False, Origin(field="resident", by="default", reason="several inputs go there batch by batch")
     if given is not None:
         return bool(given), Origin(field="resident", by="you", reason="you gave it")
     kind = room.device.partition(":")[0]

@@ -149,7 +149,7 @@ SHARED = {
     "rmsprop.implementation": Setting(value="foreach", reason="torch has no fused RMSprop"),
     "sampling": Setting(value="shuffle", reason="every item once an epoch"),
     "clip": Setting(value=0.0, reason="gradients as they are"),
-    "skip_limit": Setting(value=10, reason="a few bad pictures come one at a time; what goes on this long does not mend itself"),
+    "skip_limit": Setting(value=10, reason="a few bad items come one at a time; what goes on this long does not mend itself"),
     "keep": Setting(value="last", reason="the weights that training ends with"),
     "flat_cosine.start": Setting(value=0.75, reason="flat for three quarters of the steps, then down"),
     "step.every": Setting(value=1 / 3, reason="two falls: long stretches at each rate"),

@@ -105,10 +105,8 @@ def _phase(phase: Phase, number: int, count: int, stages: Sequence[str]) -> str:
         ("peak rates", _numbers(phase.rates) + ", one a stage", "rates"),
         ("norm policy", ", ".join(phase.norm), "norm"),
         ("frozen part", _frozen_part(phase), "prefix"),
-        ("size", f"{phase.size} px", "size"),
-        ("resize", str(phase.resize), "resize"),
+        *_looks(phase),
         ("resident", "on the device" if phase.resident else "copied to the device batch by batch", "resident"),
-        ("normalise", f"mean {_numbers(phase.mean)} std {_numbers(phase.std)}", "mean"),
         ("augmentation", ", ".join(map(str, phase.augmentation)) or "none", "augmentation"),
         ("mix", str(phase.mix) if phase.mix else "none", "mix"),
         ("batch", f"{phase.batch_size} items, {phase.steps_per_epoch} steps an epoch", "batch_size"),
@@ -137,6 +135,17 @@ def _not_finite(phase: Phase) -> str:
     if phase.optimizer.name == "lbfgs":
         return "items are left out of the fit; too few others end the run"
     return f"steps are skipped; {phase.skip_limit} in a row end the run"
+
+
+def _looks(phase: Phase) -> list[tuple[str, str, str]]:
+    """How pictures are brought to a size and normalised; other inputs are not."""
+    if not phase.size:
+        return [("inputs", "as they are: no size, resize none, mean and std of no channel", "size")]
+    return [
+        ("size", f"{phase.size} px", "size"),
+        ("resize", str(phase.resize), "resize"),
+        ("normalise", f"mean {_numbers(phase.mean)} std {_numbers(phase.std)}", "mean"),
+    ]
 
 
 def _frozen_part(phase: Phase) -> str:
@@ -181,7 +190,7 @@ def _model(plan: Plan) -> str:
         ("weights", f"{model.weights} sha256 {model.weights_sha256[:8]}", "weights"),
         ("licence", model.licence, "licence"),
         ("features", f"{model.features} ({model.kind})" + (f", stride {model.stride}" if model.kind == "map" else ""), "features"),
-        ("channels", f"{model.channels}, first convolution {model.channel_init}", "channels"),
+        ("channels", f"{model.channels}" + (f", first convolution {model.channel_init}" if model.channels else ""), "channels"),
         ("head", str(model.head) if model.head else "the module's own", "head"),
         ("stages", " | ".join(stage.name for stage in model.stages), "stages"),
     ]
@@ -210,6 +219,18 @@ def _model(plan: Plan) -> str:
     return text
 
 
+def _held(data: DataPlan) -> str:
+    """What the items are, and where."""
+    known = {"files": "photographs in files", "memory": "pictures in memory", "none": "numbers in memory"}
+    held = known.get(data.pictures, repr(data.pictures))
+    if data.inputs:
+        kinds = {"image": known["files"], "table": "cells of a table", "text": "texts"}
+        return ", ".join(dict.fromkeys(kinds.get(one.kind, one.kind) for one in data.inputs))
+    if data.columns:
+        return "texts" if all(part.name == "text" for part in data.columns) else "rows of a table"
+    return held
+
+
 def _names(names: Sequence[str]) -> str:
     return f"{len(names)}: {', '.join(map(_one_line, names[:4]))}{', ...' if len(names) > 4 else ''}" if names else "none"
 
@@ -221,11 +242,7 @@ def _data(plan: Plan) -> str:
     shown = counts if len(counts) <= 12 else [*counts[:10], (f"... {len(counts) - 10} more", "", "")]
     rows = [
         ("source", data.source, "source"),
-        (
-            "pictures",
-            {"files": "in files", "memory": "in memory", "none": "none: the inputs are numbers"}.get(data.pictures, repr(data.pictures)),
-            "pictures",
-        ),
+        ("items are", _held(data), "pictures"),
         ("task", str(data.task), "task"),
         ("items", f"{data.train_items} to train on, {data.valid_items} to validate on", "train_items"),
         ("split", str(data.split), "split"),

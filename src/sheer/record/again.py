@@ -32,6 +32,8 @@ def data_again(run: Path, plan: Plan, moved: str | Path | None = None) -> Data:
     Raises:
         RunError: it is not there, is other data now, or was given as objects, which a folder cannot hold.
     """
+    if moved is not None and plan.data.pictures == "none" and (plan.data.columns or plan.data.inputs):
+        raise RunError(f"data={str(moved)!r}: the rows of {run} are in its own items.csv, so there is no folder to name. Leave data away.")
     if plan.data.columns:
         return _table_again(run / "items.csv", plan)
     if plan.data.inputs and plan.data.pictures == "none":

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sheer.data.folders import SUFFIXES
 from sheer.data.sources import Data
+from sheer.data.text import tokenised_as
 from sheer.errors import DataError, PlanError, RunError
 from sheer.plan.checks import path_of, whole
 from sheer.plan.document import encode
@@ -84,7 +85,7 @@ def ablate(
         RunError: every run of `a` failed, or the data is not the plan's.
     """
     if not isinstance(data, Data):
-        raise DataError(f"data={data!r}: give what sheer.images(folder) or sheer.arrays(inputs, labels) returns.")
+        raise DataError(f"data={data!r}: give what sheer.images(folder), sheer.table(...) or sheer.text(...) returns.")
     if data.plan.valid_items == 0:
         raise DataError("No item is held out (valid=0), so variants cannot be compared. Hold some out.")
     folder = path_of(out, "out")
@@ -103,6 +104,7 @@ def ablate(
     judged = metric or left.plan.metrics[0]
     if judged not in left.plan.metrics:
         raise PlanError(f"metric={judged!r} is not one of the plan's: {', '.join(left.plan.metrics)}.")
+    data = tokenised_as(data, left.plan.data, left.tokenizer)
     kept, left_out, plans = plans_between(left, right, decisions)
     names = [name for name in plans if waterfall or not name.startswith("up to ")]
     last = upto(kept[-1].decision)

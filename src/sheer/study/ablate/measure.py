@@ -13,12 +13,13 @@ import numpy as np
 
 from sheer.data.sources import Data
 from sheer.data.splits import SPLITS
-from sheer.errors import DataError, PlanError, RunError
+from sheer.errors import PlanError, RunError
 from sheer.learner import Learner
 from sheer.loading import begun
 from sheer.plan import recipes
 from sheer.plan.checks import whole
 from sheer.plan.defaults import NORM_POLICIES
+from sheer.plan.facts import without_data
 from sheer.plan.plan import Origin, Plan
 from sheer.plan.table import columns
 from sheer.streams import permutation, stream_key
@@ -112,7 +113,7 @@ def measure_resolution(learner: Learner, *, sizes: Sequence[int] = SIZES, epochs
 def _measured(learner: Learner, field: str, values: Sequence[Any], epochs: int, seeds: int, items: int) -> Measurement:
     epochs, seeds, items = whole(epochs, "epochs", 1), whole(seeds, "seeds", 1), whole(items, "items", 6)
     if learner.data is None:
-        raise DataError("This learner was loaded without its data: sheer.load(run, data=sheer.images(folder)).")
+        raise without_data(learner.plan().data)
     if learner.plan().model.name.startswith("module:"):
         raise PlanError("Your module is there once, and a probe needs it fresh each time: give sheer.learner a function that makes it.")
     data = probe_data(learner.data, items, learner.plan().seed)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
+from sheer.study.compare.cell_causes import cell_cause
 from sheer.study.compare.layer_causes import layer_cause, logits_cause, switched_layers, unlike
 from sheer.study.compare.loss_causes import loss_cause
 from sheer.study.compare.meeting import Cause, Meeting, some
@@ -28,6 +29,11 @@ def _items(meeting: Meeting, wrong: Sequence[str]) -> Cause:
     shared = len(set(mine) & set(yours))
     said = f"place {place} has {mine[place]} in a and {yours[place]} in b; {shared} of {len(mine)} items of the batch are in both"
     return Cause(name="order", evidence=f"another order of items: {said}.")
+
+
+def _inputs(meeting: Meeting, wrong: Sequence[str]) -> Cause:
+    parts, x, y = meeting.one.parts or meeting.other.parts, meeting.a.inputs, meeting.b.inputs
+    return cell_cause(x, y, parts) if parts and x is not None and y is not None else input_cause(meeting)
 
 
 def _target(meeting: Meeting, wrong: Sequence[str]) -> Cause:
@@ -90,7 +96,7 @@ def different_settings(meeting: Meeting) -> Iterator[str]:
 
 CAUSES: dict[str, Callable[[Meeting, Sequence[str]], Cause]] = {
     "items": _items,
-    "inputs": lambda meeting, wrong: input_cause(meeting),
+    "inputs": _inputs,
     "target": _target,
     "weights": _weights,
     "layer": layer_cause,

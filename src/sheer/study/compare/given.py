@@ -12,14 +12,15 @@ from typing import Any
 
 from torch import nn
 
-from sheer.data.again import data_as_before
 from sheer.data.sources import Data
 from sheer.errors import DataError, PlanError, first_line
 from sheer.learner import Learner
 from sheer.loading import load
 from sheer.plan.recipes import Draft
+from sheer.record.again import data_again
 from sheer.record.run import read_run
-from sheer.study.compare.sides import LearnerSide, Loop, LoopSide, ScriptSide, Side
+from sheer.study.compare.scripts import ScriptSide
+from sheer.study.compare.sides import LearnerSide, Loop, LoopSide, Side
 from sheer.study.compare.trace import Step
 
 Given = Learner | Loop | Step | tuple[Any, ...] | str | Path
@@ -46,8 +47,11 @@ def side_of(given: Given, partner: Given, recipe: Sequence[Draft] | None, data: 
     if isinstance(given, Learner):
         return LearnerSide(given, recipe, step)
     if isinstance(given, Path):
-        root = _root(given, partner, data)
-        return ScriptSide(_loaded(given), given, root, step, start=start)
+        module = _loaded(given)
+        photographs = any(hasattr(module, name) for name in ("find_photos", "find_listed", "with_photos"))
+        rows = "" if photographs else getattr(module, "ITEMS", "")
+        root = str(given.parent / rows) if rows else _root(given, partner, data)
+        return ScriptSide(module, given, root, step, start=start)
     raise PlanError(
         f"A {type(given).__name__} cannot be compared. Give a learner, a run folder, an ejected script, a sheer.Loop, a tuple "
         "(model, loss, optimizer, batches), or, on one side, a step function (model, loss, optimizer, inputs, target)."
@@ -76,18 +80,22 @@ def _read(given: str | Path, partner: Given, data: Data | str | Path | None) -> 
         return getattr(module, name)
     if path.suffix == ".py":
         return path
-    plan = read_run(path).plan
-    known = data if isinstance(data, Data) else data_as_before(_root(path, partner, data), plan)
-    if known is None:
-        raise DataError(
-            f"{data} does not hold the files that {path} learned from, in class folders. Give compare(..., data=sheer.images(...))."
-        )
+    known = data if isinstance(data, Data) else _data_of(path, partner, data)
     return load(path, data=known)
+
+
+def _data_of(run: Path, partner: Given, data: str | Path | None) -> Data:
+    """The data of a run, its files where they lay, or below the folder that was given, or in that of the partner."""
+    there = partner.data if isinstance(partner, Learner) else None
+    moved = data if data is not None else there.root if there is not None and there.paths else None
+    return data_again(run, read_run(run).plan, moved)
 
 
 def _root(path: Path, partner: Given, data: Data | str | Path | None) -> str:
     """The folder of photographs: the one that was given, or the partner's."""
     where = data if data is not None else partner.data if isinstance(partner, Learner) else None
+    if where is None and isinstance(partner, str | Path) and Path(partner).expanduser().is_dir():
+        where = _data_of(Path(partner).expanduser(), path, None)
     root = where.root if isinstance(where, Data) else str(where or "")
     if not root:
         raise DataError(f"{path} needs its photographs: compare(..., data=FOLDER), or --data FOLDER.")

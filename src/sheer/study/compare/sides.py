@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import io
-import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from types import ModuleType
 from typing import Any, cast
 
 import numpy as np
@@ -33,11 +28,13 @@ from sheer.loop.train import loss_of, schedule_of, step_of
 from sheer.model.prefix import suffix
 from sheer.model.stages import parameter_groups, set_modes, set_trainable
 from sheer.plan import recipes
-from sheer.plan.plan import Numerics, Phase
+from sheer.plan.facts import without_data
+from sheer.plan.plan import Phase
 from sheer.plan.recipes import Draft
 from sheer.streams import stream_key
 from sheer.study.compare.keeping import restored
-from sheer.study.compare.trace import Step
+from sheer.study.compare.parts import Parts, parts_of
+from sheer.study.compare.trace import Step, is_several
 
 Wrap = Callable[[Step], Step]
 
@@ -77,7 +74,7 @@ class Side(ABC):
 
     `stream` is the seed and the number of the first step, where the set-up has its own; `about` what it says of its data steps, by
     their names; a run fills `looks` (the first batch after each data step), `items` (the names of each batch's items, if known)
-    and `photo`, the file of the first item.
+    and `photo`, the file of the first item. `parts` says what each number of an item is, where items are no pictures.
     """
 
     def __init__(self, name: str, model: nn.Module, stream: tuple[int, int] | None, about: Mapping[str, str]) -> None:
@@ -85,6 +82,7 @@ class Side(ABC):
         self.looks: list[tuple[str, torch.Tensor]] = []
         self.items: list[tuple[str, ...]] = []
         self.photo = ""
+        self.parts: Parts = ()
 
     @abstractmethod
     def run(self, wrap: Wrap) -> None: ...
@@ -107,7 +105,8 @@ class LoopSide(Side):
         device = next(self.model.parameters()).device
         with restored(loop.optimizer, loop.batches):
             for batch in loop.batches:
-                if not isinstance(batch, tuple | list) or len(batch) != 2 or not all(isinstance(part, torch.Tensor) for part in batch):
+                pair = isinstance(batch, tuple | list) and len(batch) == 2
+                if not pair or not all(isinstance(part, torch.Tensor) or is_several(part) for part in batch):
                     raise DataError(f"A batch of {self.name} is a {type(batch).__name__}: give pairs of tensors, (inputs, target).")
                 step(self.model, loop.loss, loop.optimizer, batch[0].to(device), batch[1].to(device))
 
@@ -139,7 +138,7 @@ class LearnerSide(Side):
 
     def __init__(self, learn: Learner, recipe: Sequence[Draft] | None, step: Step | None) -> None:
         if learn.data is None:
-            raise DataError("This learner was loaded without its data: sheer.load(run, data=sheer.images(folder)).")
+            raise without_data(learn.plan().data)
         done = learn.plan()
         self.plan = learn.plan(recipe) if recipe else done if done.phases else learn.plan(recipes.constant(1, profile=done.profile))
         self.number = len(done.phases) if recipe else 0
@@ -155,9 +154,10 @@ class LearnerSide(Side):
         self.first_step = sum(phase.epochs * phase.steps_per_epoch for phase in before)
         name, about = (
             f"learner {self.plan.model.name} (phase {self.phase.name})",
-            _about(self.feed.source, self.feed.augmentations, self.phase),
+            about_of(self.feed.source, self.feed.augmentations, self.phase),
         )
         super().__init__(name, model, (self.plan.seed, self.first_step), about)
+        self.parts = parts_of(self.data.plan, self.plan.model.channels, self.phase.size)
 
     def run(self, wrap: Wrap) -> None:
         """What the loop does in this phase, step by step."""
@@ -170,7 +170,9 @@ class LearnerSide(Side):
             set_trainable(model, stages, phase.trains_from, phase.norm)
             groups = parameter_groups(model, stages, phase.rates, phase.weight_decay, phase.no_decay, plan.model.undecayed)
             optimizer, step, number = phase.optimizer.made(OPTIMIZERS).build(groups), wrap(self.step), 0
-            self.looks, self.items = list(self.feed.steps(self.first_epoch)), []
+            self.looks, self.items = [], []
+            if self.data.plan.pictures != "none":
+                self.looks = list(self.feed.steps(self.first_epoch))
             modules, feed = (
                 cast(tuple[str, ...], phase.prefix.options().get("modules", ())) if phase.optimizer.name == "lbfgs" else (),
                 self.feed,
@@ -186,7 +188,7 @@ class LearnerSide(Side):
                     set_rates(optimizer, schedule.rate(progress), schedule.momentum(progress))
                     key = stream_key(plan.seed, "mix", self.first_step + number)
                     inputs, step_loss = batch_loss(loss, phase, batch, weights, mix, key)
-                    if isinstance(self.feed.source, Photos) and not self.data.inputs:
+                    if isinstance(self.feed.source, Photos) and not self.data.inputs and not modules:
                         self.photo = self.photo or self.feed.source.paths[batch.index[0]]
                     self.items += [] if modules else [tuple(data_path(self.data, item) for item in batch.index.tolist())]
                     step(run, step_loss, optimizer, inputs, batch.target)
@@ -195,87 +197,11 @@ class LearnerSide(Side):
     def looks_of(self, photo: str) -> Iterator[tuple[str, torch.Tensor]]:
         """By the rules of the phase."""
         if isinstance(self.feed.source, Photos):
-            yield from _photo_looks(self.feed.source, photo, self.phase)
+            yield from photo_looks(self.feed.source, photo, self.phase)
 
 
-class ScriptSide(Side):
-    """An ejected script: its own `train` is executed in this process, in its first phase, with its step wrapped.
-
-    The file is loaded as a module, so whatever it says at its top level is done: it is your own script, which you named.
-    """
-
-    def __init__(self, module: ModuleType, path: Path, root: str, step: Step | None, *, start: bool) -> None:
-        missing = [name for name in ("PHASES", "SEED", "train", "network_batches", "augment") if not hasattr(module, name)]
-        if missing:
-            raise DataError(
-                f"{path} is no ejected script: it has no {missing[0]}. To compare a loop of your own, give {path}:NAME of a Loop."
-            )
-        self.module, self.path, self.root, self.phase = module, path, root, module.PHASES[0]
-        module.PHASES = (self.phase,)  # type: ignore[attr-defined]  # what follows the first phase is not wanted
-        self.own_step = self.phase.step
-        if getattr(self.own_step, "__name__", "") != "fit_step":
-            self.phase.cached = None  # the whole network at every step, so that pictures can be compared
-        self.step = step or self.own_step
-        makers = ("make_fused_model", "make_own_body", "make_timm_model", "make_torchvision_model", "make_own_model")
-        model = next(getattr(module, name) for name in makers if hasattr(module, name))()
-        starts = ("start_of_run", "start_fused_model", "start_timm_model", "start_torchvision_model", "start_own_model", "start_head")
-        if start:
-            _stopped(path, lambda: next(getattr(module, name) for name in starts if hasattr(module, name))(model))
-        about = _about(self.phase, self.phase.augmentations, self.phase)
-        super().__init__(f"script {path.name} (phase {self.phase.name})", model, (module.SEED, 0), about)
-
-    def run(self, wrap: Wrap) -> None:
-        """The script's own training loop."""
-        module, looks = self.module, dict[str, torch.Tensor]()
-        originals = {name: getattr(module, name) for name in ("network_batches", "augment")}
-        self.items = []
-
-        def network_batches(photos: Any, phase: Any, rows: Any, draws: Any, augmentations: Any) -> Any:
-            if not looks and not getattr(self.phase, "cached", None):
-                self.items = [tuple(str(Path(photos.paths[item]).relative_to(self.root)) for item in row) for row in rows]
-                self.photos, self.photo = photos, photos.paths[rows[0][0]]
-                picture = photos.decode(self.photo)
-                looks["decode"] = torch.from_numpy(np.asarray(picture).copy())
-                looks["resize"] = torch.from_numpy(photos.resize.presize(picture, photos.size).copy())
-            return originals["network_batches"](photos, phase, rows, draws, augmentations)
-
-        def augment(images: torch.Tensor, augmentations: Any, draw: Any, normalised: bool) -> torch.Tensor:
-            watched = looks if not getattr(self.phase, "cached", None) else {}
-            watched.setdefault("cut" if not normalised else "normalise", images.clone())
-            images = originals["augment"](images, augmentations, draw, normalised)
-            watched.setdefault("augment again" if normalised else "augment", images.clone())
-            return images
-
-        numerics = Numerics(
-            device=module.DEVICE,
-            threads=module.THREADS,
-            memory_format="",
-            precision="float32" if not hasattr(module, "PRECISION") else {torch.bfloat16: "bf16", torch.float16: "fp16"}[module.PRECISION],
-            compile=False,
-            deterministic=module.DETERMINISTIC,
-            origins=(),
-        )
-        module.network_batches, module.augment, self.phase.step = network_batches, augment, wrap(self.step)  # type: ignore[attr-defined]
-        self.model.to(module.DEVICE, memory_format=module.MEMORY_FORMAT)  # type: ignore[call-overload]
-        try:
-            with (
-                switched(numerics),
-                prepared(self.model, numerics),
-                tempfile.TemporaryDirectory() as out,
-                contextlib.redirect_stdout(io.StringIO()),
-            ):
-                _stopped(self.path, lambda: module.train(self.model, self.root, out))
-        finally:
-            for name, original in originals.items():
-                setattr(module, name, original)
-            self.phase.step, self.looks = self.own_step, list(looks.items())
-
-    def looks_of(self, photo: str) -> Iterator[tuple[str, torch.Tensor]]:
-        """By the rules of the script's phase."""
-        return _photo_looks(self.photos, photo, self.phase)
-
-
-def _photo_looks(photos: Any, photo: str, phase: Any) -> Iterator[tuple[str, torch.Tensor]]:
+def photo_looks(photos: Any, photo: str, phase: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    """A photograph after each data step of a phase, cut at the centre."""
     picture = photos.decode(photo)
     yield "photo decode", _bytes(picture)
     whole = photos.resize.presize(picture, phase.size)
@@ -301,18 +227,12 @@ def _bytes(picture: Any) -> torch.Tensor:
     return values.to(torch.uint8).permute(1, 2, 0)
 
 
-def _about(source: Any, augmentations: Sequence[Any], phase: Phase | Any) -> Mapping[str, str]:
-    """The data steps as their settings, from a feed's source or a script's phase."""
+def about_of(source: Any, augmentations: Sequence[Any], phase: Phase | Any) -> Mapping[str, str]:
+    """The data steps as their settings, from a feed's source or a script's phase; none where there are no pictures."""
+    if not getattr(phase, "size", 0):
+        return {}
     resize = f"{getattr(source, 'resize', 'pictures in memory')} to {phase.size} px"
     augmented = ", ".join(map(str, augmentations)) or "none"
     normalised = f"mean {phase.mean}, std {phase.std}"
     steps = {"resize": resize, "cut": resize, "augment": augmented, "augment again": augmented, "normalise": normalised}
     return steps | {f"photo {name}": steps[name] for name in ("resize", "cut", "normalise")}
-
-
-def _stopped(path: Path, action: Callable[[], object]) -> None:
-    """Do it; where the script ends itself with a message, that is an error."""
-    try:
-        action()
-    except SystemExit as error:
-        raise DataError(f"{path} ended with: {error}") from error

@@ -79,9 +79,14 @@ def tensor_of(output: Any) -> torch.Tensor | None:
 
 def copied(inputs: Any) -> Any:
     """A copy of a tensor, or of each tensor of `Inputs`."""
-    if isinstance(inputs, Inputs):
-        return Inputs({name: copied(part) for name, part in inputs.parts.items()}, copied(inputs.present))
+    if is_several(inputs):
+        return type(inputs)({name: copied(part) for name, part in inputs.parts.items()}, copied(inputs.present))
     return inputs.detach().clone()
+
+
+def is_several(inputs: Any) -> bool:
+    """Whether these are the inputs of several branches, of the library's class or of a script's own copy of it."""
+    return isinstance(inputs, Inputs) or (hasattr(inputs, "parts") and hasattr(inputs, "present"))
 
 
 class Recorder:
@@ -174,7 +179,7 @@ def _watch_whole(model: nn.Module, seen: StepTrace, same: StepTrace | None) -> I
                 seen.inputs = same.inputs
                 return (same.inputs.clone(), *inputs[1:])
             seen.inputs = inputs[0].detach().clone()
-        elif seen.inputs is None and inputs and isinstance(inputs[0], Inputs):
+        elif seen.inputs is None and inputs and is_several(inputs[0]):
             seen.inputs = torch.cat([*(part.flatten(1) for part in inputs[0].parts.values()), inputs[0].present.float()], dim=1)
         return None
 

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 from sheer.errors import PlanError
 from sheer.plan.defaults import steps_of
 from sheer.plan.plan import ModelPlan, Numerics, Part, Phase, Plan, decisions
-from sheer.plan.table import column_row
 from sheer.study.diff.fits import FIT, WITH_A_FIT, Match, can_fit, fit_words, fits, follows, moved, refitted, stepwise, still_fits, trained
+from sheer.study.diff.values import FOLLOWS, differing, policies, words
 
 TOUCHES = {
     "data": (
@@ -39,12 +39,6 @@ TOUCHES = {
     "numerics": ("seed", "device", "threads", "memory_format", "precision", "compile", "deterministic"),
 }
 """What a decision touches, in the order of reading."""
-
-FOLLOWS = (
-    *("profile", "steps_per_epoch", "licence", "kind", "node", "features", "stride", "undecayed"),
-    *("train_items", "valid_items", "train_counts", "valid_counts", "resident", "prefix.modules"),
-)
-"""Fields that follow from other decisions, or only name what they come from."""
 
 NOT_ABLATED = {
     **dict.fromkeys(
@@ -139,33 +133,6 @@ def _restaged_phase(phase: Phase, count: int) -> Phase:
     return replace(phase, rates=restaged(phase.rates, count), norm=restaged(phase.norm, count), trains_from=trains_from)
 
 
-def words(value: object) -> str:
-    """A plan value as people read it.
-
-    >>> words((0.5, 1e-05)), words(()), words("a")
-    ('0.5, 1e-05', 'none', 'a')
-    """
-    if isinstance(value, bool | str):
-        return str(value)
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, tuple):
-        return ", ".join(words(getattr(item, "name", item) if type(item).__name__ == "Stage" else item) for item in value) or "none"
-    if isinstance(value, Part) and "column" in value.options():
-        return " ".join(cell for cell in column_row(value) if cell)
-    return "none" if value is None else str(value)
-
-
-def policies(norm: Any) -> str:
-    """Norm policies, one a stage, as people read them: the body's in one word where they agree.
-
-    >>> policies(("frozen", "frozen", "train")), policies(("train", "frozen", "train"))
-    ('body frozen, head train', 'train, frozen, train')
-    """
-    body = set(norm[:-1])
-    return f"body {norm[0]}, head {norm[-1]}" if len(body) == 1 else words(norm)
-
-
 def changes(a: Plan, b: Plan) -> tuple[Change, ...]:
     """Every resolved decision that differs, in the order of TOUCHES; what follows from others is left out.
 
@@ -192,7 +159,7 @@ def changes(a: Plan, b: Plan) -> tuple[Change, ...]:
         for field in decisions(one):
             if field in FOLLOWS or field in because or (where and field == "name"):
                 continue
-            for setting, mine, theirs in _differing(getattr(one, field), getattr(other, field)):
+            for setting, mine, theirs in differing(getattr(one, field), getattr(other, field)):
                 if field + setting in FOLLOWS:
                     continue
                 why = [reason.get(field, "") for reason in reasons]
@@ -227,17 +194,6 @@ def matches(a: Plan, b: Plan, count: int | None = None) -> dict[int, Match]:
         before = Match(a=_restaged_phase(one, stages), b=_restaged_phase(other, stages), follows=because, times=times)
         found[first] = before
     return found
-
-
-def _differing(one: object, other: object) -> list[tuple[str, object, object]]:
-    """(".setting", one, other) for each setting that differs of one technique; ("", one, other) for anything else that differs."""
-    if one == other:
-        return []
-    if isinstance(one, Part) and isinstance(other, Part) and one.name == other.name:
-        left, right = one.options(), other.options()
-        if set(left) == set(right):
-            return [(f".{key}", left[key], right[key]) for key in left if left[key] != right[key]]
-    return [("", one, other)]
 
 
 def taken(a: Plan, b: Plan, wanted: Collection[str]) -> Plan:
@@ -316,9 +272,9 @@ def _with(one: T, other: T, wanted: Collection[str]) -> T:
     values: dict[str, Any] = {}
     for field in decisions(one):
         mine, theirs = getattr(one, field), getattr(other, field)
-        differing = _differing(mine, theirs)
-        settings = [setting[1:] for setting, _, _ in differing if setting and field + setting in wanted]
-        if field in wanted and any(not setting for setting, _, _ in differing):
+        changed = differing(mine, theirs)
+        settings = [setting[1:] for setting, _, _ in changed if setting and field + setting in wanted]
+        if field in wanted and any(not setting for setting, _, _ in changed):
             values[field] = theirs
         elif settings and isinstance(mine, Part):
             options: Mapping[str, Any] = theirs.options()

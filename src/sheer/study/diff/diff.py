@@ -145,7 +145,8 @@ def diff(a: Side, b: Side) -> Differences:
         RunError: a folder is no finished run.
     """
     left, right = compared(a, b)
-    known = [one for side in (left, right) if side.folder for one in recorded(side.folder)] + list(PUBLISHED)
+    published = PUBLISHED if left.plan.data.pictures != "none" else ()  # what was measured with photographs says nothing of others
+    known = [*(one for side in (left, right) if side.folder for one in recorded(side.folder)), *published]
     found = tuple(Difference(change=change, influence=influence_of(change, known)) for change in changes(left.plan, right.plan))
     return Differences(a=left.title, b=right.title, scores=_scores(left, right, len(found)), differences=found)
 

@@ -11,10 +11,13 @@ import torch
 from sheer.errors import PlanError, nearest
 from sheer.learner import Learner
 from sheer.loop.engine import choose_numerics
+from sheer.model.branches import sample_rows
 from sheer.model.build import DEFAULT_MODEL, Built, build_named, tensor_facts
 from sheer.model.cutting import Facts
 from sheer.model.heads import HEADS
+from sheer.model.rebuild import rebuild
 from sheer.model.table import build_table
+from sheer.model.text import LIBRARY
 from sheer.plan.defaults import Situation, resolve
 from sheer.plan.facts import fixed_stages, items_of, source_of_new
 from sheer.plan.looks import Room
@@ -22,6 +25,7 @@ from sheer.plan.plan import DataPlan, Numerics, Origin, Part, Phase, Plan
 from sheer.plan.profiles import PROFILES, Profile, profile_named
 from sheer.plan.recipes import Given, merged, of_profile, unrolled
 from sheer.plan.training import given_like
+from sheer.record.again import read_tokenizer
 from sheer.record.run import Row, read_run, read_start
 from sheer.study.explain.script_lines import objects_of
 from sheer.task.metrics import judges
@@ -32,7 +36,10 @@ Side = Plan | Learner | str | Path
 
 @dataclass(frozen=True, kw_only=True)
 class Compared:
-    """One side of a comparison: its plan, what it is called, and where it comes from a run or a learner what that needs."""
+    """One side of a comparison: its plan, what it is called, and where it comes from a run or a learner what that needs.
+
+    `tokenizer` is the text of that of an encoder, "" where there is none or it is not known.
+    """
 
     title: str
     plan: Plan
@@ -40,6 +47,7 @@ class Compared:
     rows: tuple[Row, ...] = ()
     objects: Mapping[str, Callable[..., object]] = field(default_factory=dict)
     start: dict[str, torch.Tensor] | None = None
+    tokenizer: str = ""
 
 
 def compared(a: Side, b: Side) -> tuple[Compared, Compared]:
@@ -71,7 +79,12 @@ def _side(target: Side) -> Compared | None:
         if not plan.phases:
             plan = target.plan(of_profile(EPOCHS, profile=plan.profile))
         return Compared(
-            title=f"learner {plan.short_hash()}", plan=plan, rows=tuple(target.history), objects=objects_of(target), start=target._start
+            title=f"learner {plan.short_hash()}",
+            plan=plan,
+            rows=tuple(target.history),
+            objects=objects_of(target),
+            start=target._start,
+            tokenizer=target._tokenizer,
         )
     if not isinstance(target, str | Path):
         raise PlanError(f"{target!r}: give a plan, a learner, a run folder, or the name of a profile ({', '.join(PROFILES)}).")
@@ -81,25 +94,36 @@ def _side(target: Side) -> Compared | None:
     if not folder.exists():
         raise PlanError(f"{str(target)!r} is neither a run folder nor a profile. {nearest(str(target), PROFILES)}")
     run = read_run(folder)
-    return Compared(title=folder.name, plan=run.plan, folder=folder, rows=run.rows, start=read_start(run))
+    return Compared(
+        title=folder.name,
+        plan=run.plan,
+        folder=folder,
+        rows=run.rows,
+        start=read_start(run),
+        tokenizer=read_tokenizer(folder, run.plan.data),
+    )
 
 
 def towards(plan: Plan, name: str) -> Plan:
     """What profile `name` would do with the plan's model and data: its own training, in as many epochs as the plan's last phase.
 
-    Values that you gave, or that were measured, stay; the data and its split stay.
+    Values that you gave, or that were measured, stay; the data and its split stay, and so does the network of a text encoder, with LoRA,
+    or of several inputs.
 
     Raises:
         PlanError: the plan's model is a module of your own, which is not to be had from the plan.
     """
     constants = profile_named(name)
     library = plan.model.name.partition(":")[0]
-    if library not in ("timm", "torchvision", "sheer") or (plan.model.head and plan.model.head.name not in HEADS):
+    kept = bool(plan.model.branches) or plan.model.lora is not None or library == LIBRARY
+    if library not in ("timm", "torchvision", "sheer", LIBRARY) or (plan.model.head and plan.model.head.name not in HEADS):
         raise PlanError(f"{plan.model.name} with head {plan.model.head}: a profile is resolved for networks by name. Give two plans.")
     last = plan.phases[-1] if plan.phases else None
     by = {origin.field: origin.by for origin in plan.model.origins}
     head = plan.model.head if by.get("head") == "you" else None
-    if plan.model.body is not None:
+    if kept:  # no profile knows another network for texts, LoRA or several inputs
+        built = rebuild(plan, None, None)
+    elif plan.model.body is not None:
         built = build_table(
             (plan.model.body.name, plan.model.body.options()),
             columns=plan.data.columns,
@@ -128,6 +152,7 @@ def towards(plan: Plan, name: str) -> Plan:
     model = replace(model, origins=tuple(theirs.get(origin.field, origin) for origin in model.origins))
     if by.get("stages") == "you":
         model = replace(model, stages=plan.model.stages)
+    model = plan.model if kept else model
     inputs = replace(built.inputs, mean=last.mean, std=last.std) if last else built.inputs
     built = replace(built, plan=model, inputs=inputs, tensors=tensor_facts(built.model, model.stages, model.undecayed))
     given = given_like(last) if last else Given()
@@ -149,6 +174,7 @@ def _numerics(was: Numerics, constants: Profile, pictures: bool) -> Numerics:
 def _resolved(plan: Plan, built: Built, given: Given, epochs: int) -> Plan:
     """The plan with the phases of its profile's own training."""
     constants, phases = profile_named(plan.profile), list[Phase]()
+    rows = sample_rows(plan.data.columns) if plan.data.columns else None
     for draft in of_profile(epochs, profile=plan.profile):
         for one in unrolled(draft, len(plan.model.stages), fixed_stages(plan.model.lora)):
             situation = Situation(
@@ -169,7 +195,7 @@ def _resolved(plan: Plan, built: Built, given: Given, epochs: int) -> Plan:
                 fixed=fixed_stages(plan.model.lora),
                 new_from=source_of_new(plan.model.lora),
                 weights_from=plan.model.weights.name,
-                prefix=Facts(model=built.model, plan=plan.model, arrays=None, numerics=plan.numerics, inputs=plan.data.inputs),
+                prefix=Facts(model=built.model, plan=plan.model, arrays=rows, numerics=plan.numerics, inputs=plan.data.inputs),
                 phases_before=tuple(phases),
                 branches=plan.model.branches,
             )

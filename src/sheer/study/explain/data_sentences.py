@@ -2,19 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sheer.plan.facts import items_of
-from sheer.plan.plan import DataPlan, Plan
+from sheer.plan.plan import DataPlan, Part, Plan
 from sheer.study.explain.words import Words, listed
 
 
-def _texts(plan: Plan) -> str:
-    rows = [part.options() for part in plan.data.columns]
-    read = "; ".join(
-        f"{one['column']} as {one['length']} tokens each by the tokenizer with SHA-256 {str(one['tokenizer_sha256'])[:8]}..., {one['pad']} "
-        "where a text has fewer"
-        for one in rows
+def _read(columns: Sequence[Part]) -> str:
+    """The columns of texts by what makes token ids of them."""
+    return "; ".join(
+        f"{one['column']} as {one['length']} tokens each by the tokenizer with SHA-256 {str(one.get('tokenizer_sha256'))[:8]}..., "
+        f"{one.get('pad')} where a text has fewer"
+        for one in (part.options() for part in columns)
     )
-    return f"Texts go in as token ids, read once: {read}. A longer text loses its end, a missing one has no words."
+
+
+def _texts(plan: Plan) -> str:
+    said = _read(plan.data.columns)
+    return f"Texts go in as token ids, read once: {said}. A longer text loses its end, a missing one has no words."
+
+
+def _cells(columns: Sequence[Part]) -> str:
+    """The columns of a table by name and kind."""
+    return listed([" ".join((part.name, str(part.options()["column"]))) for part in columns], 8)
+
+
+def _inputs(plan: Plan) -> str:
+    if not plan.data.inputs:
+        return "Each item has one input."
+    said = []
+    for one in plan.data.inputs:
+        what = (
+            f"the photograph that {listed(one.reads)} names"
+            if one.kind == "image"
+            else (_read if one.kind == "text" else _cells)(one.columns)
+        )
+        said.append(f"{one.name} (missing in {one.missing_train} to learn from, {one.missing_valid} held out), which is {what}")
+    return (
+        f"Each item has several inputs: {'; '.join(said)}. Where one is missing, its branch gives a vector that is learned, zeros at first."
+    )
+
+
+def _numbers(plan: Plan) -> str:
+    if plan.data.inputs or plan.data.columns:
+        return "cells are made numbers once, by what was fitted on the items to learn from"
+    return "the arrays are taken as they are"
 
 
 def _counts(what: str, data: DataPlan, counts: tuple[int, ...]) -> str:
@@ -42,7 +75,7 @@ DATA: dict[str, Words] = {
     "pictures": lambda plan: {
         "files": "The pictures stay in files, and are decoded by one rule for training, validation and prediction.",
         "memory": "The pictures are in memory, squares of one size.",
-    }.get(plan.data.pictures, f"The inputs are no pictures ({plan.data.pictures}) and are taken as they are."),
+    }.get(plan.data.pictures, f"The inputs are no pictures ({plan.data.pictures}): {_numbers(plan)}."),
     "task": lambda plan: {
         "classify": "Each item has one class; the outputs are probabilities that sum to 1.",
         "tag": "Each item has any number of labels; each output is a probability of its own.",
@@ -76,18 +109,11 @@ DATA: dict[str, Words] = {
     "columns": lambda plan: (
         _texts(plan)
         if items_of(plan.data.columns) == "text"
-        else f"{len(plan.data.columns)} columns of the table go in, fitted on the items to learn from alone: "
-        f"{listed([' '.join((part.name, str(part.options()['column']))) for part in plan.data.columns], 8)}."
+        else f"{len(plan.data.columns)} columns of the table go in, fitted on the items to learn from alone: {_cells(plan.data.columns)}."
         if plan.data.columns
         else "The items are no rows of a table."
     ),
-    "inputs": lambda plan: (
-        "Each item has several inputs: "
-        + listed([f"{one.name} (missing in {one.missing_train} to learn from, {one.missing_valid} held out)" for one in plan.data.inputs])
-        + "; where one is missing, its branch gives a vector that is learned, zeros at first."
-        if plan.data.inputs
-        else "Each item has one input."
-    ),
+    "inputs": _inputs,
     "listing_sha256": lambda plan: (
         f"Names and sizes of the items have the SHA-256 {plan.data.listing_sha256[:16]}...; another folder is refused."
         if plan.data.pictures == "files"

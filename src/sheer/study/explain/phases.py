@@ -43,9 +43,8 @@ def _prefix(plan: Plan, number_: int) -> str:
     part = phase.prefix.options()
     if phase.prefix.name != "cached":
         return "The whole network runs at every step."
-    views = (
-        f"{part['views']} drawn views of each item, taken in turn," if part["views"] else "each item, cut at the centre and not augmented,"
-    )
+    plain = "each item, cut at the centre and not augmented," if phase.size else "each item, once,"
+    views = f"{part['views']} drawn views of each item, taken in turn," if part["views"] else plain
     inside, names = branches_run_once(phase), listed([str(name) for name in part["modules"]]) if isinstance(part["modules"], tuple) else ""
     before = f"What of {listed(inside)} comes before its first tensor" if inside else "What comes before the first tensor"
     folded = ", its norm layers folded into its convolutions" if part["fold"] else ""
@@ -207,8 +206,14 @@ PHASE: dict[str, PhaseWords] = {
     ),
     "mean": lambda plan, i: (
         f"What is taken from each channel of a picture (0 to 1), as the weights expect it: {_numbers(plan.phases[i].mean)}."
+        if plan.phases[i].mean
+        else "Of the inputs no mean is taken on the way to the network: they are as the data has them (mean none)."
     ),
-    "std": lambda plan, i: f"What is left is divided by its std: {_numbers(plan.phases[i].std)}; others would shift every layer.",
+    "std": lambda plan, i: (
+        f"What is left is divided by its std: {_numbers(plan.phases[i].std)}; others would shift every layer."
+        if plan.phases[i].std
+        else "Nor are they divided by anything there (std none)."
+    ),
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,9 @@ from PIL import Image
 from torch import nn
 
 from sheer.data.feed import Feed
-from sheer.errors import DataError, PlanError
+from sheer.data.inputs import Inputs
+from sheer.data.sources import Data
+from sheer.errors import PlanError
 from sheer.interpret.showing import Next
 from sheer.learner import Learner
 from sheer.loop.step import scores_of
@@ -23,9 +26,11 @@ from sheer.plan.table import columns
 from sheer.streams import permutation, stream_key
 from sheer.study.checks import check_learner
 from sheer.study.inspect.alarms import Alarm, Channel, label_alarms, order_alarm, pixel_alarms, size_alarms
+from sheer.study.inspect.cells import Cells, cells_seen
 from sheer.study.inspect.norm_gap import NormGap, first_drift, norm_gap
 
 HEADERS = 64
+CELLS = ("column", "kind", "what of it these items hold, as the network gets it")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,13 +40,15 @@ class InputReport:
     `scale` is how large an object appears against pretraining, `enlarged` by how much the median picture is; `last_map` the side
     of the last map in cells, 0 where there is none; `drift` how many standard deviations the first norm layer's inputs are from its
     running means; `norm_note` says what stands in the place of `gap` where there is none. Where the weights are not
-    `pretrained`, what stands for pretraining are the network's own settings, and nothing is concluded from them.
+    `pretrained`, what stands for pretraining are the network's own settings, and nothing is concluded from them. `cells` are the columns of
+    a table or of texts, `channels` those of pictures.
     """
 
     phase: str
     items: int
     pretrained: bool
     channels: tuple[Channel, ...]
+    cells: tuple[Cells, ...]
     size: int
     trained_size: int
     interpolation: str
@@ -62,6 +69,9 @@ class InputReport:
     def record(self) -> dict[str, object]:
         """Everything as values that JSON can hold."""
         return asdict(self)
+
+    def _cells(self) -> list[list[str]]:
+        return [[one.column, one.kind, one.seen] for one in self.cells]
 
     def _usual(self) -> str:
         return "pretraining" if self.pretrained else "the network's settings"
@@ -91,12 +101,9 @@ class InputReport:
         if self.short_side:
             way = f"enlarged {self.enlarged:.1f} times" if self.enlarged > 1 else f"shrunk to {self.enlarged:.2f}"
             rows.append(("photographs", f"median short side {self.short_side} px, {way}"))
-        rows.append(
-            (
-                "last map",
-                f"{self.last_map} x {self.last_map} cells, stride {self.stride}" if self.last_map else "none: the body gives vectors",
-            )
-        )
+        if self.last_map or not self.cells:
+            cells = f"{self.last_map} x {self.last_map} cells, stride {self.stride}"
+            rows.append(("last map", cells if self.last_map else "none: the body gives vectors"))
         if self.drift is not None:
             rows.append(("first norm layer", f"its inputs are {self.drift:.2f} standard deviations from its running means"))
         counts = [count for _, count, _ in self.labels]
@@ -108,8 +115,11 @@ class InputReport:
     def __str__(self) -> str:
         header, rows = self.table()
         width = max(len(label) for label, _ in self.facts())
-        lines = [f"What the network sees: {self.items} training items of phase {self.phase}, cut at the centre, not augmented"]
-        lines += [columns(header, rows, right=range(1, 7)), *(f"  {label:<{width}}  {text}" for label, text in self.facts())]
+        how = ", cut at the centre, not augmented" if self.size else ""
+        lines = [f"What the network sees: {self.items} training items of phase {self.phase}{how}"]
+        lines += [columns(header, rows, right=range(1, 7))] if rows else []
+        lines += [columns(CELLS, self._cells())] if self.cells else []
+        lines += [f"  {label:<{width}}  {text}" for label, text in self.facts()]
         if self.gap and self.gap.classes:
             per_class = [(one.name, str(one.items), f"{one.difference:.3f}", f"{one.changed:.0%}") for one in self.gap.classes]
             lines.append(columns(("class", "items", "logits differ by", "largest is another"), per_class, right=(1, 2, 3)))
@@ -118,7 +128,8 @@ class InputReport:
 
     def _repr_html_(self) -> str:
         header, rows = self.table()
-        table = html_table("What the network sees", header, rows, right=range(1, 7))
+        table = html_table("What the network sees", header, rows, right=range(1, 7)) if rows else ""
+        table += html_table("Columns", CELLS, self._cells()) if self.cells else ""
         alarms = html_table("Alarms", ("what", "evidence", "remedy"), [[one.what, one.evidence, one.remedy] for one in self.alarms])
         return table + alarms + html_text("Everything", str(self))
 
@@ -152,10 +163,6 @@ def inspect(learn: Learner, upcoming: Next = None, *, items: int = 128) -> Input
         raise PlanError(f"items={items!r}: give how many training items to look at, a whole number of at least 2.")
     plan, number = learn._next(upcoming) if upcoming is not None or not learn.plan().phases else (learn.plan(), -1)
     phase, data = plan.phases[number], learn._known_data()
-    if data.inputs:
-        raise DataError(
-            "inspect looks at one input against its pretraining; these items have several. print(learn.data.summary()) shows them."
-        )
     feed = learn._feed_of(phase)
     count = min(items, len(data.train))
     chosen = data.train[permutation(stream_key(plan.seed, "inspect"), len(data.train))[: count - count % phase.batch_size or count]]
@@ -164,23 +171,26 @@ def inspect(learn: Learner, upcoming: Next = None, *, items: int = 128) -> Input
         batches = [batch.inputs for batch in feed.plain(chosen)]
         pretrained = plan.model.name.partition(":")[0] in ("timm", "torchvision") and plan.model.weights.name not in ("none", "run")
         drift = first_drift(learn.model, batches) if pretrained else None
-        reversed_ = [((inputs * feed.std + feed.mean).flip(1) - feed.mean) / feed.std for inputs in batches] if len(phase.mean) == 3 else []
-        turned = first_drift(learn.model, reversed_) if drift is not None and reversed_ else None
+        coloured = batches if drift is not None and len(phase.mean) == 3 else []
+        reversed_ = [((inputs * feed.std + feed.mean).flip(1) - feed.mean) / feed.std for inputs in coloured]
+        turned = first_drift(learn.model, reversed_) if reversed_ else None
         side = _last_map(learn.model, batches[0], plan)
         is_class = plan.data.task.name == "classify"
         gap = norm_gap(learn.model, batches, data.targets[chosen] if is_class else np.zeros(0), data.classes if is_class else ())
     inputs, options = learn._inputs, phase.resize.options()
     fraction = options.get("fraction", 1.0)
     assert isinstance(fraction, int | float)
-    short = _short_side(feed, chosen) if feed.pictures is not None else 0
+    short = _short_side(feed, _files(data, chosen)) if feed.pictures is not None else 0
     working = phase.size / fraction
-    found = _channels(batches, phase, inputs)
+    found, cells = _channels(batches, phase, inputs) if not data.plan.columns else (), cells_seen(data, chosen)
     counts = zip(data.classes, data.plan.train_counts, data.plan.valid_counts, strict=True) if data.plan.train_counts else ()
     scale = working / (inputs.size / inputs.crop_fraction)
     labels = tuple(counts)
     enlarged = working / short if short else 0.0
+    pictures = bool(phase.size) or batches[0].ndim == 4
     alarms = [
-        *pixel_alarms(found, phase, inputs, drift, pictures=batches[0].ndim == 4),
+        *(pixel_alarms(found, phase, inputs, drift, pictures=pictures) if found else []),
+        *(one.alarm for one in cells if one.alarm),
         *(order_alarm(found, drift, turned) if drift is not None and turned is not None else []),
         *size_alarms(plan, phase, inputs, side, scale if pretrained else 1.0, enlarged),
         *label_alarms(labels),
@@ -190,6 +200,7 @@ def inspect(learn: Learner, upcoming: Next = None, *, items: int = 128) -> Input
         items=len(chosen),
         pretrained=pretrained,
         channels=found,
+        cells=cells,
         size=phase.size,
         trained_size=inputs.size,
         interpolation=str(options.get("interpolation", "none")),
@@ -209,14 +220,28 @@ def inspect(learn: Learner, upcoming: Next = None, *, items: int = 128) -> Input
     )
 
 
-def _channels(batches: Sequence[torch.Tensor], phase: Phase, inputs: InputFacts) -> tuple[Channel, ...]:
-    """A row a channel of pictures; one row for inputs that are numbers."""
+def _files(data: Data, items: np.ndarray) -> np.ndarray:
+    """Where the photographs of these items are among the data's files."""
+    if not data.inputs:
+        return items
+    return np.concatenate([one.place[items][one.present[items]] for one in data.inputs if one.place is not None])
+
+
+def _channels(batches: Sequence[Any], phase: Phase, inputs: InputFacts) -> tuple[Channel, ...]:
+    """A row a channel of pictures, of all inputs that are some; one row for inputs that are numbers."""
+    owner = ""
+    if isinstance(batches[0], Inputs):
+        places = [(batch, name, number) for batch in batches for number, name in enumerate(batch.parts) if batch.parts[name].ndim == 4]
+        owner = ", ".join(dict.fromkeys(name for _, name, _ in places)) + ": "
+        batches = [batch.parts[name][batch.present[:, number]] for batch, name, number in places]
+        if not sum(map(len, batches)):
+            return ()
     values = torch.cat([batch.double().cpu() for batch in batches])
     if not phase.mean:
         return (_channel("inputs", values, 0.0, 1.0, 0.0, 1.0),)
     names = ("red", "green", "blue") if len(phase.mean) == 3 else tuple(f"channel {n + 1}" for n in range(len(phase.mean)))
     known = zip(names, phase.mean, phase.std, inputs.mean, inputs.std, strict=True)
-    return tuple(_channel(name, values[:, number], *numbers) for number, (name, *numbers) in enumerate(known))
+    return tuple(_channel(owner + name, values[:, number], *numbers) for number, (name, *numbers) in enumerate(known))
 
 
 def _channel(name: str, values: torch.Tensor, mean: float, std: float, trained_mean: float, trained_std: float) -> Channel:
