@@ -187,7 +187,7 @@ def inspect(learn: Learner, upcoming: Next = None, *, items: int = 128) -> Input
     scale = working / (inputs.size / inputs.crop_fraction)
     labels = tuple(counts)
     enlarged = working / short if short else 0.0
-    pictures = bool(phase.size) or batches[0].ndim == 4
+    pictures = bool(phase.size) or getattr(batches[0], "ndim", 0) == 4
     alarms = [
         *(pixel_alarms(found, phase, inputs, drift, pictures=pictures) if found else []),
         *(one.alarm for one in cells if one.alarm),
