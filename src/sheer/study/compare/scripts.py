@@ -12,9 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from sheer.errors import DataError
 from sheer.loop.engine import prepared, switched
+from sheer.loop.step import Loss
+from sheer.model.prefix import suffix
 from sheer.plan.plan import Numerics
 from sheer.study.compare.sides import Side, Wrap, about_of, photo_looks
 from sheer.study.compare.trace import Step
@@ -89,7 +92,13 @@ class ScriptSide(Side):
             deterministic=module.DETERMINISTIC,
             origins=(),
         )
-        self.phase.step = wrap(self.step)
+        recorded = wrap(self.step)
+
+        def step(run: nn.Module, loss: Loss, optimizer: torch.optim.Optimizer, inputs: Any, target: torch.Tensor) -> torch.Tensor:
+            kept = getattr(self.phase, "cached", None)  # a fit on kept features: by the names that the whole network has
+            return recorded(suffix(self.model, kept.modules) if kept else run, loss, optimizer, inputs, target)
+
+        self.phase.step = step
         setattr(module, self.batches, batches)
         if photographs:
             module.augment = augment  # type: ignore[attr-defined]
