@@ -62,7 +62,7 @@ def test_it_is_said_in_the_plan_and_no_part_of_its_hash(resnet):
     recipe = sheer.recipes.linear_probe()
     plain, given = resnet().plan(recipe), resnet(clip=0.5, augmentation=("flip", "rotate")).plan(recipe)
     words = " ".join(str(given).split())
-    assert "a fit has no use for clip 0.5, augmentation flip() and rotate(): the phases after it have" in words
+    assert "a fit has no use for clip 0.5, augmentation flip() and rotate(): later phases take it" in words
     assert "no use for" not in str(plain) and plain.phases[0].aside is None
     assert given.short_hash() == plain.short_hash()
     assert Plan.from_json(given.to_json()) == given

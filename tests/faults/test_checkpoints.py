@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 from dataclasses import replace
 
@@ -311,8 +312,14 @@ def test_05_what_would_fail_again_is_not_tried_again(keeper):
 
 @pytest.mark.parametrize("fails", [2, 9])
 def test_05_the_finished_run_is_tried_again_and_fails_with_the_last_attempt_alone(tmp_path, capfd, fails):
+    def at_the_end(position):
+        for thread in threading.enumerate():
+            if "_write" in thread.name:  # the checkpoint at the beginning, on a busy machine
+                thread.join(20)
+        broken(fails)
+
     keeping.LAST_PAUSES, end = (0.01, 0.02), Observer()
-    end.on_end = lambda position: broken(fails)
+    end.on_end = at_the_end
     learn = learner("arrays", None, tmp_path / "run", checkpoints=sheer.Checkpoints(minutes=0))
     if fails > 2:
         with pytest.raises(RunError, match=r"could not be saved.*still in memory"):
@@ -331,7 +338,7 @@ def test_05_the_finished_run_is_tried_again_and_fails_with_the_last_attempt_alon
 
 def test_05_a_small_disk(tmp_path, capfd):
     """A real file system without room, where this process may mount one; then one that may only be read."""
-    disk = tmp_path / "disk"
+    keeping.LAST_PAUSES, disk = (0.01,), tmp_path / "disk"
     disk.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "none", disk], capture_output=True).returncode:
         pytest.skip("this process may not mount a file system")

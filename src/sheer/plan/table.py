@@ -93,7 +93,7 @@ def put_aside(phase: Phase) -> list[str]:
     values = {origin.field: getattr(phase.aside, origin.field) for origin in phase.aside.origins}
     values |= {"views": phase.aside.views} if phase.aside.views is not None else {}
     shown = {name: " and ".join(map(str, value)) or "none" if isinstance(value, tuple) else value for name, value in values.items()}
-    return [f"a fit has no use for {', '.join(f'{name} {value}' for name, value in shown.items())}: the phases after it have"]
+    return [f"a fit has no use for {', '.join(f'{name} {value}' for name, value in shown.items())}: later phases take it"]
 
 
 def _phase(phase: Phase, number: int, count: int, stages: Sequence[str]) -> str:
