@@ -20,6 +20,7 @@ from sheer.data.listing import Listing, checked, is_empty
 from sheer.data.sources import Data, assemble
 from sheer.data.targets import items_csv
 from sheer.errors import DataError, nearest
+from sheer.plan.facts import HELD
 from sheer.plan.plan import InputPlan, Origin, Part
 
 
@@ -126,10 +127,10 @@ def several(block: Any, source: Any) -> Data:
         weight=block.weight or "",
         texts=texts,
     )
-    pictures, why = ("files", "photographs are read as they are needed") if paths else ("none", "columns are made numbers once")
+    pictures = "files" if paths else "none"
     origins = (
         *(origin for origin in made.plan.origins if origin.field not in ("inputs", "pictures")),
-        Origin(field="pictures", by="data", reason=why),
+        Origin(field="pictures", by="data", reason=HELD[pictures]),
         Origin(field="inputs", by="you", reason="you named them; what each becomes was fitted on the rows to train on"),
     )
     return replace(made, inputs=inputs, plan=replace(made.plan, pictures=pictures, inputs=tuple(plans), origins=origins))

@@ -23,6 +23,7 @@ from sheer.data.preflight import FileProblem, problems_csv
 from sheer.data.shares import held_out_by, split_part
 from sheer.data.targets import counted
 from sheer.errors import DataError
+from sheer.plan.facts import HELD
 from sheer.plan.markup import html_table
 from sheer.plan.plan import DataPlan, Origin, Part, Value
 from sheer.plan.table import columns as aligned
@@ -235,15 +236,6 @@ def _listed(root: Path, part: str | None, left: LeftOut) -> list[tuple[str, str]
     return found
 
 
-def _held(arrays: torch.Tensor | None, table: bool) -> str:
-    """Why the items are held as they are."""
-    if arrays is None:
-        return "photographs are read as they are needed"
-    if arrays.dtype == torch.uint8:
-        return "arrays of bytes are pictures"
-    return "columns are made numbers once" if table else "arrays of numbers are taken as they are"
-
-
 def assemble(
     *,
     root: str,
@@ -284,10 +276,11 @@ def assemble(
         if (std == 0).any():
             raise DataError(f"{classes[int(np.argmin(std))]!r} is the same for all items to train on: there is nothing to learn.")
         settings = (("mean", tuple(mean.tolist())), ("std", tuple(std.tolist())))
+    pictures = "files" if arrays is None else "memory" if arrays.dtype == torch.uint8 else "none"
     weight_by = ("you", "you gave it, scaled to a mean of 1") if weight else ("default", "items count alike")
     plan = DataPlan(
         source=source,
-        pictures="files" if arrays is None else "memory" if arrays.dtype == torch.uint8 else "none",
+        pictures=pictures,
         task=Part(name=task, settings=settings),
         classes=classes,
         train_items=len(train),
@@ -306,7 +299,7 @@ def assemble(
         notes=(*notes, *look_alikes(classes), *left.notes()),
         origins=(
             Origin(field="source", by="you", reason="you gave it"),
-            Origin(field="pictures", by="data", reason=_held(arrays, bool(columns))),
+            Origin(field="pictures", by="data", reason=HELD[pictures]),
             Origin(field="classes", by="data", reason="the names that the targets have, sorted; several target columns in your order"),
             task_origin,
             *(Origin(field=name, by="data", reason="as listed") for name in LISTED),

@@ -13,6 +13,13 @@ from dataclasses import dataclass
 from sheer.errors import DataError
 from sheer.plan.plan import DataPlan, Part, Value
 
+HELD = {
+    "files": "photographs are read as they are needed",
+    "memory": "arrays of bytes are pictures",
+    "none": "the inputs are numbers",
+}
+"""Why the items are held as `DataPlan.pictures` says."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TensorFact:

@@ -221,14 +221,13 @@ def _model(plan: Plan) -> str:
 
 def _held(data: DataPlan) -> str:
     """What the items are, and where."""
-    known = {"files": "photographs in files", "memory": "pictures in memory", "none": "numbers in memory"}
-    held = known.get(data.pictures, repr(data.pictures))
     if data.inputs:
-        kinds = {"image": known["files"], "table": "cells of a table", "text": "texts"}
+        kinds = {"image": "photographs in files", "table": "cells of a table", "text": "texts"}
         return ", ".join(dict.fromkeys(kinds.get(one.kind, one.kind) for one in data.inputs))
     if data.columns:
         return "texts" if all(part.name == "text" for part in data.columns) else "rows of a table"
-    return held
+    known = {"files": "photographs in files", "memory": "pictures in memory", "none": "numbers in memory"}
+    return known.get(data.pictures, repr(data.pictures))
 
 
 def _names(names: Sequence[str]) -> str:
