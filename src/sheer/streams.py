@@ -66,12 +66,9 @@ def reseed(key: int, device: torch.device) -> None:
 @contextlib.contextmanager
 def borrowed_generators(device: torch.device) -> Iterator[None]:
     """Leave PyTorch's global generators, on the CPU and on `device`, as they were found."""
-    cpu_state = torch.default_generator.get_state()
-    module = getattr(torch, device.type) if device.type in ("cuda", "mps") else None
-    device_state = module.get_rng_state() if module else None
-    try:
+    with contextlib.ExitStack() as undo:
+        undo.callback(torch.default_generator.set_state, torch.default_generator.get_state())
+        if device.type in ("cuda", "mps"):
+            module = getattr(torch, device.type)
+            undo.callback(module.set_rng_state, module.get_rng_state())
         yield
-    finally:
-        torch.default_generator.set_state(cpu_state)
-        if module:
-            module.set_rng_state(device_state)

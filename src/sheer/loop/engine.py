@@ -104,17 +104,14 @@ def _origin(field: str, given: object, reason: str) -> Origin:
 @contextlib.contextmanager
 def prepared(model: nn.Module, numerics: Numerics, *, compiled: bool = False) -> Iterator[None]:
     """The model under the plan's precision, and compiled if asked; plain again afterwards."""
-    dtype = DTYPES.get(numerics.precision)
-    handles = autocast(model, torch.device(numerics.device), dtype) if dtype else []
-    if compiled:
-        model.compile()
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    with contextlib.ExitStack() as undo:
+        if numerics.precision != "float32":
+            for handle in autocast(model, torch.device(numerics.device), DTYPES[numerics.precision]):
+                undo.callback(handle.remove)
         if compiled:
-            model._compiled_call_impl = None  # what model.compile() sets; PyTorch has no public way back
+            model.compile()
+            undo.callback(setattr, model, "_compiled_call_impl", None)  # what it sets; PyTorch has no public way back
+        yield
 
 
 @contextlib.contextmanager
@@ -123,14 +120,12 @@ def switched(numerics: Numerics) -> Iterator[None]:
 
     On a GPU some kernels have no deterministic form; they warn instead of stopping the run.
     """
-    threads, mode = torch.get_num_threads(), torch.get_deterministic_debug_mode()
-    torch.set_num_threads(numerics.threads)
-    torch.use_deterministic_algorithms(numerics.deterministic, warn_only=numerics.device != "cpu")
-    try:
+    with contextlib.ExitStack() as undo:
+        undo.callback(torch.set_num_threads, torch.get_num_threads())
+        undo.callback(torch.set_deterministic_debug_mode, torch.get_deterministic_debug_mode())
+        torch.set_num_threads(numerics.threads)
+        torch.use_deterministic_algorithms(numerics.deterministic, warn_only=numerics.device != "cpu")
         yield
-    finally:
-        torch.set_num_threads(threads)
-        torch.set_deterministic_debug_mode(mode)
 
 
 def check_ownership(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
