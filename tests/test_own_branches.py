@@ -84,6 +84,7 @@ def test_script_and_loaded_run_give_the_same(folder, run, tmp_path):
     with pytest.raises(ModelError, match=r"used 'image_net', a module of your own.*objects="):
         sheer.load(run)
     learn = sheer.load(run, objects=OBJECTS, data=learner(folder).data)
+    assert learn.with_model({}).plan() == learner(folder).plan()
     learn.export(tmp_path / "both.sheer")
     bundle = sheer.load_bundle(tmp_path / "both.sheer", objects=OBJECTS)
     assert np.abs(bundle.predict(folder / "items.csv").outputs[learn.data.valid] - learn.validate().outputs).max() < 1e-6

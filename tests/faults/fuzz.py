@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from safetensors.torch import load, save
 from tests.faults.runs import pause_at
 from torch import nn
 
@@ -34,6 +35,7 @@ import sheer
 from sheer.data.cache import Cache, Shelf
 from sheer.data.preflight import content_verdict
 from sheer.errors import SheerError
+from sheer.model.adapter import adapter_sha256
 from sheer.record import checkpoint, commit
 
 SLOWEST = 10.0
@@ -63,6 +65,13 @@ class Seeds:
     plan: bytes
     archives: list[bytes]
     cache: dict[str, bytes]
+    adapter: bytes
+
+
+def adapted(**options: object) -> sheer.Learner:
+    """A small vision transformer on made-up pictures."""
+    pixels = torch.randint(0, 255, (8, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return sheer.learner(sheer.arrays(pixels, [0, 1] * 4), "test_vit", weights="none", batch_size=4, quiet=True, **options)
 
 
 def make_seeds(folder: Path) -> Seeds:
@@ -113,6 +122,7 @@ def make_seeds(folder: Path) -> Seeds:
         plan=(folder / "run" / "plan.json").read_bytes(),
         archives=archives,
         cache=kept,
+        adapter=adapted(lora={"rank": 2}).save_adapter(folder / "x.safetensors").read_bytes(),
     )
 
 
@@ -254,6 +264,21 @@ def read_cache(seeds: Seeds, draw: random.Random, folder: Path) -> None:
     sheer.images(seeds.run.parent / "photos", bad_files="skip", cache=cache)
 
 
+def read_adapter(seeds: Seeds, draw: random.Random, folder: Path) -> None:
+    """Bytes of the file, or of what it says of itself, or a tensor under a hash that belongs to it."""
+    content = mutated(seeds.adapter, draw)
+    if draw.random() < 0.8:
+        tensors = load(seeds.adapter)
+        said = json.loads(json.loads(seeds.adapter[8 : 8 + int.from_bytes(seeds.adapter[:8], "little")])["__metadata__"]["sheer"])
+        if draw.random() < 0.3:
+            name = draw.choice(sorted(tensors))
+            tensors[name] = draw.choice((tensors[name] * float("nan"), tensors[name].half(), tensors[name].flatten(), torch.zeros(9**7, 0)))
+            said["sha256"] = adapter_sha256(tensors)
+        content = save(tensors, {"sheer": odd_json(json.dumps(said).encode(), draw).decode()})
+    (folder / "x.safetensors").write_bytes(content)
+    adapted(adapter=folder / "x.safetensors")
+
+
 READERS: dict[str, Callable[[Seeds, random.Random, Path], None]] = {
     "picture": read_picture,
     "csv": read_csv,
@@ -263,6 +288,7 @@ READERS: dict[str, Callable[[Seeds, random.Random, Path], None]] = {
     "bundle": read_bundle,
     "archive": read_archive,
     "cache": read_cache,
+    "adapter": read_adapter,
 }
 
 

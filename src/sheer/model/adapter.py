@@ -17,6 +17,7 @@ from sheer.errors import ModelError, PlanError, RunError, WeightsError, first_li
 from sheer.model.adapted import Lora, lora_part, with_lora
 from sheer.model.build import Built, tensor_facts
 from sheer.model.hashing import tensors_sha256
+from sheer.model.heads import HEADS
 from sheer.plan.document import decode, differences, encode, parse
 from sheer.plan.facts import lora_settings
 from sheer.plan.plan import DataPlan, ModelPlan, Origin, Part, Plan
@@ -151,14 +152,23 @@ def read_adapter(file: Path) -> Adapter:
         belongs = decode(Belongs, found, "adapter")
     except PlanError as error:
         raise WeightsError(f"{file}: what it says of itself cannot be read: {error}") from error
-    hidden, sizes = belongs.head.options().get("hidden", ()), {size for value in tensors.values() if value.numel() for size in value.shape}
-    if not isinstance(hidden, tuple) or not all(
-        isinstance(one, int) and one in sizes for one in hidden
-    ):  # before a layer of that width is made
-        raise WeightsError(f"{file} says that its head has layers of {hidden!r}, which its tensors do not have. Take another copy.")
+    _check_head(file, belongs.head, {size for value in tensors.values() if value.numel() for size in value.shape})
     if adapter_sha256(tensors) != belongs.sha256:
         raise WeightsError(f"{file} is damaged: its tensors do not have the hash that it states. Take another copy.")
     return Adapter(name=file.name, belongs=belongs, tensors=tensors)
+
+
+def _check_head(file: Path, head: Part, sizes: set[int]) -> None:
+    """WeightsError where there is no such head, or it has layers of a width that no tensor has, before one is made."""
+    if head.name.startswith("function:"):
+        return
+    hidden = head.options().get("hidden", ())
+    try:
+        if not isinstance(hidden, tuple) or not all(isinstance(one, int) and one in sizes for one in hidden):
+            raise ValueError(f"layers of {hidden!r}, which its tensors do not have")
+        HEADS[head.name](**head.options()).build(1, 1, "map")  # type: ignore[arg-type]
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise WeightsError(f"{file} names a head that cannot be made, {head}: {first_line(error)}. Take another copy.") from error
 
 
 def with_adapter(built: Built, adapter: Adapter, lora: Lora, data: DataPlan, profile: Profile, seed: int) -> Built:

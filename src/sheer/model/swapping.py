@@ -42,7 +42,8 @@ def with_the_rest(wanted: Wanted, plan: Plan, made_by: MadeBy | None, made_head:
     models, sources = dict(wanted.model), dict[str, str]()
     for one, branch in zip(plan.data.inputs, plan.model.branches, strict=True):
         if one.name not in models:
-            sources[one.name] = _weights(branch.model.weights)
+            if origin_of(branch.model, "weights").by == "you":
+                sources[one.name] = _weights(branch.model.weights)
             if origin_of(branch.model, "name").by == "you":
                 models[one.name] = _choice(branch, made_by, network)
         elif isinstance(wanted.weights, str) and one.kind != "table" and not is_own(models[one.name]):
