@@ -67,10 +67,11 @@ def history_columns(metrics: Sequence[str]) -> tuple[str, ...]:
 class Event:
     """What happened beside the plan after `step` steps of it.
 
-    `kind` is "skipped" (loss or gradients were no finite numbers, so nothing moved), "spike" (a loss far above those before it; the
-    step was taken) or "split" (out of memory: from this step to the end of its phase, `size` items go through the network at a
-    time) or "split valid" (the same in validation, to the end of the fit), "early end", "fitted" (a head), "interrupt", "resume" or
-    "failed save". `items` are those of the batch, where they matter.
+    `kind` is "skipped" (loss or gradients were no finite numbers, so nothing moved; of a fit: items that had no part in it), "spike" (a
+    loss far above those before it; the step was taken), "split" (out of memory: from this step to the end of its phase, `size` items
+    go through the network at a time), "split valid" (the same in validation, to the end of the fit), "split frozen" (the batches of the
+    phase's frozen part), "early end", "fitted" (a head), "interrupt", "resume", "failed save" or "retried save" (it came about at a later
+    attempt). `items` are those of the batch, or those left out, where they matter.
     """
 
     step: int
