@@ -6,6 +6,8 @@ A new reader is a line in READERS: seeds to mutate, and a function that reads th
 """
 
 import argparse
+import datetime
+import decimal
 import io
 import json
 import random
@@ -25,6 +27,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
+import pandas
 import torch
 from PIL import Image
 from safetensors.torch import load, save
@@ -41,6 +44,33 @@ from sheer.record import checkpoint, commit
 SLOWEST = 10.0
 MEMORY = 2 << 30
 ODD = (None, True, -1, 0, 2**63, 1e308, float("nan"), "", "\0", "../x", "os:system", "x" * 999, [], {}, [[]], {"_target_": "os.system"})
+ODD_CELLS = (
+    *(None, float("nan"), float("inf"), -float("inf"), True, np.bool_(False), np.float32("nan"), np.int64(3), pandas.NA, pandas.NaT),
+    *(
+        0,
+        -1,
+        2.5,
+        10**18,
+        10**30,
+        10**400,
+        10**5000,
+        1e-320,
+        1e300,
+        "",
+        " ",
+        "NaN",
+        "NA",
+        "0",
+        "-0",
+        "007",
+        "1e999",
+        "-1e-999",
+        "1,5",
+        "3 %",
+    ),
+    *("\ud800", "\0", "a\nb\r", '"', "😀", "x" * 200_000, "9" * 5000, "2020-01-01", b"a", [1], {"a": 1}, {1}, ("a", "b"), 1j, object()),
+    *(datetime.date(2020, 1, 1), datetime.timedelta(1), decimal.Decimal("sNaN"), decimal.Decimal(3), np.zeros(2), np.datetime64("2020")),
+)
 
 
 class TinyNet(nn.Module):
@@ -65,6 +95,7 @@ class Seeds:
     plan: bytes
     archives: list[bytes]
     cache: dict[str, bytes]
+    table: sheer.Learner
     adapter: bytes
 
 
@@ -113,6 +144,7 @@ def make_seeds(folder: Path) -> Seeds:
             for path in photos.rglob("*.png"):
                 packed.write(path, path.relative_to(folder))
         archives.append(stream.getvalue())
+    table = sheer.learner(sheer.table(table_columns(), target="kind"), quiet=True, batch_size=8).fit_one_cycle(1)
     kept = {str(path.relative_to(cache.folder)): path.read_bytes() for path in cache.files()}
     return Seeds(
         run=folder / "run",
@@ -123,7 +155,40 @@ def make_seeds(folder: Path) -> Seeds:
         archives=archives,
         cache=kept,
         adapter=adapted(lora={"rank": 2}).save_adapter(folder / "x.safetensors").read_bytes(),
+        table=table,
     )
+
+
+def table_columns() -> dict[str, list[object]]:
+    """A small table: text, whole numbers, numbers with gaps, texts, which rows are held out, and two targets."""
+    count = range(24)
+    return {
+        "colour": [("red", "green", "blue")[n % 3] for n in count],
+        "doors": [n % 4 for n in count],
+        "width": [n / 3 if n % 5 else None for n in count],
+        "words": [f"a text of {n % 7} words" for n in count],
+        "held": [n % 4 == 0 for n in count],
+        "kind": ["good" if n % 2 else "bad" for n in count],
+        "price": [n * 1.25 for n in count],
+    }
+
+
+def odd_rows(draw: random.Random, folder: Path) -> object:
+    """Rows with odd cells, or other names, as a dict of columns or a frame; or the bytes of a CSV file with changes."""
+    columns = table_columns()
+    if draw.random() < 0.4:
+        path = folder / "rows.csv"
+        path.write_bytes(mutated(pandas.DataFrame(columns).to_csv(index=False).encode(), draw))
+        return path
+    for _ in range(draw.choice((0, 1, 1, 1, 3))):
+        name, cell = draw.choice(list(columns)), draw.choice(ODD_CELLS)
+        rows = draw.choice(([draw.randrange(24)], range(24), range(0, 24, 4), range(1, 24, 2)))
+        columns[name] = [cell if row in rows else old for row, old in enumerate(columns[name])]
+    if draw.random() < 0.2:
+        columns[draw.choice(("", "width ", "\0", "a\nb", "\ud800", 1, None, "file"))] = columns.pop(draw.choice(list(columns)))
+    if draw.random() < 0.6 or "\ud800" in columns:  # such a name is no name for pandas
+        return columns
+    return pandas.DataFrame({name: pandas.Series(cells, dtype=object) for name, cells in columns.items()})
 
 
 def mutated(content: bytes, draw: random.Random) -> bytes:
@@ -279,6 +344,37 @@ def read_adapter(seeds: Seeds, draw: random.Random, folder: Path) -> None:
     adapted(adapter=folder / "x.safetensors")
 
 
+def read_table(seeds: Seeds, draw: random.Random, folder: Path) -> None:
+    options = {
+        "valid": draw.choice((None, 0, "held", 0.5)),
+        "unknown": draw.choice(("raise", "skip")),
+        "task": draw.choice((None, "regress")),
+    }
+    kinds = {what: draw.choice(((), (), ("width",), ("colour",), ("doors", "words"))) for what in ("categorical", "continuous", "ignore")}
+    target = draw.choice(("kind", "kind", "price", "doors", ["price", "width"], ["held", "doors"]))
+    data = sheer.table(odd_rows(draw, folder), target=target, **options, **kinds)
+    model = draw.choice(("tabm", "tabular"))
+    str(sheer.Plan.from_json(sheer.learner(data, model, quiet=True).plan(sheer.recipes.one_cycle(1)).to_json()))
+    data.listing.encode()
+
+
+def read_rows(seeds: Seeds, draw: random.Random, folder: Path) -> None:
+    seeds.table.predict(odd_rows(draw, folder))
+    seeds.table.evaluate(odd_rows(draw, folder), target="kind", unknown=draw.choice(("raise", "skip")))
+
+
+def read_texts(seeds: Seeds, draw: random.Random, folder: Path) -> None:
+    options = {
+        "valid": draw.choice((None, 0, "held")),
+        "unknown": draw.choice(("raise", "skip")),
+        "separator": draw.choice((None, None, " ")),
+    }
+    target = draw.choice(("kind", "price", "doors", "words"))
+    sheer.text(odd_rows(draw, folder), text=draw.choice(("words", "colour")), target=target, **options).listing.encode()
+    inputs = {"table": sheer.TableInput(columns=draw.choice((None, ["width"]))), "text": sheer.TextInput(column="words")}
+    sheer.DataBlock(inputs=inputs, label=target, **options).build(odd_rows(draw, folder)).listing.encode()
+
+
 READERS: dict[str, Callable[[Seeds, random.Random, Path], None]] = {
     "picture": read_picture,
     "csv": read_csv,
@@ -289,6 +385,9 @@ READERS: dict[str, Callable[[Seeds, random.Random, Path], None]] = {
     "archive": read_archive,
     "cache": read_cache,
     "adapter": read_adapter,
+    "table": read_table,
+    "rows": read_rows,
+    "texts": read_texts,
 }
 
 

@@ -52,7 +52,7 @@ REFUSED = {
     "infinite": (lambda n: -math.inf if n == 4 else n / 2, "row 5 holds '-inf', which is no finite number.*ignore="),
     "infinite in letters": (lambda n: "1e999" if n == 4 else str(n / 2), "row 5 holds 'inf'"),
     "too large": (lambda n: 10**50 + n, "row 1 holds '10{39}', which is no finite number"),
-    "thousands of digits": (lambda n: 10**5000 + n, "holds a whole number of thousands of digits.*ignore="),
+    "a thousand digits": (lambda n: 10**5000 + n, "holds a whole number of a thousand digits or more. Make text of it"),
     "numbers and text": (lambda n: n if n % 2 else "a", "mixes numbers .39. and text .'a'.*ignore="),
     "numbers and truth values": (lambda n: n % 2 == 0 or n, "mixes numbers .39. and truth values .True."),
     "a few that are none": (lambda n: "?" if n == 5 else str(n), "holds numbers, but for 1 of .* cells .'[?]'.*categorical="),

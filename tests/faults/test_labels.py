@@ -77,6 +77,8 @@ def test_17_a_target_that_is_the_same_for_all(folder):
 def test_17_text_and_numbers_in_one_column_are_classes(folder):
     frame = pandas.DataFrame(columns(kind=lambda n: 1 if n % 2 else "one"))
     assert sheer.images(frame, root=folder, label="kind").classes == ("1", "one")
+    flags = pandas.DataFrame(columns(kind=lambda n: 1 if n % 2 else True))  # equal for Python
+    assert sheer.images(flags, root=folder, label="kind").classes == ("1", "True")
     with pytest.raises(DataError, match="task='regress' needs numbers"):
         sheer.images(frame, root=folder, label="kind", task="regress")
 

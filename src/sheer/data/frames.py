@@ -15,10 +15,11 @@ import numpy as np
 
 from sheer.data.cells import table_cell
 from sheer.data.listing import csv_columns, is_empty, typed
-from sheer.errors import DataError, first_line
+from sheer.errors import DataError
 
 INPUT = "input "
 MOST_LETTERS = 131_072  # of a cell: more cannot be read again from items.csv, whose reader is Python's own
+MOST_BITS = 4096  # Python writes no whole number of more than 4,300 digits
 HALF_LETTER = re.compile("[\ud800-\udfff]")
 
 
@@ -53,6 +54,9 @@ def read_rows(source: Any) -> tuple[str, dict[str, list[Any]]]:
     if not found or not next(iter(found.values())):
         raise DataError(f"{name} has no rows, so there is nothing to learn from.")
     odd = next((one for one in found if HALF_LETTER.search(one)), None)
+    huge = next((one for one, cells in found.items() if any(type(cell) is int and cell.bit_length() > MOST_BITS for cell in cells)), None)
+    if huge is not None:
+        raise DataError(f"Column {huge!r} holds a whole number of a thousand digits or more. Make text of it, or take the column out.")
     if odd is not None:
         raise DataError(f"The name of column {odd!r} holds half of a surrogate pair, which is no Unicode text. Rename it.")
     return name, found
@@ -95,13 +99,8 @@ def cells_of(column: str, values: Sequence[Any], further: bool = False) -> list[
     if len(kinds) > 1:
         mixed = " and ".join(f"{what}s ({kinds[what]!r})" if what != "text" else f"text ({kinds[what]!r})" for what in sorted(kinds))
         raise DataError(f"Column {column!r} mixes {mixed}. Make one of them{leave}.")
-    try:
-        cells = ["" if is_empty(value) else table_cell(value if isinstance(value, str) else str(value)) for value in values]
-    except ValueError as error:  # what Python says of whole numbers of more than 4,300 digits
-        raise DataError(
-            f"Column {column!r} holds a whole number of thousands of digits ({first_line(error)}). Make text of it{leave}."
-        ) from error
-    return _written(column, cells)
+    cells = ["" if is_empty(value) else table_cell(value if isinstance(value, str) else str(value)) for value in values]
+    return written(column, cells)
 
 
 def _kind_of(value: Any) -> str:
@@ -118,10 +117,10 @@ def text_cells(column: str, values: Sequence[Any]) -> list[str]:
             f"Column {column!r} holds {odd!r}, which is no text ({type(odd).__name__}). Name another column as text, make texts of it, "
             "or take it as numbers with sheer.table."
         )
-    return _written(column, ["" if is_empty(value) else table_cell(value) for value in values])
+    return written(column, ["" if is_empty(value) else table_cell(value) for value in values])
 
 
-def _written(column: str, cells: list[str]) -> list[str]:
+def written(column: str, cells: list[str]) -> list[str]:
     """The cells, if a file can hold them so that they are read again; DataError with the row else."""
     for cell in dict.fromkeys(cells):
         if len(cell) > MOST_LETTERS:

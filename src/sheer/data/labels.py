@@ -11,9 +11,12 @@ from typing import Any
 
 from sheer.data.cells import NUMBER_CELL
 from sheer.data.columns import FEW, MIXED, OTHER_NUMBER
+from sheer.data.frames import written
 from sheer.data.listing import is_empty, is_missing
 from sheer.errors import DataError, first_line
 from sheer.plan.plan import Origin
+
+COLLECTIONS = (list, tuple, set, frozenset)
 
 
 def with_task(block: Any, source: str, columns: dict[str, list[Any]], targets: Sequence[str]) -> tuple[Any, Origin | None]:
@@ -43,11 +46,17 @@ def with_task(block: Any, source: str, columns: dict[str, list[Any]], targets: S
 
 def _check_target(source: str, name: str, values: Sequence[Any], block: Any) -> None:
     where, filled = f"Column {name!r} of {source}", [value for value in values if not is_empty(value)]
-    odd = next((value for value in filled if not isinstance(value, str | Real | list | tuple | set | frozenset)), None)
+    odd = next((value for value in filled if not isinstance(value, (str, Real, *COLLECTIONS))), None)
     if odd is not None:
         raise DataError(
             f"{where} holds values of type {type(odd).__name__} ({str(odd)[:40]!r}), which are no targets. Make text or numbers of them."
         )
+    flag = next((value for value in filled if isinstance(value, bool)), None)
+    if flag is not None and any(isinstance(value, Real) and not isinstance(value, bool) for value in filled):
+        raise DataError(f"{where} mixes numbers and truth values ({flag}), which are one to Python. Make one of them.")
+    written(
+        name, [value if isinstance(value, str) else " ".join(map(str, value)) if isinstance(value, COLLECTIONS) else "" for value in values]
+    )
     try:
         counts = Counter(str(value) for value in filled)
         infinite = next((row for row, value in enumerate(values, 1) if isinstance(value, Real) and not _finite(value)), 0)

@@ -16,8 +16,8 @@ def one_class(raw: list[Any], names: tuple[str, ...], separator: str | None) -> 
     """Class numbers int64 (items,) and the classes, sorted as numbers where they are, else by code point."""
     if len(names) > 1:
         raise DataError(f"task='classify' takes one column; label has {len(names)}.")
-    found = sorted(set(raw)) if all(isinstance(value, int) for value in raw) else sorted({str(value) for value in raw})
-    classes = tuple(str(value) for value in found)
+    whole = all(isinstance(value, int) and not isinstance(value, bool) for value in raw)
+    classes = tuple(sorted({str(value) for value in raw}, key=int if whole else None))
     place = {name: number for number, name in enumerate(classes)}
     return np.array([place[str(value)] for value in raw], dtype=np.int64), classes
 
