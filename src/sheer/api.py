@@ -27,6 +27,7 @@ from sheer.model.surgery import probe_images
 from sheer.model.swapping import Wanted, with_the_rest
 from sheer.plan.augmentations import Augmentations, Function, Mix, Resize
 from sheer.plan.checks import check_texts, check_weighted, path_of, whole
+from sheer.plan.facts import items_of
 from sheer.plan.looks import image_size
 from sheer.plan.plan import Origin, Plan
 from sheer.plan.profiles import Choice, profile_named
@@ -159,6 +160,8 @@ def learner(
         raise PlanError(f"fusion={fusion!r} is for items with several inputs: sheer.DataBlock(inputs=...). Leave it away.")
     if several and (channels is not None or channel_init is not None):
         raise PlanError("channels and channel_init are for one input; photographs beside other inputs have three channels.")
+    if items_of(data.plan.columns) == "text" and (channels is not None or channel_init is not None):
+        raise PlanError("channels and channel_init are for pictures; texts have none. Leave them away.")
     data, encoder = read_texts(data, model, weights)
     constants = profile_named(profile)
     seed = whole(seed, "seed", 0)

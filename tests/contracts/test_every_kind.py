@@ -1,6 +1,6 @@
 """Every tool on every kind of run: a kind is one entry of KINDS, a tool one function of TOOLS, and every pair of them is run.
 
-What a tool cannot do for a kind is in REFUSED: sheer's own error, before any work, with the words that say what to do instead.
+What cannot be asked of a kind is in REFUSED: sheer's own error, before any work, with the words that say what to do instead.
 """
 
 import copy
@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ import sheer
 from conftest import Leave
 from scripts import run_script
 from sheer.cli.main import main
-from sheer.errors import DataError, PlanError, RunError
+from sheer.errors import DataError, ModelError, PlanError, RunError, SheerError
 from sheer.model.hashing import weights_sha256
 
 pytest.importorskip("transformers", reason="the extra text is not installed")
@@ -162,6 +163,10 @@ class Made:
     @property
     def run(self) -> str:
         return f"run-{self.name}"
+
+    @property
+    def task(self) -> str:
+        return self.learn.plan().data.task.name
 
     @property
     def hashes(self) -> list[str]:
@@ -407,15 +412,15 @@ def interpret(made, folder):
     worst = seen.top_losses(3)
     assert [one.loss for one in worst] == sorted((one.loss for one in worst), reverse=True)
     speaks_of(made, seen.report(), names=False)
-    judged = [seen.confusion, seen.most_confused, seen.class_scores, seen.label_candidates, seen.reliability]
-    judged += [seen.expected_calibration_error, seen.temperature]
-    if made.learn.plan().data.task.name == "classify":
+    assert len(worst) == 3 and np.isfinite([one.loss for one in worst]).all()
+    if made.task == "classify":
         assert seen.confusion().sum() == len(seen.table) == sum(one.items for one in seen.reliability())
-        assert all(one() is not None for one in judged) and 0 <= seen.expected_calibration_error() <= 1
-        return
-    for question in judged:
-        with pytest.raises(DataError, match=r"'regress'.*(top_losses|report)"):
-            question()
+        assert 0 <= seen.expected_calibration_error() <= 1 and len(seen.class_scores()) == 2
+        assert (
+            seen.temperature().items == len(seen.table)
+            and isinstance(seen.label_candidates(), list)
+            and isinstance(seen.most_confused(), list)
+        )
 
 
 def doctor(made, folder):
@@ -447,14 +452,86 @@ def showing(made, folder):
     learn = learn_of(made)
     if made.kind.pictures:
         assert learn.batch_data(2).images.shape == (2, 32, 32, 3) and len(learn.top_losses_data(2).items) == 2
-        return
-    for verb in (learn.show_batch, learn.show_results, learn.plot_top_losses, lambda: learn.grad_cam(0)):
-        with pytest.raises(DataError, match=r"no picture|one picture"):
-            verb()
-    with pytest.raises(PlanError, match="for pictures"):
-        learn.predict(made.kind.new, tta=2)
-    with pytest.raises(PlanError, match="for photographs"):
-        sheer.measure_resolution(learn)
+        assert learn.results_data(2).items and learn.show_batch(2)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What is asked, of which kinds it cannot be, the error, and what that says instead."""
+
+    of: Callable[[Made], bool]
+    ask: Callable[[Made], object]
+    error: type[SheerError]
+    words: str
+
+
+def without_pictures(made: Made) -> bool:
+    return not made.kind.pictures
+
+
+def of_rows(made: Made) -> bool:
+    return made.kind.new != "photos"
+
+
+def of_numbers(made: Made) -> bool:
+    return made.task == "regress"
+
+
+def of_several(made: Made) -> bool:
+    return bool(made.learn.data.inputs)
+
+
+def given(**options):
+    """A learner with these options, and its plan."""
+    return lambda made: made.kind.learner(**options).plan(made.kind.steps())
+
+
+def asked(question: str):
+    """A question of the interpretation."""
+    return lambda made: getattr(made.learn.interpret(), question)()
+
+
+JUDGED = ("confusion", "most_confused", "class_scores", "label_candidates", "reliability", "expected_calibration_error", "temperature")
+SHOWN = ("show_batch", "show_results", "plot_top_losses")
+REFUSED = (
+    *(Refusal(of_numbers, asked(name), DataError, "'regress'.*top_losses") for name in JUDGED),
+    *(Refusal(without_pictures, lambda made, name=name: getattr(made.learn, name)(), DataError, "no picture") for name in SHOWN),
+    Refusal(of_numbers, lambda made: made.learn.plot_confusion(), DataError, "'regress'.*top_losses"),
+    Refusal(of_rows, lambda made: made.learn.grad_cam(0), DataError, "no picture|one picture"),
+    Refusal(of_rows, lambda made: made.learn.predict(made.kind.new, tta=2), PlanError, "for pictures.*Leave it away"),
+    Refusal(of_rows, lambda made: made.learn.predict("photos/good/00.jpg"), DataError, "is no CSV file"),
+    Refusal(lambda made: not of_rows(made), lambda made: made.learn.predict("items.csv"), DataError, "no photograph|cannot be read"),
+    Refusal(lambda made: bool(made.kind.target), lambda made: made.learn.evaluate(made.kind.new), DataError, "name the column of the true"),
+    Refusal(lambda made: not made.kind.target, lambda made: made.learn.evaluate(made.kind.new, target="kind"), DataError, "target='kind'"),
+    Refusal(without_pictures, lambda made: sheer.measure_resolution(made.learn), PlanError, "for photographs"),
+    Refusal(lambda made: not of_several(made), lambda made: sheer.branches(made.learn), ModelError, "one input.*makes several"),
+    Refusal(lambda made: not made.learn.data.plan.columns, lambda made: made.learn.baselines(), DataError, "Give a learner of such data"),
+    Refusal(lambda made: made.name != "lora", lambda made: made.learn.save_adapter("adapter.safetensors"), ModelError, "no LoRA"),
+    Refusal(without_pictures, given(size=64), PlanError, "size=64 is for pictures"),
+    Refusal(without_pictures, given(augmentation="strong"), PlanError, "is for pictures"),
+    Refusal(without_pictures, given(resize="squish"), PlanError, "is for pictures"),
+    Refusal(without_pictures, given(memory_format="channels_last"), PlanError, "for pictures only"),
+    Refusal(of_rows, given(mix="mixup"), PlanError, "is for pictures.*Leave mix away"),
+    Refusal(of_rows, given(channels=1), PlanError, "channels"),
+    Refusal(of_rows, given(channel_init="tile"), PlanError, "channel_init"),
+    Refusal(lambda made: not of_several(made), given(fusion="concat"), PlanError, "several inputs.*Leave it away"),
+    Refusal(lambda made: made.kind.names == CELLS or of_several(made), given(lora=True), ModelError, "pretrained networks by name"),
+    Refusal(of_numbers, given(class_weights="balanced"), PlanError, "one class an item"),
+    Refusal(of_numbers, given(sampling="balanced"), PlanError, "one class an item"),
+    Refusal(of_numbers, given(label_smoothing=0.1), PlanError, "one class an item"),
+    Refusal(of_numbers, given(metrics=["accuracy"]), PlanError, "not known for the task 'regress'"),
+)
+
+
+def refusals(made, folder):
+    asked = [one for one in REFUSED if one.of(made)]
+    assert asked
+    before = torch.get_rng_state()
+    for one in asked:
+        with pytest.raises(one.error, match=f"(?s){one.words}") as error:
+            one.ask(made)
+        assert type(error.value) is one.error
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def looking(made, folder):
@@ -463,6 +540,10 @@ def looking(made, folder):
     assert learn.features().shape == (len(learn.data.valid), learn.plan().model.features)
     assert "loss" in str(learn.preview()) and isinstance(learn.duplicates(), list)
     assert len(learn.schedule_data().rates) and learn.plot_loss() and learn.plot_schedule()
+    if of_several(made):
+        assert {one.branch for one in sheer.branches(learn, repeats=1).rows} == {one.name for one in learn.data.plan.inputs}
+    elif of_rows(made):
+        assert made.learn.plan().model.name in str(learn.baselines())
     assert weights_sha256(learn.model) == before
 
 
@@ -541,7 +622,7 @@ def cli_compare(made, folder, capsys):
     script = f"cli_{made.name}.py"
     text = command("eject", made.run, script, capsys=capsys).out
     source = re.search(r"python \S+ (\S+) --out", text).group(1)
-    assert (source == "FOLDER") == made.kind.pictures and (made.kind.pictures or (folder.parent / source) or True)
+    assert (source == "FOLDER") == made.kind.pictures and (made.kind.pictures or Path(source).is_file())
     given = ("--data", "photos") if made.kind.new == "photos" else ()
     out = command("compare", made.run, made.run, *given, "--exact", "--steps", "1", capsys=capsys).out
     assert "No tensor differs" in out
@@ -581,6 +662,7 @@ TOOLS = (
     doctor,
     inspect,
     showing,
+    refusals,
     looking,
     cli_plan,
     cli_train,

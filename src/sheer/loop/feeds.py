@@ -83,7 +83,9 @@ def check_phase(phase: Phase, plan: Plan, model: nn.Module, data: Data | None, f
     if phase.mix and plan.data.inputs:
         raise PlanError(f"mix={phase.mix} is for pictures alone; items with several inputs cannot be averaged. Leave mix away.")
     if phase.mix and plan.data.columns:
-        raise PlanError(f"mix={phase.mix} is for pictures: the codes of a table's categories cannot be averaged. Leave mix away.")
+        raise PlanError(
+            f"mix={phase.mix} is for pictures: the codes of a table's categories cannot be averaged, nor those of words. Leave mix away."
+        )
     check_optimizer(phase)
     if phase.loss.name == "own":
         check_loss(phase, plan, functions)

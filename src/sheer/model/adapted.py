@@ -30,8 +30,8 @@ def with_lora(built: Built, given: Lora, profile: Profile, seed: int) -> Built:
         ModelError: the model is your own or has several inputs, or no layer has such a name.
     """
     part = lora_part(given, profile)
-    if built.plan.head is None or built.plan.branches or built.plan.name.partition(":")[0] in ("function", "module"):
-        raise ModelError(f"lora={given!r} is for networks by name with one input; {built.plan.name} is none. Leave it away.")
+    if built.plan.head is None or built.plan.branches or built.plan.name.partition(":")[0] in ("function", "module", "sheer"):
+        raise ModelError(f"lora={given!r} is for pretrained networks by name with one input; {built.plan.name} is none. Leave it away.")
     body, old = built.model.get_submodule("body"), built.plan.stages
     paths = put_lora(body, part, seed)
     if not paths:

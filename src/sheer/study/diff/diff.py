@@ -126,7 +126,7 @@ def _rank(one: Difference) -> tuple[float, int]:
 
 
 def _short(text: str) -> str:
-    return textwrap.shorten(text, 60, placeholder=" ...")
+    return textwrap.shorten(text, 60, placeholder=" ...") if " " in text[:56] else text if len(text) <= 60 else f"{text[:16]} ..."
 
 
 def _wrapped(text: str, indent: str) -> list[str]:

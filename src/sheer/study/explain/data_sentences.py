@@ -111,6 +111,8 @@ DATA: dict[str, Words] = {
         if items_of(plan.data.columns) == "text"
         else f"{len(plan.data.columns)} columns of the table go in, fitted on the items to learn from alone: {_cells(plan.data.columns)}."
         if plan.data.columns
+        else "Columns are those of the inputs."
+        if plan.data.inputs
         else "The items are no rows of a table."
     ),
     "inputs": _inputs,

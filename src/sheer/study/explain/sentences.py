@@ -36,6 +36,8 @@ def _weights(plan: Plan) -> str:
 def _kind(plan: Plan) -> str:
     if plan.model.kind == "ensemble":
         return "The body gives a vector for each of its members, (N, members, C)."
+    if plan.model.branches:
+        return "The branches give a vector each, and what fuses them one of them all (N, C)."
     if plan.model.body is not None:
         return "The body ends in a vector (N, C)."
     return {
@@ -57,6 +59,9 @@ def _features(plan: Plan) -> str:
         )
     if head.name == "plain" and head.options().get("pool") == "concat" and model.kind == "map":
         return f"{width}, and the head has {model.features * 2:,} inputs: the average and the maximum of each channel, joined."
+    if model.branches:
+        widths = " + ".join(f"{one.name} {one.model.features:,}" for one in model.branches)
+        return f"The branches give {widths} numbers, their fusion {model.features:,}, so the head has {model.features:,} inputs."
     if model.body:
         each = " for each member" if model.kind == "ensemble" else ""
         return f"The body gives {model.features:,} numbers{each}, so the head has {model.features:,} inputs: nothing is doubled."
@@ -123,6 +128,7 @@ BODY_WORDS = {
     "tabular": "an embedding for each column of codes, beside the numbers, below layers",
     "tabm": "several networks that share their weights but for scales and biases, over codes and piecewise-linear embeddings of numbers",
 }
+BRANCH_WEIGHTS = {"none": "no pretrained"}
 MODEL: dict[str, Words] = {
     "name": _name,
     "weights": _weights,
@@ -135,7 +141,7 @@ MODEL: dict[str, Words] = {
         f"torch.fx traced its graph: the cut is at the node {plan.model.node!r}, the last one that only the classifier follows."
         if plan.model.node
         else "The body is made without a classifier, so there is no node of a graph to cut at (node '')."
-        if plan.model.body
+        if plan.model.body or plan.model.branches
         else "The network's own method leaves its classifier away, so no table of cuts is needed and no graph is taken apart (node '')."
     ),
     "features": _features,
@@ -144,6 +150,8 @@ MODEL: dict[str, Words] = {
         if plan.model.body and plan.model.body.name == "encoder"
         else f"The network is sheer's own, {plan.model.body}: {BODY_WORDS.get(plan.model.body.name, '')}."
         if plan.model.body
+        else "The network's body are its branches and what fuses them."
+        if plan.model.branches
         else "The network's body is as its library, or you, made it."
     ),
     "lora": lambda plan: (
@@ -160,7 +168,11 @@ MODEL: dict[str, Words] = {
     "branches": lambda plan: (
         "Each input has a branch: "
         + listed(
-            [f"{one.name} by {one.model.name}, {one.model.weights.name} weights, {one.model.features} wide" for one in plan.model.branches]
+            [
+                f"{one.name} by {one.model.name}, {BRANCH_WEIGHTS.get(one.model.weights.name, one.model.weights.name)} weights, "
+                f"{one.model.features} wide"
+                for one in plan.model.branches
+            ]
         )
         + "."
         if plan.model.branches
