@@ -73,9 +73,10 @@ class Linear:
 
     def build(self, features: int, classes: int, kind: str) -> nn.Sequential:
         """The head for `features` channels of a "map" (N, C, H, W) or "vector" (N, C)."""
-        linear, pool = nn.Linear(features, classes), {"pool": AvgPool()} if kind == "map" else {}
+        linear = nn.Linear(features, classes)
         nn.init.kaiming_normal_(linear.weight)
         nn.init.zeros_(linear.bias)
+        pool = {"pool": AvgPool()} if kind == "map" else {}
         return nn.Sequential(OrderedDict[str, nn.Module](**pool, drop=nn.Dropout(self.dropout), linear=linear))
 
 
