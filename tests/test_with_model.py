@@ -86,6 +86,8 @@ def test_a_table_s_network_is_swapped_for_another_and_for_your_own(tmp_path):
     done = run_script(script, tmp_path / "train_items.csv", "--out", tmp_path / "again")
     assert done.returncode == 0, done.stderr
     assert rows(tmp_path / "run" / "history.csv") == rows(tmp_path / "again" / "history.csv") and len(whole.history) == 2
+    with pytest.raises(PlanError, match="fusion='concat' is for items with several inputs"):
+        first.with_model(Rows, fusion="concat")
     with pytest.raises(ModelError, match="a table's network has no pretrained weights"):
         first.with_model("tabm", weights="package")
     first.model = whole.model

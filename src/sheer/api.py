@@ -156,8 +156,6 @@ def learner(
     _check_types(data, model, metrics, cache)
     several = bool(data.inputs)
     check_texts(texts | {"sampling": sampling, "profile": profile} | ({} if several else {"weights": weights or "none given"}))
-    if fusion is not None and not several:
-        raise PlanError(f"fusion={fusion!r} is for items with several inputs: sheer.DataBlock(inputs=...). Leave it away.")
     if several and (channels is not None or channel_init is not None):
         raise PlanError("channels and channel_init are for one input; photographs beside other inputs have three channels.")
     if items_of(data.plan.columns) == "text" and (channels is not None or channel_init is not None):

@@ -80,6 +80,8 @@ def _network(
     encoder: Encoder | Mapping[str, Encoder] | None,
 ) -> Built:
     part, make = (wanted.part, wanted.make) if wanted else (None, None)
+    if fusion is not None and not data.inputs:
+        raise PlanError(f"fusion={fusion!r} is for items with several inputs: sheer.DataBlock(inputs=...). Leave it away.")
     if data.inputs:
         return build_branches(
             model,
