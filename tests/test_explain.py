@@ -60,6 +60,7 @@ VALID = {
     "Numerics.memory_format": "contiguous",
     "Numerics.precision": "bf16",
     "Phase.schedule": Part(name="constant"),
+    "DataPlan.weighted_prior": (0.5, 0.5),
     "Phase.optimizer": Part(name="sgd"),
     "Phase.prefix": Part(name="whole"),
     "Phase.loss": Part(name="focal"),

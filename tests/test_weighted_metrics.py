@@ -68,6 +68,9 @@ def test_history_validation_and_baselines_are_scikit_learns_with_sample_weight(t
         assert seen[f"{name}_low"] < value < seen[f"{name}_high"]
     assert seen["items"] == len(data.valid) and seen["effective_items"] == pytest.approx(weight.sum() ** 2 / (weight**2).sum())
     first = next(iter(wanted))
+    taught, weights_taught = data.targets[data.train], data.weights[data.train]
+    prior = np.bincount(taught, weights_taught) / weights_taught.sum() if target == "kind" else np.average(taught, weights=weights_taught)
+    assert found.prior == pytest.approx(prior, rel=1e-6) and "usual by weight" in str(learn.plan())
     usual = np.repeat(found.prior[None], len(found), axis=0)
     assert seen["baseline"] == METRICS["classify" if target == "kind" else "regress"][first](*counting(usual, true, weight))
     others = [one.predictions for one in learn.baselines().others]
@@ -189,6 +192,9 @@ def test_further_items_are_judged_with_weights_of_their_own(photos, tmp_path, ca
     assert "weighted: as much as" in capsys.readouterr().out
     seen = photo_learner(photos, tmp_path / "photos").fit(1)
     assert "note: the run's metrics are weighted, but these items were given no weights" in seen.evaluate(photos).report()
+    plan = seen.plan().data
+    assert seen.evaluate(photos).prior.tolist() == [count / plan.train_items for count in plan.train_counts]
+    assert seen.validate().prior.tolist() == list(plan.weighted_prior) != seen.evaluate(photos).prior.tolist()
     by_path = seen.evaluate(photos, weight=share_of_path)
     assert by_path.weights.min() == 0 and "note" not in by_path.report()
     with pytest.raises(DataError, match="give a function of a photograph's path"):

@@ -21,7 +21,7 @@ from sheer.data.inputs import Input
 from sheer.data.leftout import LeftOut
 from sheer.data.preflight import FileProblem, problems_csv
 from sheer.data.shares import held_out_by, split_part
-from sheer.data.targets import counted
+from sheer.data.targets import counted, weighted_prior
 from sheer.errors import DataError
 from sheer.plan.facts import HELD
 from sheer.plan.markup import html_table
@@ -33,7 +33,7 @@ TRAIN_NAMES = ("train", "training")
 VALID_NAMES = ("valid", "validation", "val")
 TEST_NAMES = ("test", "testing")
 ONE_CLASS = Origin(field="task", by="data", reason="each item has one class")
-LISTED = ("train_items", "valid_items", "train_counts", "valid_counts", "inputs")
+LISTED = ("train_items", "valid_items", "train_counts", "valid_counts", "weighted_prior", "inputs")
 NO_TABLE = Origin(field="columns", by="data", reason="the items are no rows of a table")
 
 
@@ -293,6 +293,7 @@ def assemble(
         unknown=left.unknown,
         skipped=tuple(problem.file for problem in left.problems),
         columns=columns,
+        weighted_prior=() if weights is None else weighted_prior(targets[train], weights[train], task, len(classes)),
         listing_sha256=listing,
         targets_sha256=hashlib.sha256(targets.tobytes() + (b"" if weights is None else weights.tobytes())).hexdigest(),
         held_out_sha256=hashlib.sha256(held_out.tobytes()).hexdigest(),

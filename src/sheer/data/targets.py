@@ -64,6 +64,13 @@ def item_weights(values: list[Any], name: str, train: np.ndarray) -> np.ndarray:
     return (weights / weights[train].mean()).astype(np.float32)
 
 
+def weighted_prior(targets: np.ndarray, weights: np.ndarray, task: str, classes: int) -> tuple[float, ...]:
+    """The shares of the classes or labels, or the means of the numbers, of items by their weights."""
+    if task == "classify":
+        return tuple((np.bincount(targets, weights, classes) / weights.sum(dtype=np.float64)).tolist())
+    return tuple(np.average(targets, axis=0, weights=weights.astype(np.float64)).tolist())
+
+
 def items_csv(
     files: Sequence[str], held_out: np.ndarray, targets: np.ndarray, task: str, classes: tuple[str, ...], weights: np.ndarray | None
 ) -> str:

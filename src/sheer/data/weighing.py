@@ -11,7 +11,7 @@ import numpy as np
 
 from sheer.data.listing import Listing, labels_by
 from sheer.data.sources import Data
-from sheer.data.targets import item_weights, items_csv
+from sheer.data.targets import item_weights, items_csv, weighted_prior
 from sheer.errors import DataError
 from sheer.plan.plan import Origin
 
@@ -41,6 +41,7 @@ def weighed(data: Data, values: Sequence[Any], name: str) -> Data:
     seen = hashlib.sha256(data.targets.tobytes() + weights.tobytes()).hexdigest()
     origins = tuple(origin for origin in data.plan.origins if origin.field != "weight")
     given = Origin(field="weight", by="you", reason="you gave it, scaled to a mean of 1")
-    plan = replace(data.plan, weight=name, targets_sha256=seen, origins=(*origins, given))
+    prior = weighted_prior(data.targets[data.train], weights[data.train], data.plan.task.name, len(data.classes))
+    plan = replace(data.plan, weight=name, weighted_prior=prior, targets_sha256=seen, origins=(*origins, given))
     listing = items_csv(data.paths, held_out, data.targets, plan.task.name, data.classes, weights) if data.paths else ""
     return replace(data, plan=plan, weights=weights, listing=listing)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sheer.data.sources import Data
-from sheer.interpret.predictions import Predictions, prior_outputs
+from sheer.interpret.predictions import Predictions
 from sheer.plan.facts import items_of
 from sheer.plan.table import columns
 
@@ -142,7 +142,7 @@ def _fitted(data: Data, name: str, model: Any, own: Predictions) -> Baseline:
         metric_functions=own.metric_functions,
         outputs=outputs.reshape(len(data.valid), -1),
         target=data.targets[data.valid],
-        prior=prior_outputs(data.plan),
+        prior=own.prior,
         weights=own.weights,
     )
     return Baseline(name=name, seconds=time.perf_counter() - started, predictions=predictions)

@@ -207,13 +207,13 @@ class View:
         found, left = further_files(root, classes, unknown)
         true = np.array([classes.index(label) for _, label in found], dtype=np.int64)
         table = self.predict([str(root / path) for path, _ in found], true)
-        notes = [*left, *([UNWEIGHTED] if weight is None and self.plan.weighted_metrics else [])]
         if weight is None:
-            return replace(table, notes=tuple(notes))
+            notes = (*left, *([UNWEIGHTED] if self.plan.weighted_metrics else []))
+            return replace(table, notes=notes, prior=prior_outputs(self.plan.data))
         if not callable(weight):
             raise DataError(f"weight={weight!r}: photographs in folders have no columns; give a function of a photograph's path.")
         counts = item_weights(labels_by(weight, [path for path, _ in found]), weight_name(weight), np.ones(len(found), dtype=bool))
-        return replace(table, weights=counts, notes=tuple(notes))
+        return replace(table, weights=counts, notes=tuple(left))
 
     def _files(self, paths: Sequence[str]) -> Data:
         if self.plan.data.columns or self.plan.data.inputs:
@@ -265,7 +265,7 @@ class View:
             metric_functions=self.metrics,
             outputs=outputs,
             target=target,
-            prior=prior_outputs(self.plan.data),
+            prior=prior_outputs(self.plan.data, self.plan.weighted_metrics),
             losses=losses,
             weights=self.weights(feed.data, items),
         )

@@ -265,8 +265,10 @@ def _shown(share: tuple[float, float, float], otherwise: str) -> str:
     return "{:.3f} ({:.3f} to {:.3f})".format(*share) if share[0] == share[0] else otherwise
 
 
-def prior_outputs(data: DataPlan) -> np.ndarray:
-    """The outputs of knowing nothing but the training items' targets, float64 (classes,)."""
+def prior_outputs(data: DataPlan, weighted: bool = False) -> np.ndarray:
+    """The outputs of knowing nothing but the training items' targets, and with `weighted` their weights, float64 (classes,)."""
+    if weighted and data.weighted_prior:
+        return np.array(data.weighted_prior)
     if data.task.name == "regress":
         return np.array(data.task.options()["mean"], dtype=np.float64)
     return np.array(data.train_counts) / data.train_items

@@ -138,9 +138,10 @@ class DataPlan:
     Counts are items of each class or label, () for numbers; `listing_sha256` covers relative names and
     sizes in bytes; `bad_files` says what happens to files that cannot be read, `unknown` to held-out items with a label that no item
     to train on has ("raise" or "skip"), `skipped` names those that were left out; `weight` is where what each item's loss counts is
-    from: a column, "function:NAME", "given", or ""; `columns` are what a table's columns become, from COLUMN_KINDS with what was fitted
-    on the items to train on, () for no table; `inputs` are those of items that have several, () else; `notes` are sentences about
-    what is odd.
+    from: a column, "function:NAME", "given", or "", and `weighted_prior` the shares of the classes or labels, or the means of the
+    numbers, of the items to train on by weight, () without; `columns` are what a table's columns become, from COLUMN_KINDS with what
+    was fitted on the items to train on, () for no table; `inputs` are those of items that have several, () else; `notes` are
+    sentences about what is odd.
     """
 
     source: str
@@ -158,6 +159,7 @@ class DataPlan:
     skipped: tuple[str, ...]
     columns: tuple[Part, ...]
     inputs: tuple[InputPlan, ...] = ()
+    weighted_prior: tuple[float, ...] = ()
     listing_sha256: str
     targets_sha256: str
     held_out_sha256: str

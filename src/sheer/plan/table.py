@@ -234,6 +234,12 @@ def _names(names: Sequence[str]) -> str:
     return f"{len(names)}: {', '.join(map(_one_line, names[:4]))}{', ...' if len(names) > 4 else ''}" if names else "none"
 
 
+def _usual(data: DataPlan) -> str:
+    """What is usual among the training items by their weights, the largest first."""
+    pairs = sorted(zip(data.classes, data.weighted_prior, strict=True), key=lambda pair: -pair[1])
+    return ", ".join(f"{name} {value:.4g}" for name, value in pairs[:4]) + (f" and {len(pairs) - 4} more" if len(pairs) > 4 else "")
+
+
 def _data(plan: Plan) -> str:
     data = plan.data
     pairs = zip(data.train_counts, data.valid_counts, strict=True) if data.train_counts else (("-", "-") for _ in data.classes)
@@ -246,6 +252,7 @@ def _data(plan: Plan) -> str:
         ("items", f"{data.train_items} to train on, {data.valid_items} to validate on", "train_items"),
         ("split", str(data.split), "split"),
         ("item weights", data.weight or "1 each", "weight"),
+        *([("usual by weight", _usual(data), "weighted_prior")] if data.weighted_prior else []),
         ("bad files", data.bad_files, "bad_files"),
         ("unknown labels", data.unknown, "unknown"),
         ("skipped", _names(data.skipped), "skipped"),

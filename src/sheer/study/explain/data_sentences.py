@@ -89,6 +89,11 @@ DATA: dict[str, Words] = {
     "weight": lambda plan: (
         f"Each item's loss counts as its column {plan.data.weight!r} says." if plan.data.weight else "Every item's loss counts 1."
     ),
+    "weighted_prior": lambda plan: (
+        "What is usual by weight among the items learned from is the baseline of weighted metrics."
+        if plan.data.weighted_prior
+        else "What is usual among the items learned from is so by count."
+    ),
     "bad_files": lambda plan: (
         "Every file was read beforehand, and those that cannot be used were left out; nothing takes their place."
         if plan.data.bad_files == "skip"

@@ -51,6 +51,7 @@ LINES: dict[str, tuple[str, ...]] = {
     "data.skipped": ("row[0] not in SKIPPED",),
     "data.columns": ("COLUMNS = ",),
     "data.inputs": ("INPUTS = ",),
+    "data.weighted_prior": (),
     "data.listing_sha256": ("!= LISTING_SHA256",),
     "data.targets_sha256": (),
     "data.held_out_sha256": (),
