@@ -336,7 +336,7 @@ def _check_whole(plan: Plan) -> None:
             names = ", ".join(sorted(missing))
             raise PlanError(f"This plan does not say who decided {names} of its {type(holder).__name__}. Was it edited?")
     classes, stages = len(plan.data.classes), len(plan.model.stages)
-    wrong = [name for name in ("train_counts", "valid_counts") if len(getattr(plan.data, name)) not in (0, classes)]
+    wrong = [name for name in ("train_counts", "valid_counts", "weighted_prior") if len(getattr(plan.data, name)) not in (0, classes)]
     wrong += [name for phase in plan.phases for name in ("rates", "norm") if len(getattr(phase, name)) != stages]
     if wrong or bool(plan.data.train_counts) != bool(plan.data.valid_counts):
         raise PlanError(

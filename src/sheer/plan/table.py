@@ -234,14 +234,8 @@ def _names(names: Sequence[str]) -> str:
     return f"{len(names)}: {', '.join(map(_one_line, names[:4]))}{', ...' if len(names) > 4 else ''}" if names else "none"
 
 
-def _usual(data: DataPlan) -> str:
-    """What is usual among the training items by their weights, the largest first."""
-    pairs = sorted(zip(data.classes, data.weighted_prior, strict=True), key=lambda pair: -pair[1])
-    return ", ".join(f"{name} {value:.4g}" for name, value in pairs[:4]) + (f" and {len(pairs) - 4} more" if len(pairs) > 4 else "")
-
-
 def _data(plan: Plan) -> str:
-    data = plan.data
+    data, usual = plan.data, [f"{name} {value:.4g}" for name, value in zip(plan.data.classes, plan.data.weighted_prior, strict=False)]
     pairs = zip(data.train_counts, data.valid_counts, strict=True) if data.train_counts else (("-", "-") for _ in data.classes)
     counts = [(name, str(train), str(valid)) for name, (train, valid) in zip(data.classes, pairs, strict=True)]
     shown = counts if len(counts) <= 12 else [*counts[:10], (f"... {len(counts) - 10} more", "", "")]
@@ -252,7 +246,7 @@ def _data(plan: Plan) -> str:
         ("items", f"{data.train_items} to train on, {data.valid_items} to validate on", "train_items"),
         ("split", str(data.split), "split"),
         ("item weights", data.weight or "1 each", "weight"),
-        *([("usual by weight", _usual(data), "weighted_prior")] if data.weighted_prior else []),
+        *([("usual by weight", _names(usual), "weighted_prior")] if usual else []),
         ("bad files", data.bad_files, "bad_files"),
         ("unknown labels", data.unknown, "unknown"),
         ("skipped", _names(data.skipped), "skipped"),
@@ -311,8 +305,7 @@ def _machine(plan: Plan) -> str:
 def render(plan: Plan) -> str:
     """The whole plan as text, at most about 150 columns wide."""
     rows = [("profile", plan.profile, "profile"), ("seed", str(plan.seed), "seed"), ("metrics", ", ".join(plan.metrics), "metrics")]
-    rows.append(("weighted metrics", "by the items' weights" if plan.weighted_metrics else "no", "weighted_metrics"))
-    general = _decisions(plan, rows)
+    general = _decisions(plan, [*rows, ("weighted metrics", "by item weights" if plan.weighted_metrics else "no", "weighted_metrics")])
     parts = [f"Plan {plan.short_hash()}\n{general}", _model(plan), _data(plan)]
     stages = [stage.name for stage in plan.model.stages]
     parts += [_phase(phase, number, len(plan.phases), stages) for number, phase in enumerate(plan.phases, 1)]
