@@ -42,12 +42,14 @@ def finite_update(optimizer: torch.optim.Optimizer, value: torch.Tensor) -> torc
     grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     torch._amp_foreach_non_finite_check_and_unscale_([*(torch.view_as_real(g) if g.is_complex() else g for g in grads), value], found, one)
     on_device = value.is_cuda and optimizer.defaults.get("fused", False)
+    skipped = not on_device and bool(found)  # the one value that a step reads back
     if on_device:
         optimizer.found_inf = found  # type: ignore[attr-defined]
-    if on_device or not found:  # `not found`: the one value that a step reads back
+    if not skipped:
         optimizer.step()
-    value = torch.where(found > 0, math.nan, value)
-    found.zero_()
+    if on_device or skipped:  # else it is a tenth of a small network's step to no end
+        value = torch.where(found > 0, math.nan, value)
+        found.zero_()
     return value
 
 
