@@ -411,7 +411,7 @@ def test_wrong_lora_is_refused(here):
         ModelError, match=r"no linear layer of transformers:encoder has such a name. Their names end as in query, key, value"
     ):
         sheer.learner(texts(), "encoder", lora={"layers": ("q_proj",)})
-    with pytest.raises(ModelError, match="for networks by name"):
+    with pytest.raises(ModelError, match="for pretrained networks by name"):
         sheer.learner(sheer.arrays(torch.rand(8, 4), [0, 1] * 4), torch.nn.Linear(4, 2), lora=True)
     with pytest.raises(ModelError, match="has no LoRA"):
         sheer.learner(texts(), "encoder").save_adapter("adapter.safetensors")
