@@ -495,5 +495,5 @@ def test_a_report_of_a_run_on_a_table_ends_with_what_works(capsys, photos, tmp_p
     learn = sheer.learner(data, "resnet18", weights="none", size=32, batch_size=16, quiet=True, out=tmp_path / "run")
     learn.run(sheer.recipes.linear_probe(1))
     assert main(["report", str(tmp_path / "run")]) == 0
-    assert capsys.readouterr().out.endswith("data=sheer.images(...)).interpret().report()\n")
+    assert capsys.readouterr().out.endswith("data=sheer.images(folder)).interpret().report()\n")
     assert "mean_absolute_error" in sheer.load(tmp_path / "run", data=data).interpret().report()
