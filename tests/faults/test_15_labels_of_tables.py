@@ -71,6 +71,8 @@ def test_15_a_label_that_is_held_out_only_is_named_with_its_count(built, kind):
     columns = rows(kind=odd_in(held=True))
     with pytest.raises(DataError, match=r"odd \(2 items\) occurs among the held-out items only.*unknown='skip'"):
         built(kind, columns, valid="held")
+    with pytest.raises(DataError, match=r"odd \(1 items\) occurs among the held-out items only"):
+        built(kind, rows(kind=lambda n: "ab"[n % 2] if n else "odd"), valid="held")
     assert built(kind, rows(kind=odd_in(held=False)), valid="held").classes == ("bad", "good", "odd")
 
 

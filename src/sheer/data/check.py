@@ -34,8 +34,8 @@ def check_classes(where: Path, counts: Counter[str], where_is_split: bool, singl
 
 def check_sides(source: str, targets: np.ndarray, held_out: np.ndarray, classes: tuple[str, ...], nothing_out: bool) -> None:
     """DataError for classes too few or too small to be split (unless nothing is held out), or of which all items are held out."""
-    check_classes(Path(source), Counter(classes[number] for number in targets.tolist()), where_is_split=False, singles=nothing_out)
     check_known(source, targets, held_out, classes)
+    check_classes(Path(source), Counter(classes[number] for number in targets.tolist()), where_is_split=False, singles=nothing_out)
 
 
 def unknown_classes(targets: np.ndarray, held_out: np.ndarray) -> list[int]:
