@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sheer.data.pictures import cut_of
 from sheer.loop.batch_loss import weighs
 from sheer.model.prefix import MOST_IN_MEMORY
 from sheer.model.rebuild import OWN
@@ -20,8 +21,8 @@ def needed_marks(plan: Plan, events: Sequence[Event] = ()) -> frozenset[str]:
     cached = [phase.prefix.options() for phase in phases if phase.prefix.name == "cached"]
     chain = all(_is_chain(plan, options["modules"]) for options in cached)
     pictures = plan.data.pictures != "none" if plan.data.inputs else not plan.data.columns
-    one_size = pictures and not plan.data.inputs and len({(phase.size, phase.resize, phase.resident) for phase in phases}) == 1
-    one_size = one_size and not phases[0].resident
+    one_size = pictures and not plan.data.inputs and len({(phase.size, repr(cut_of(phase))) for phase in phases}) == 1
+    one_size = one_size and not any(phase.resident for phase in phases)
     part = plan.data.split.options().get("train") or plan.data.split.options().get("part")
     small = all(_most_values(plan, options) * 4 <= MOST_IN_MEMORY for options in cached)
     marks = {
