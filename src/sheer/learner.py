@@ -255,7 +255,7 @@ class Learner(Showing):
                 state.stop, state.seconds = joined_reasons(state.stop, stop), state.seconds + seconds
                 self._done(state)
                 if keeper:
-                    keeper.finish(state.kept(self.model, None, 0.0), state.stop)
+                    keeper.finish(state.kept(self.model, None, 0.0), state.stop, state.events)
                 elif not self._quiet:
                     print("Nothing was written: learn.save(folder) keeps the run.")
             else:

@@ -289,6 +289,31 @@ def test_05_a_save_is_tried_again_before_the_next_one_is_due(keeper, capfd, paus
         assert "(3 attempts)" in told.what and "the next one is tried when it is due" in said and not checkpoints(kept.folder)
 
 
+def test_05_a_checkpoint_that_cannot_be_removed_is_no_failed_save(keeper, capfd, monkeypatch):
+    def refused(path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    kept, model, state = keeper
+    with monkeypatch.context() as patch:
+        patch.setattr(commit, "remove", refused)
+        for _ in range(3):
+            assert kept.commit(state.kept(model, state.carried, 0.0))
+    said = capfd.readouterr().err
+    assert len(checkpoints(kept.folder)) == 3 and not state.events
+    assert said.count("could not be removed: [Errno 13] Permission denied") == 1 and "could not be saved" not in said
+    assert kept.commit(state.kept(model, state.carried, 0.0)) and len(checkpoints(kept.folder)) == 2
+
+
+def test_05_what_is_not_read_back_as_written_is_removed(keeper, capfd, monkeypatch):
+    kept, model, state = keeper
+    monkeypatch.setattr(keeping, "LAST_PAUSES", ())
+    with monkeypatch.context() as patch:
+        patch.setattr(keeping, "damage", lambda path: "weights is damaged")
+        assert not kept.commit(state.kept(model, state.carried, 0.0))
+    assert "was not read back as it was written: weights is damaged" in capfd.readouterr().err
+    assert not checkpoints(kept.folder) and kept.commit(state.kept(model, state.carried, 0.0))
+
+
 def test_05_a_newer_checkpoint_takes_the_place_of_one_that_failed(keeper):
     kept, model, state = keeper
     keeping.PAUSES = (600.0,)
@@ -332,6 +357,7 @@ def test_05_the_finished_run_is_tried_again_and_fails_with_the_last_attempt_alon
     assert "It is tried again in 0.01 s" in capfd.readouterr().err
     events = sheer.load(tmp_path / "run", objects={"mlp": mlp})._state.events
     assert [event.what for event in events] == ["the finished run: [Errno 5] Input/output error"] * 2
+    assert learn._state.events == events
     assert main(["report", str(tmp_path / "run")]) == 0
     assert "failed save: 2 (step 30, 30)" in capfd.readouterr().out
 

@@ -108,13 +108,13 @@ class Keeper:
         for attempt, pause in enumerate((*pauses, None), 1):
             try:
                 kept = _commit(self.folder, {name: self._unless_abandoned(make) for name, make in now.files().items()})
-                prune(kept.parent, KEPT)
             except Exception as error:  # whatever it is, it must not end the training: it is told, and the one before stays
                 why, again = first_line(error), pause is not None and isinstance(error, OSError)
             else:
                 if attempt > 1:
                     self._tell(f"The checkpoint of step {now.step} is saved, at attempt {attempt}.")
                     events.append(Event(step=now.step, kind="retried save", what=f"saved at attempt {attempt}; before: {why}"))
+                self._prune(kept.parent)
                 return True
             again = again and not (self._newer.is_set() or self._abandoned)
             how = f"it is tried again in {pause:g} s" if again else "the next one is tried when it is due"
@@ -125,6 +125,13 @@ class Keeper:
                 break
         events.append(Event(step=now.step, kind="failed save", what=why + (f" ({attempt} attempts)" if attempt > 1 else "")))
         return False
+
+    def _prune(self, root: Path) -> None:
+        """Remove the checkpoints that are too many; one that cannot be removed is left to the next save, for this one is whole."""
+        try:
+            prune(root, KEPT)
+        except OSError as error:
+            self._tell(f"A checkpoint that is no longer needed could not be removed: {first_line(error)}. The newest one is saved.")
 
     def _tell(self, what: str) -> None:
         if not self._abandoned:
@@ -138,8 +145,10 @@ class Keeper:
 
         return made
 
-    def finish(self, now: RunState, stop: str) -> None:
+    def finish(self, now: RunState, stop: str, events: list[Event]) -> None:
         """Wait for what is being written, then write the finished run, after each of `LAST_PAUSES` again.
+
+        What failed is added to the events of `now`, which are written, and to `events`, those of who goes on with the run.
 
         Raises:
             RunError: it cannot be written; what was there stays.
@@ -154,7 +163,9 @@ class Keeper:
                     raise
                 why = first_line(error.__cause__ or error)
                 self._tell(f"{error} It is tried again in {pause:g} s.")
-                now.events.append(Event(step=now.step, kind="failed save", what=f"the finished run: {why}"))
+                failed = Event(step=now.step, kind="failed save", what=f"the finished run: {why}")
+                now.events.append(failed)
+                events.append(failed)
                 time.sleep(pause)
 
     def close(self) -> None:
@@ -230,6 +241,7 @@ def _commit(folder: Path, files: Mapping[str, Callable[[], bytes]]) -> Path:
     path = commit(root, number, files)
     wrong = damage(path)
     if wrong:
+        remove(path)
         raise OSError(f"{path} was not read back as it was written: {wrong}")
     return path
 
