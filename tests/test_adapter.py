@@ -2,7 +2,7 @@
 
 import json
 import struct
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pandas as pd
@@ -16,8 +16,9 @@ from conftest import Leave
 from scripts import run_script
 from sheer.errors import ModelError, OwnershipError, PlanError, WeightsError
 from sheer.loading import begun
-from sheer.model.adapter import adapter_sha256
-from sheer.plan.plan import Plan, origin_of
+from sheer.model.adapter import adapter_sha256, read_adapter
+from sheer.model.heads import HEADS
+from sheer.plan.plan import Part, Plan, origin_of
 from test_eject import rows
 
 pytest.importorskip("transformers", reason="the extra text is not installed")
@@ -164,6 +165,8 @@ def test_numbers_keep_the_scale_they_were_learnt_in(here, tmp_path):
     np.testing.assert_array_equal(other.validate().outputs, learn.validate().outputs)
     assert other.plan().data.task == learn.plan().data.task and origin_of(other.plan().data, "task").by == "weights"
     data, recipe = sheer.text(frame, text="words", target="stars"), sheer.recipes.one_cycle(2)
+    swapped = other.with_model("encoder", lora=LORA)
+    assert swapped.plan().data == learner(data).plan().data != other.plan().data
     whole = other.run(recipe)
     learner(data, adapter=file, out=tmp_path / "run").run(recipe, callbacks=[Leave(7)])
     assert hashes(sheer.resume(tmp_path / "run", data=data, quiet=True)) == hashes(whole)
@@ -181,7 +184,11 @@ def test_numbers_keep_the_scale_they_were_learnt_in(here, tmp_path):
         ({"lora": {"rank": 4, "layers": ("query", "value")}}, "lora rank: 2 there, 4 here"),
         ({"lora": {"rank": 2, "layers": ("query",)}}, r"lora layers: \('query', 'value'\) there, \('query',\) here"),
         ({"lora": {**LORA, "alpha": 4.0}}, "lora alpha: 16.0 there, 4.0 here"),
-        ({"head": "linear"}, r"head: .plain\(.*\). there, 'linear\(\)' here"),
+        ({"head": "linear"}, r"head: .Plain\(.*\). there, 'Linear\(dropout=.*\)' here"),
+        (
+            {"head": Part(name="plain", settings=(("dropout", 0.3),))},
+            r"head: .Plain\(.*dropout=0.1, .*\). there, .Plain\(.*dropout=0.3, .*\). here",
+        ),
         ({"data": "renamed"}, r"classes\[1\]: 'sad' there, 'unhappy' here"),
         ({"data": "reversed"}, r"classes\[0\]: 'glad' there, 'sad' here; classes\[1\]"),
         ({"data": "three"}, r"classes: \('glad', 'sad'\) there, \('calm', 'glad', 'sad'\) here"),
@@ -204,6 +211,16 @@ def test_another_model_is_refused_with_all_that_differs(here, options, message):
     with pytest.raises(WeightsError, match=message) as error:
         learner(data, adapter="moods.safetensors", **given)
     assert "Nothing was loaded" in str(error.value)
+
+
+def test_the_same_head_and_layers_in_other_words_are_the_same(here):
+    adapter = read_adapter(here / "moods.safetensors")
+    whole = adapter.belongs.head.made(HEADS)
+    every = Part(name="plain", settings=tuple((one.name, getattr(whole, one.name)) for one in reversed(fields(whole))))
+    assert every != adapter.belongs.head
+    other = learner(adapter="moods.safetensors", head=every, lora={"rank": 2, "layers": ("value", "query")})
+    np.testing.assert_array_equal(other.validate().outputs, np.load("outputs.npy"))
+    assert other.plan().model.lora.options()["layers"] == ("query", "value")
 
 
 def test_networks_without_lora_of_that_kind_are_refused(here):

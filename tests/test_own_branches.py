@@ -51,6 +51,12 @@ def run(folder, tmp_path_factory):
     return out
 
 
+def test_a_profile_is_not_resolved_for_them(folder):
+    learn = learner(folder, {"image": "resnet18", "table": TableNet}, weights="none")
+    with pytest.raises(PlanError, match=r"branches of your own \(TableNet\): a profile is resolved for networks by name"):
+        sheer.diff(learn, "fastai-2.8")
+
+
 def test_each_is_a_stage_with_its_source_in_the_plan_and_freezes(folder):
     learn = learner(folder)
     model = learn.plan().model

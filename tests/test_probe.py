@@ -134,6 +134,31 @@ def test_the_frozen_part_takes_the_batch_in_which_an_item_is_fastest(monkeypatch
     assert len(asked) == tried == origin.reason.count("ms in batches of") and "bit for bit" in origin.reason
 
 
+@pytest.mark.parametrize(("items", "tried"), [(20, [8, 4, 16, 32]), (16, [8, 4, 16]), (3, [8, 4]), (10**6, [8, 4, 16, 32, 64])])
+def test_no_batch_is_timed_beyond_all_items_or_the_memory(monkeypatch, items, tried):
+    asked = []
+
+    def timed(model, last, inputs, numerics, fold):
+        asked.append(len(inputs))
+        if len(inputs) == 128:
+            torch.empty(2**60)  # as much as no CPU has
+        return 1.0
+
+    monkeypatch.setattr(probe, "frozen_seconds", timed)
+    size, reason = probe.frozen_batch(learned().plan().numerics, items, None, (), torch.zeros(2, 3), 8, False)
+    assert size == 8 and [one for one in asked if one != 128] == tried and (128 in asked) == (items > 100)
+    assert reason.count("ms in batches of") == len(tried)
+
+
+def test_what_is_no_want_of_memory_is_not_hidden(monkeypatch):
+    def timed(model, last, inputs, numerics, fold):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr(probe, "frozen_seconds", timed)
+    with pytest.raises(RuntimeError, match="mat1"):
+        probe.frozen_batch(learned().plan().numerics, 20, None, (), torch.zeros(2, 3), 8, False)
+
+
 def test_the_probed_batch_is_a_value_that_goes_on_and_what_is_beside_it_still_counts(monkeypatch, resnet, tmp_path):
     fastest = {"size": 16}
     monkeypatch.setattr(probe, "frozen_seconds", lambda model, last, inputs, *rest: 1.0 + (len(inputs) != fastest["size"]))

@@ -332,6 +332,7 @@ def another(
 ) -> Learner:
     """`Learner.with_model`: a learner for another model, whose data, decisions and photographs in memory are those of `learn`."""
     data, before = learn._known_data(), learn.plan()
+    data = data.unscaled or data
     wanted = Wanted(model=model, head=head, weights=weights, fusion=fusion, stages=stages)
     wanted = with_the_rest(wanted, before, learn._made_by, learn._made_head, None if before.phases else learn.model)
     data, encoder = read_texts(data, wanted.model, wanted.weights)

@@ -89,7 +89,7 @@ class Learner(Showing):
         self._inside, self._told, self._contents, self._paused = False, False, list[str](), cast(RunState | None, None)
         self._known, self._room = hashes_by_name(built.model), room_of(plan, data)
         items = data.arrays if data else sample_rows(plan.data.columns) if plan.data.columns else None
-        pace = functools.partial(frozen_batch, plan.numerics)
+        pace = functools.partial(frozen_batch, plan.numerics, plan.data.train_items + plan.data.valid_items)
         self._facts = Facts(model=built.model, plan=plan.model, arrays=items, numerics=plan.numerics, inputs=plan.data.inputs, pace=pace)
 
     def __repr__(self) -> str:

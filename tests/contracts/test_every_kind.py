@@ -25,6 +25,7 @@ from scripts import run_script
 from sheer.cli.main import main
 from sheer.errors import DataError, ModelError, PlanError, RunError, SheerError
 from sheer.model.hashing import weights_sha256
+from sheer.study.compare.given import side_of
 
 pytest.importorskip("transformers", reason="the extra text is not installed")
 from test_text import save_encoder
@@ -277,6 +278,8 @@ def compare(made, folder):
     begun = kind.learner()
     same = sheer.compare(begun, script, recipe=kind.steps(), exact=True)
     assert same.equal, str(same)
+    sides = [side_of(one, begun, kind.steps(), None, start=False) for one in (begun, script)]
+    assert sides[0].parts == sides[1].parts and bool(sides[0].parts) == (made.name != "image")
     stages = {stage.name for stage in same.stages}
     assert {"items", "inputs", "target", "logits", "loss"} <= stages or "lbfgs" in str(made.learn.plan().phases[0].optimizer)
     speaks_of(made, str(same), names=False)

@@ -47,8 +47,8 @@ class Data:
     `opened` gives the picture of a path where it is no file; `listing` is the CSV text that lists the items
     where class folders do not; `weights` float32 (items,), what an item counts in the loss and weighted metrics, 1 on average in training;
     `skipped` are the files that were left out, and why; `texts` are columns of texts by name, whose token ids are in `arrays` once there
-    is a `tokenizer`, the text of its tokenizer.json (`unread` is the data before that). Where an item has several `inputs`, `paths` are
-    the files of all of them.
+    is a `tokenizer`, the text of its tokenizer.json (`unread` is the data before that). `unscaled` is the
+    data with numbers on their own scale, where they have an adapter's. Where an item has several `inputs`, `paths` are the files of all.
     """
 
     root: str
@@ -67,6 +67,7 @@ class Data:
     texts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     tokenizer: str = ""
     unread: Data | None = None
+    unscaled: Data | None = None
 
     def __repr__(self) -> str:
         where = self.plan.source

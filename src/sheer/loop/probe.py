@@ -78,16 +78,23 @@ def frozen_seconds(model: nn.Module, modules: Sequence[str], inputs: Any, numeri
     return best / len(inputs)
 
 
-def frozen_batch(numerics: Numerics, model: nn.Module, modules: Sequence[str], sample: Any, usual: int, fold: bool) -> tuple[int, str]:
+def frozen_batch(
+    numerics: Numerics, items: int, model: nn.Module, modules: Sequence[str], sample: Any, usual: int, fold: bool
+) -> tuple[int, str]:
     """The batch size in which an item takes the least time in the frozen `modules`, and what was measured, in words.
 
-    Half the usual one is tried, the usual one, then twice as many each time for as long as that is no slower and fits into memory.
+    Half the usual one is tried, the usual one, then twice as many each time for as long as that is no slower, fits into memory
+    and is not all `items` yet.
     """
     seconds: dict[int, float] = {}
     for size in (usual, max(usual // 2, 1), *(usual << step for step in range(1, 7))):
+        if size > usual and size // 2 >= items:
+            break
         try:
             seconds[size] = frozen_seconds(model, modules, sample[torch.arange(size) % len(sample)], numerics, fold)
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:  # without memory on a CPU it is no class of its own
+            if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+                raise
             break
         if size > usual and seconds[size] > PAYS * min(seconds.values()):
             break

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -187,8 +188,8 @@ def with_adapter(built: Built, adapter: Adapter, lora: Lora, data: DataPlan, pro
         ("base weights", *bases),
         ("pooling", was.pool, _pool(built.plan)),
         ("tokenizer", was.tokenizer_sha256[:16], _tokenizer(data)[:16]),
-        *((f"lora {key}", value, ours.options().get(key)) for key, value in was.lora.settings),
-        ("head", str(was.head), str(built.plan.head)),
+        *((f"lora {key}", _in_order(value), _in_order(ours.options().get(key))) for key, value in was.lora.settings),
+        ("head", _head(was.head), _head(built.plan.head)),
         ("task", was.task.name, data.task.name),
         ("classes", was.classes, data.classes),
     )
@@ -208,13 +209,23 @@ def with_adapter(built: Built, adapter: Adapter, lora: Lora, data: DataPlan, pro
     return replace(made, plan=plan, tensors=tensor_facts(made.model, plan.stages, plan.undecayed))
 
 
+def _in_order(value: Any) -> Any:
+    """Layers in the order of their names, since LoRA goes into the same ones in any order; other values as they are."""
+    return tuple(sorted(set(value), key=str)) if isinstance(value, tuple) else value
+
+
+def _head(part: Part | None) -> str:
+    """The head with every setting, given or not; a function of your own by its name."""
+    return str(part.made(HEADS) if part is not None and part.name in HEADS else part)
+
+
 def scaled_as(data: Data, adapter: Adapter | None) -> Data:
     """The data with its numbers on the scale that the adapter's head gives them in; other data as it is."""
     if adapter is None or data.plan.task.name != "regress":
         return data
     why = Origin(field="task", by="weights", reason=f"on the scale of the numbers that the adapter {adapter.name} was trained for")
     origins = tuple(why if origin.field == "task" else origin for origin in data.plan.origins)
-    return replace(data, plan=replace(data.plan, task=adapter.belongs.task, origins=origins))
+    return replace(data, plan=replace(data.plan, task=adapter.belongs.task, origins=origins), unscaled=data)
 
 
 def take_adapter(model: nn.Module, tensors: Mapping[str, torch.Tensor], name: str) -> None:

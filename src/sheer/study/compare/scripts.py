@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,6 +19,7 @@ from sheer.loop.engine import prepared, switched
 from sheer.loop.step import Loss
 from sheer.model.prefix import suffix
 from sheer.plan.plan import Numerics
+from sheer.study.compare.parts import Parts
 from sheer.study.compare.sides import Side, Wrap, about_of, photo_looks
 from sheer.study.compare.trace import Step
 
@@ -59,7 +60,12 @@ class ScriptSide(Side):
         about = about_of(self.phase, self.phase.augmentations, self.phase)
         super().__init__(f"script {path.name} (phase {self.phase.name})", model, (module.SEED, 0), about)
         if self.batches == "table_batches":
-            self.parts = tuple((one.column, getattr(one, "length", 1)) for one in module.COLUMNS)
+            self.parts = _widths(module.COLUMNS)
+        elif self.batches == "input_batches":
+            pixels = len(self.phase.mean) * self.phase.size**2 if hasattr(self.phase, "size") else 0
+            for name, one in module.INPUTS.items():
+                self.parts += _widths(one.columns, f"{name}: ") if hasattr(one, "columns") else ((f"{name}: pixels", pixels),)
+            self.parts += tuple((f"{name}: there or missing", 1) for name in module.INPUTS)
 
     def run(self, wrap: Wrap) -> None:
         """The script's own training loop."""
@@ -128,6 +134,11 @@ class ScriptSide(Side):
         """By the rules of the script's phase."""
         if self.photo:
             yield from photo_looks(self.photos, photo, self.phase)
+
+
+def _widths(columns: Iterable[Any], prefix: str = "") -> Parts:
+    """What each number of an item is, by the columns of a script: a name and how many numbers it has."""
+    return tuple((f"{prefix}{one.column}", getattr(one, "length", 1)) for one in columns)
 
 
 def _stopped(path: Path, action: Callable[[], object]) -> None:

@@ -15,7 +15,7 @@ from sheer.model.branches import sample_rows
 from sheer.model.build import DEFAULT_MODEL, Built, build_named, tensor_facts
 from sheer.model.cutting import Facts
 from sheer.model.heads import HEADS
-from sheer.model.rebuild import rebuild
+from sheer.model.rebuild import own_branches, rebuild
 from sheer.model.table import build_table
 from sheer.model.text import LIBRARY
 from sheer.plan.defaults import Situation, resolve
@@ -111,13 +111,15 @@ def towards(plan: Plan, name: str) -> Plan:
     or of several inputs.
 
     Raises:
-        PlanError: the plan's model is a module of your own, which is not to be had from the plan.
+        PlanError: the plan's model, its head or a branch is a module of your own, which is not to be had from the plan.
     """
     constants = profile_named(name)
     library = plan.model.name.partition(":")[0]
     kept = bool(plan.model.branches) or plan.model.lora is not None or library == LIBRARY
-    if library not in ("timm", "torchvision", "sheer", LIBRARY) or (plan.model.head and plan.model.head.name not in HEADS):
-        raise PlanError(f"{plan.model.name} with head {plan.model.head}: a profile is resolved for networks by name. Give two plans.")
+    own = ", ".join(own_branches(plan.model).values())
+    if library not in ("timm", "torchvision", "sheer", LIBRARY) or own or (plan.model.head and plan.model.head.name not in HEADS):
+        what = f"{plan.model.name} with head {plan.model.head}" + (f" and branches of your own ({own})" if own else "")
+        raise PlanError(f"{what}: a profile is resolved for networks by name. Give two plans.")
     last = plan.phases[-1] if plan.phases else None
     by = {origin.field: origin.by for origin in plan.model.origins}
     head = plan.model.head if by.get("head") == "you" else None
