@@ -147,6 +147,8 @@ def test_the_lines_are_those_of_the_ejected_script(random_resnet_run, tmp_path):
         "mix",
         "precision",
         "compile",
+        "targets_sha256",
+        "held_out_sha256",
         "weights",
         "skipped",
         "columns",

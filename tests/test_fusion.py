@@ -1,6 +1,7 @@
 """Several inputs from end to end: branches, fusions, missing inputs, stages, the run folder, the script, what a branch is worth."""
 
 import csv
+import shutil
 import subprocess
 import sys
 
@@ -301,14 +302,25 @@ def test_photographs_that_are_drawn_alike_are_all_kept_or_all_read(folder, weigh
         learn.freeze_to(2).plan(sheer.recipes.one_cycle(2))
 
 
-def test_the_script_refuses_other_items(run, folder, tmp_path):
-    sheer.eject(run, tmp_path / "train.py")
-    items = tmp_path / "train_items.csv"
-    items.write_text(items.read_text().replace(",two\n", ",four\n", 1).replace(",two,", ",four,", 1))
-    done = subprocess.run(
-        [sys.executable, tmp_path / "train.py", folder, "--out", tmp_path / "o"], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 1 and "does not hold the 60 items of the run" in done.stderr
+@pytest.mark.parametrize(
+    ("change", "message", "refused"),
+    [
+        (lambda text: text.replace(",two\n", ",four\n", 1).replace(",two,", ",four,", 1), "does not hold the 60 items of the run", False),
+        (lambda text: text.replace(",valid,", ",train,", 1), "targets, weights or split of the items are not those", True),
+    ],
+    ids=["a cell", "the split"],
+)
+def test_the_script_refuses_other_items(run, folder, tmp_path, change, message, refused):
+    """Targets and split are proved by eject already; cells beside photographs by the script, which is told where these lie."""
+    script, items = sheer.eject(run, tmp_path / "train.py"), tmp_path / "train_items.csv"
+    items.write_text(change(items.read_text()))
+    done = subprocess.run([sys.executable, script, folder, "--out", tmp_path / "o"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and message in done.stderr
+    if refused:
+        other = shutil.copytree(run, tmp_path / "run")
+        shutil.copy(items, other / "items.csv")
+        with pytest.raises(RunError, match="does not have the targets, weights or split of the run"):
+            sheer.eject(other, tmp_path / "other.py")
 
 
 def test_an_interrupted_run_goes_on_to_the_same_bits_from_its_folder_alone(run, folder, weights, tmp_path):

@@ -1,8 +1,10 @@
 """The training loss of every item in every epoch: what was watched, that watching changes nothing, and what it says."""
 
+import copy
 import csv
 
 import numpy as np
+import pandas
 import pytest
 import torch
 from torch.nn import functional
@@ -69,6 +71,43 @@ def test_a_fit_that_goes_on_is_watched_on(photos, tmp_path):
     assert seen.epochs == (1, 2, 3)
 
 
+def rows_of_a_table():
+    """60 rows with a class, a number and two labels."""
+    draw = np.random.default_rng(0)
+    x = {f"x{n}": draw.normal(size=60) for n in range(2)}
+    sign = (x["x0"] > 0).astype(int)
+    return pandas.DataFrame(x | {"kind": np.where(sign + (x["x1"] > 1), "a", "b"), "y": x["x0"] * 2, "flag": sign, "mark": 1 - sign})
+
+
+@pytest.mark.parametrize("target", ["kind", "y", ["flag", "mark"]], ids=["class", "number", "labels"])
+@pytest.mark.parametrize("options", [{}, {"accumulate": 32, "batch_size": 8}], ids=["whole", "in parts"])
+def test_an_ensemble_is_right_where_its_members_mean_is(target, options):
+    used = rows_of_a_table()[["x0", "x1", *([target] if isinstance(target, str) else target)]]
+    network = ("tabm", {"members": 5, "hidden": (8,), "dropout": 0.0})
+
+    def fitted(callbacks):
+        learn = sheer.learner(sheer.table(used, target=target), network, quiet=True, **({"batch_size": 48, "seed": 3} | options))
+        before = copy.deepcopy(learn.model)
+        return learn.fit(2, callbacks=callbacks), before
+
+    seen = sheer.ItemLosses()
+    learn, before = fitted([seen])
+    assert [row.weights_sha256 for row in learn.history] == [row.weights_sha256 for row in fitted([])[0].history]
+    assert seen.losses.shape == (2, len(learn.data.train)) and np.isfinite(seen.losses).any(axis=1).all()
+    if target != "kind":
+        assert seen.right is None and len(seen.learning(below=1.0)) == len(seen.items)
+        return
+    drawn, inputs = seen.right[0] >= 0, learn.data.arrays[torch.from_numpy(learn.data.train)]
+    with torch.no_grad():
+        each, joint = before.train()(inputs), before.eval()(inputs)  # members, and what validation sees
+    wanted = torch.from_numpy(learn.data.targets[learn.data.train])
+    assert (each.argmax(2) != joint.argmax(1)[:, None]).any(), "members that say the same would prove nothing"
+    if not options:  # one step, so all that were drawn met the first weights
+        assert (seen.right[0][drawn] == (joint.argmax(1) == wanted).numpy()[drawn]).all()
+        losses = functional.cross_entropy(each.flatten(0, 1), wanted.repeat_interleave(5), reduction="none").view(-1, 5).mean(1)
+        np.testing.assert_allclose(seen.losses[0][drawn], losses.numpy()[drawn], rtol=1e-5)
+
+
 def made(right, losses=None):
     """Losses of items by hand."""
     found = ItemLosses()
@@ -95,11 +134,20 @@ def test_what_was_forgotten_and_learnt_late_by_hand():
     assert by_loss.forgetting_events(below=0.1).tolist() == [0, 1]
 
 
-def test_numbers_need_a_threshold(photos):
-    table = {f"x{n}": np.random.default_rng(n).normal(size=60) for n in range(2)}
-    import pandas
+def test_items_that_no_epoch_drew_are_told_by_themselves():
+    #              a  b   c   d
+    seen = made([[1, 0, -1, -1], [1, 0, -1, 1]], [[0.1, 2.0, np.nan, np.nan], [0.1, np.nan, np.nan, 0.2]])  # b's last loss was no number
+    assert seen.never_drawn() == ("c",) and [one.item for one in seen.never_learnt()] == ["b"]
+    report = seen.report().splitlines()
+    assert report[0] == "4 items over 2 epochs: 1 never learnt, 0 forgotten, 2 unforgettable"
+    assert report[1].startswith("Of 1 items nothing is known: no epoch drew them")
+    assert "nothing is known" not in made([[1, 0]]).report()
+    lost = made([[0, 0, 0]], [[1.0, np.nan, 3.0]])
+    assert [one.item for one in lost.never_learnt()] == ["b", "c", "a"]
 
-    data = sheer.table(pandas.DataFrame(table | {"y": table["x0"] * 2}), target="y")
+
+def test_numbers_need_a_threshold():
+    data = sheer.table(rows_of_a_table()[["x0", "x1", "y"]], target="y")
     seen = sheer.ItemLosses()
     sheer.learner(data, batch_size=16, quiet=True).fit(2, callbacks=[seen])
     assert seen.right is None
@@ -119,6 +167,22 @@ def test_they_are_kept_beside_a_run(photos, tmp_path):
         table = list(csv.DictReader(file))
     assert [row["item"] for row in table] == list(seen.items) and list(table[0])[1:] == ["loss 1", "loss 2", "right 1", "right 2"]
     assert float(table[0]["loss 1"]) == seen.losses[0, 0] or np.isnan(seen.losses[0, 0])
+    from_csv = sheer.ItemLosses.load(tmp_path / "losses.csv")
+    assert (from_csv.items, from_csv.epochs) == (seen.items, seen.epochs)
+    for name in ("losses", "right"):
+        found, wanted = getattr(from_csv, name), getattr(seen, name)
+        assert found.dtype == wanted.dtype
+        np.testing.assert_array_equal(found, wanted)
+    assert from_csv.report() == seen.report() == again.report()
+
+
+def test_losses_of_numbers_and_odd_names_are_read_again(tmp_path):
+    seen = made([[0, 1, 0]], [[0.1, np.inf, np.nan]])
+    seen.items, seen.right = ('a,"b"\nc', "\udce9\r", ""), None
+    for name in ("losses.csv", "losses.npz"):
+        again = sheer.ItemLosses.load(seen.save(tmp_path / name))
+        assert again.items == seen.items and again.right is None
+        np.testing.assert_array_equal(again.losses, seen.losses)
 
 
 def test_what_cannot_be_said_is_refused(photos, tmp_path):
@@ -129,9 +193,20 @@ def test_what_cannot_be_said_is_refused(photos, tmp_path):
     for name in ("there.csv", "losses.txt"):
         with pytest.raises(RunError, match=r"new file that ends in \.npz or \.csv"):
             seen.save(tmp_path / name)
-    (tmp_path / "bad.npz").write_text("mine")
-    with pytest.raises(RunError, match="holds no losses"):
-        ItemLosses.load(tmp_path / "bad.npz")
+    with pytest.raises(RunError, match=r"none\.npz cannot be read"):
+        ItemLosses.load(tmp_path / "none.npz")
+    bad = {"bad.npz": b"mine", "bad.csv": b"item,loss 1\na,0.5\nb", "cells.csv": b"item,loss 1\na,x\n", "empty.csv": b""}
+    whole = made([[0, 1]]).save(tmp_path / "whole.npz").read_bytes()
+    bad |= {"half.npz": whole[: len(whole) // 2], "changed.npz": whole[:60] + b"\0\1\2\3" + whole[64:]}
+    for name, content in bad.items():
+        (tmp_path / name).write_bytes(content)
+    np.save(tmp_path / "plain.npy", np.zeros(2))
+    np.savez(tmp_path / "objects.npz", losses=np.array([{}], dtype=object), right=[[1]], items=["a"], epochs=[1])
+    np.savez(tmp_path / "shapes.npz", losses=[[0.5]], right=[[1]], items=["a", "b"], epochs=[1])
+    for name in (*bad, "plain.npy", "objects.npz", "shapes.npz"):
+        with pytest.raises(RunError, match=r"holds no losses of items: give a file that ItemLosses\.save wrote") as caught:
+            ItemLosses.load(tmp_path / name)
+        assert "pickle" not in str(caught.value), name
     _, seen = watched(photos)
     inputs = torch.rand(20, 3, 16, 16)
     other = sheer.learner(sheer.arrays(inputs, [0, 1] * 10), Small, batch_size=8, quiet=True)

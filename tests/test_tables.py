@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -14,9 +15,10 @@ import torch
 
 import sheer
 from conftest import Leave
+from scripts import run_script
 from sheer.cli.main import main
 from sheer.data.cells import Continuous
-from sheer.errors import DataError, ModelError, PlanError, RunError
+from sheer.errors import DataError, EjectError, ModelError, PlanError, RunError
 
 
 def made(rows=160, seed=0):
@@ -306,16 +308,46 @@ def test_script_and_library_give_the_same_weights_after_every_epoch(case, tmp_pa
     assert lint.returncode == 0, lint.stdout
 
 
-def test_the_script_refuses_another_table(tmp_path):
-    fitted(made(), out=tmp_path / "run")
-    sheer.eject(tmp_path / "run", tmp_path / "train.py")
-    items = tmp_path / "train_items.csv"
-    items.write_text(items.read_text().replace(",red,", ",blue,", 1))
-    for arguments, message in (([items], "does not hold the rows of the run"),):
-        run = subprocess.run(
-            [sys.executable, tmp_path / "train.py", *arguments, "--out", tmp_path / "o"], capture_output=True, text=True, check=False
-        )
-        assert run.returncode == 1 and message in run.stderr
+CHANGES = {
+    "an input": (
+        lambda rows: rows[0].update({"input colour": "blue" if rows[0]["input colour"] == "red" else "red"}),
+        "does not hold the rows",
+    ),
+    "targets": (lambda rows: [row.update({"target price": "1000"}) for row in rows[:99]], "targets, weights or split"),
+    "a weight": (lambda rows: rows[3].update(weight="9.0"), "targets, weights or split"),
+    "the split": (lambda rows: next(row for row in rows if row["part"] == "valid").update(part="9valid"), "targets, weights or split"),
+}
+
+
+@pytest.fixture(scope="module")
+def weighed_run(tmp_path_factory):
+    out = tmp_path_factory.mktemp("weighed") / "run"
+    fitted(made(), target="price", weight="doors", epochs=1, out=out)
+    return out
+
+
+@pytest.mark.parametrize("case", CHANGES)
+def test_script_and_eject_refuse_another_table(case, weighed_run, tmp_path):
+    """Whatever of items.csv was changed: in the file beside the script, and in the run folder."""
+    change, message = CHANGES[case]
+    script, items = sheer.eject(weighed_run, tmp_path / "train.py"), tmp_path / "train_items.csv"
+    rows = list(csv.DictReader(items.read_text().splitlines()))
+    change(rows)
+    with items.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    done = run_script(script, items, "--out", tmp_path / "again")
+    assert done.returncode == 1 and message in done.stderr
+    assert (tmp_path / "again" / "history.csv").read_text().count("\n") == 1, "it has trained"
+    folder = shutil.copytree(weighed_run, tmp_path / "run")
+    shutil.copy(items, folder / "items.csv")
+    with pytest.raises(RunError, match=r"items\.csv does not hold the rows that the run was trained on: it was changed"):
+        sheer.eject(folder, tmp_path / "other.py")
+    (folder / "items.csv").unlink()
+    with pytest.raises(EjectError, match=r"Bring its items\.csv back"):
+        sheer.eject(folder, tmp_path / "other.py")
+    assert not (tmp_path / "other.py").exists()
 
 
 def test_a_run_is_saved_loaded_and_taken_further(tmp_path):

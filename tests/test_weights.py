@@ -1,5 +1,7 @@
 """What items and classes count: the weighted mean against torch's and by hand; and losses of your own, an item each."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -137,6 +139,24 @@ def test_the_script_and_the_loaded_run_give_the_same(case, photos, tmp_path):
     assert rows(tmp_path / "run" / "history.csv") == rows(tmp_path / "again" / "history.csv")
     again.fit(1)
     assert again.plan().phases[-1].loss == learn.plan().phases[0].loss
+
+
+def test_a_script_proves_the_weights_that_its_list_has(photos, tmp_path):
+    data = sheer.images(photos, weight=share_of_path)
+    sheer.learner(data, own_code.small_net, size=32, batch_size=8, quiet=True, out=tmp_path / "run").fit(1)
+    script, items = sheer.eject(tmp_path / "run", tmp_path / "train.py", objects=NETS), tmp_path / "train_items.csv"
+    header, first, *others = items.read_text().splitlines()
+    names, cells = header.split(","), first.split(",")
+    cells[names.index("weight")] = "0.125"
+    items.write_text("\n".join([header, ",".join(cells), *others, ""]))
+    done = run_script(script, photos, "--out", tmp_path / "again")
+    assert done.returncode == 1 and "targets, weights or split of the items are not those of the run" in done.stderr
+    shutil.copy(items, tmp_path / "run" / "items.csv")
+    with pytest.raises(RunError, match="does not have the targets, weights or split of the run"):
+        sheer.eject(tmp_path / "run", tmp_path / "other.py", objects=NETS)
+    (tmp_path / "run" / "items.csv").unlink()
+    with pytest.raises(EjectError, match=r"bring the items\.csv that lists them back"):
+        sheer.eject(tmp_path / "run", tmp_path / "other.py", objects=NETS)
 
 
 def test_a_run_with_a_loss_of_your_own_is_resumed_from_its_folder(photos, tmp_path):

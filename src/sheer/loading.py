@@ -33,7 +33,7 @@ from sheer.plan.plan import DataPlan, Origin, Part, Plan
 from sheer.plan.profiles import profile_named
 from sheer.plan.recipes import Given
 from sheer.plan.training import given_like
-from sheer.record.again import data_again, read_tokenizer
+from sheer.record.again import data_again, data_place, read_tokenizer
 from sheer.record.held import begun_plan, last_checkpoint
 from sheer.record.keeping import EVERY, Checkpoints
 from sheer.record.own import Source, own_functions, own_makers
@@ -67,6 +67,7 @@ def load(
     check_objects(objects)
     if not isinstance(cache, bool | Cache):
         raise PlanError(f"cache={cache!r}: give True, False, or a sheer.Cache with the folder and the limit.")
+    data_place(kept.folder)
     tokenizer = read_tokenizer(kept.folder, kept.plan.data)
     if data is not None:
         data = _checked(kept, data, tokenizer)

@@ -342,6 +342,23 @@ def test_08_a_model_that_cannot_be_made_from_its_plan(finished, tmp_path, change
         sheer.load(folder, cache=False)
 
 
+@pytest.mark.parametrize(
+    "text", [None, "", "[]", '{"root": 5}', '{"root": "x"', "\udcff"], ids=["gone", "empty", "list", "number", "half", "bytes"]
+)
+@pytest.mark.parametrize("reader", ["load", "eject", "resume"])
+def test_08_a_run_folder_without_the_place_of_its_data_is_not_whole(finished, tmp_path, reader, text):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    (folder / "data.json").unlink()
+    if text is not None:
+        (folder / "data.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    read = {"load": sheer.load, "eject": lambda run: sheer.eject(run, tmp_path / "train.py"), "resume": sheer.resume}[reader]
+    with pytest.raises(RunError, match=r"data\.json cannot be read: .*bring it back, or write .*root") as caught:
+        read(folder)
+    assert not (tmp_path / "train.py").exists() and str(folder) in str(caught.value)
+    (folder / "data.json").write_text('{"root": ""}')  # as the error says
+    read(folder)
+
+
 @pytest.mark.parametrize("threads", [0, -1, 10**9])
 def test_08_a_plan_that_asks_for_threads_that_no_machine_has(finished, tmp_path, threads):
     """The library of threads ends the process where it cannot have them."""

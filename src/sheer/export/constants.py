@@ -91,7 +91,8 @@ def render_constants(
         made = [_column_text(column, tokenizer) for column in columns_of(plan.data.columns, "")]
         rows |= {"COLUMNS": "(\n" + "".join(f"    {text},\n" for text in made) + ")"}
     if items:
-        rows |= {"ITEMS": repr(items)}
+        hashes = {"TARGETS_SHA256": plan.data.targets_sha256, "HELD_OUT_SHA256": plan.data.held_out_sha256}
+        rows |= {name: repr(value) for name, value in {"ITEMS": items, **hashes}.items()}
     elif part := split["train"] if parted else split.get("part", ""):
         rows |= {"TRAIN_PART": repr(part)}
     if not items and parted:

@@ -41,6 +41,7 @@ from sheer.plan import schedules
 from sheer.plan.checks import check_objects, path_of
 from sheer.plan.facts import adapter_of
 from sheer.plan.plan import Plan
+from sheer.record.again import check_items, data_place
 from sheer.record.checkpoint import COMPLETED
 from sheer.record.run import Record, read_run, version_of
 from sheer.task import losses, metrics, tasks
@@ -106,7 +107,7 @@ def eject(run: str | Path, script: str | Path, *, objects: Mapping[str, Callable
     Raises:
         EjectError: the script exists, the run has no phases or no folder of photographs, or your own
             code imports what the script may not.
-        RunError: the folder is no finished run.
+        RunError: the folder is no finished run, or is damaged: its items.csv too is proved by the plan's hashes.
     """
     kept, target = read_run(run), path_of(script, "script")
     check_objects(objects)
@@ -114,6 +115,8 @@ def eject(run: str | Path, script: str | Path, *, objects: Mapping[str, Callable
         raise EjectError(f"{target} exists. Nothing was overwritten: give another name, or remove it.")
     if not kept.record.stop_reason.startswith(COMPLETED):
         raise EjectError(f"{run} did not complete its plan ({kept.record.stop_reason}), so a script would do more than it did.")
+    data_place(kept.folder)
+    check_items(kept.folder, kept.plan)
     beside = {name: target.with_name(f"{target.stem}_{name}") for name in BESIDE if (kept.folder / name).is_file()}
     for path in beside.values():
         if path.exists():
@@ -143,18 +146,22 @@ def script_text(plan: Plan, objects: Mapping[str, Callable[..., object]], beside
         raise EjectError(f"Plan {plan.short_hash()} has no phases: there is nothing to train.")
     items, start = beside.get("items.csv", ""), beside.get("start.safetensors", "")
     whole = "" if adapter_of(plan.model.lora) else start
-    if not plan.data.source.startswith("folder ") and not items:
-        raise EjectError(
-            f"Plan {plan.short_hash()} learns from {plan.data.source}, which a script cannot read. Save the pictures as "
-            "files, in class folders or with a table, and train with sheer.images to eject."
+    rows = plan.data.columns or plan.data.inputs
+    if not items and (rows or plan.data.weight or not plan.data.source.startswith("folder ")):
+        remedy = (
+            "Bring its items.csv back into the run folder, which lists them."
+            if rows
+            else "Save the pictures as files, in class folders or with a table, and train with sheer.images to eject; where they are "
+            "files, bring the items.csv that lists them back into the run folder."
         )
+        raise EjectError(f"Plan {plan.short_hash()} learns from {plan.data.source}, which a script cannot read. {remedy}")
     yours = own_definitions(plan, record, objects)
     after = inspect.getsource(main_template)
     after = after.replace("model = make_timm_model()", f"model = make_{_kind(plan)}()")
     after = after.replace("        start_timm_model(model)", f"        {'start_of_run' if whole else STARTS[_kind(plan)]}(model)")
     files = items and not plan.data.columns and not plan.data.inputs
     after = after.replace(" = find_photos(root)", " = find_listed(root)") if files else after
-    needed = needed_marks(plan, record.events if record else ())
+    needed = needed_marks(plan, record.events if record else ()) | ({"listed"} if items else set())
     after = only(after, needed)
     if plan.data.columns:
         after = for_table(after, "paths.to(device)" if any(phase.resident for phase in plan.phases) else "paths")

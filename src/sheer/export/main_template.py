@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import copy
 import csv
+import hashlib
 import os
 import sys
 import time
@@ -24,6 +25,7 @@ from sheer.export.constants_template import (
     CLASSES,
     DETERMINISTIC,
     DEVICE,
+    HELD_OUT_SHA256,
     ITEMS,
     LISTING_SHA256,
     MEASURES,
@@ -37,6 +39,7 @@ from sheer.export.constants_template import (
     SPLIT_SEED,
     SPLITS,
     STAGES,
+    TARGETS_SHA256,
     TASK,
     THREADS,
     TRAIN_PART,
@@ -118,6 +121,10 @@ def train(model: Any, root: str, out: str) -> None:
     """Carry out every phase, writing a row of history.csv after each epoch."""
     device = torch.device(DEVICE)
     paths, targets, held_out = find_photos(root)
+    said = targets.tobytes()  # only listed
+    said += listed_weights().numpy().tobytes()  # only weight
+    if [hashlib.sha256(one).hexdigest() for one in (said, held_out.tobytes())] != [TARGETS_SHA256, HELD_OUT_SHA256]:  # only listed
+        sys.exit("The targets, weights or split of the items are not those of the run: was the CSV file changed?")  # only listed
     train_items, valid_items = np.flatnonzero(~held_out), np.flatnonzero(held_out)
     target = TASK.wanted(targets).to(device)
     weight = listed_weights().to(device)  # only weight

@@ -8,6 +8,9 @@ for each phase: on_features(position) for each batch of cached features, of obse
                 for each epoch: for each step: on_step(position)
                                 on_epoch(position, row)
 on_end(position), however the fit ends
+
+What a callback raises ends the fit where it is. The model is then somewhere inside the fit, at no state that a plan describes, so it is
+neither saved nor trained on; with a run folder the same call goes on from its newest checkpoint.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import math
+import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,18 @@ from sheer.plan.table import columns
 from sheer.record.run import Row, write_atomically
 
 Seen = list[tuple[np.ndarray, torch.Tensor, torch.Tensor | None]]
+UNREADABLE = (ValueError, KeyError, EOFError, TypeError, IndexError, RuntimeError, csv.Error, zipfile.BadZipFile, zlib.error)
+
+
+def right_ones(scores: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Which items' highest score is that of their class, bool (N,); of an ensemble (N, members, classes) that of its members' mean
+    probabilities, as its head has it outside training.
+
+    >>> right_ones(torch.tensor([[[9.0, 0.0], [0.0, 1.0]]]), torch.tensor([0])).tolist()
+    [True]
+    """
+    joint = torch.log_softmax(scores, 2).logsumexp(1) if scores.ndim == 3 else scores
+    return joint.argmax(1) == target
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,7 +50,7 @@ class Watched:
     def __call__(self, scores: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         each: torch.Tensor = self.loss(scores, target)
         if not self.told:  # an optimiser that searches along a line asks again within its step
-            right = scores.detach().argmax(1) == target if target.ndim == 1 else None
+            right = right_ones(scores.detach(), target) if target.ndim == 1 else None
             self.seen.append((self.index, each.detach().clone(), right))
             self.told.append(True)
         return each
@@ -69,8 +83,9 @@ class ItemLosses:
 
     The losses are those the steps took: of augmented and mixed pictures, in training mode, before the step, times the item's
     weights, but not divided by them. An item is right in an epoch where the class with its highest score was its own (of a mixed
-    picture, that of its larger part); for labels and numbers where its loss was at most `below`. An item that an epoch did not draw
-    stays as it was. What counts as forgotten: Toneva et al. 2019 (arXiv 1812.05159).
+    picture, that of its larger part; of an ensemble, by the mean of its members' probabilities); for labels and numbers where its loss
+    was at most `below`. An item that an epoch did not draw stays as it was; one that none did is neither learnt nor never learnt. What
+    counts as forgotten: Toneva et al. 2019 (arXiv 1812.05159).
 
     Attributes:
         items: Names of the items to train on, in item order.
@@ -147,13 +162,13 @@ class ItemLosses:
         if not self.epochs:
             raise PlanError("No epoch was watched yet: give these ItemLosses as callbacks=[...] to a fit.")
         if below is not None:
-            drawn, right = ~np.isnan(self.losses), self.losses <= real(below, "below", -math.inf)
+            right = self.losses <= real(below, "below", -math.inf)
         elif self.right is not None:
-            drawn, right = self.right >= 0, self.right == 1
+            right = self.right == 1
         else:
             raise PlanError("These items have no one class that could be right: say below which loss an item counts as learnt, below=0.1.")
         states, state = [], np.zeros(len(self.items), dtype=bool)
-        for there, now in zip(drawn, right, strict=True):
+        for there, now in zip(self._drawn(), right, strict=True):
             state = np.where(there, now, state)
             states.append(state)
         return np.array(states)
@@ -173,6 +188,10 @@ class ItemLosses:
         found = zip(self.items, first.tolist(), since.tolist(), events.tolist(), self._last().tolist(), strict=True)
         return [Learning(item=item, first=one, since=end, events=times, loss=loss) for item, one, end, times, loss in found]
 
+    def _drawn(self) -> np.ndarray:
+        """Which epochs drew which items, bool (epochs, items)."""
+        return ~np.isnan(self.losses) if self.right is None else self.right >= 0
+
     def _last(self) -> np.ndarray:
         """The loss of the last epoch that drew each item, float32 (items,)."""
         last = self.losses[0]
@@ -189,8 +208,14 @@ class ItemLosses:
         return sorted((one for one in self.learning(below) if one.first and not one.events), key=lambda one: (one.first, one.loss))
 
     def never_learnt(self, below: float | None = None) -> list[Learning]:
-        """Items that were never right, the highest last loss first."""
-        return sorted((one for one in self.learning(below) if not one.first), key=lambda one: -one.loss)
+        """Items that were drawn and never right, the highest last loss first."""
+        times = self._drawn().sum(axis=0)
+        never = (one for place, one in enumerate(self.learning(below)) if times[place] and not one.first)
+        return sorted(never, key=lambda one: -math.inf if math.isnan(one.loss) else -one.loss)
+
+    def never_drawn(self) -> tuple[str, ...]:
+        """Items that no epoch drew, such as those of last batches that were dropped, in item order."""
+        return tuple(self.items[place] for place in np.flatnonzero(~self._drawn().any(axis=0)))
 
     def latest_learnt(self, n: int = 10, below: float | None = None) -> list[Learning]:
         """The `n` items that are right at the end and became so last, the latest first."""
@@ -198,16 +223,22 @@ class ItemLosses:
         return held[: whole(n, "n", 1)]
 
     def report(self, n: int = 10, below: float | None = None) -> str:
-        """How many items are never learnt, forgotten and unforgettable, and the `n` with the highest last loss of the first two."""
+        """How many items are never learnt, forgotten and unforgettable, and the `n` with the highest last loss of the first two.
+
+        Items that were never drawn are counted by themselves.
+        """
         groups = {"never learnt": self.never_learnt(below), "forgotten": self.forgotten(below), "unforgettable": self.unforgettable(below)}
         counts = ", ".join(f"{len(ones)} {name}" for name, ones in groups.items())
         shown = [*groups["never learnt"], *groups["forgotten"]][: whole(n, "n", 1)]
         rows = [[one.item, str(one.first or "never"), str(one.since or "no"), str(one.events), f"{one.loss:.4f}"] for one in shown]
         header = ("item", "first right", "right since", "forgotten", "last loss")
-        return f"{len(self.items)} items over {len(self.epochs)} epochs: {counts}\n{columns(header, rows, right=(1, 2, 3, 4))}"
+        text = f"{len(self.items)} items over {len(self.epochs)} epochs: {counts}\n"
+        if undrawn := len(self.never_drawn()):
+            text += f"Of {undrawn} items nothing is known: no epoch drew them, as where a last batch that is not full is dropped.\n"
+        return text + columns(header, rows, right=(1, 2, 3, 4))
 
     def save(self, file: str | Path) -> Path:
-        """Write them as NAME.npz, which `ItemLosses.load` reads, or as NAME.csv, a row an item. Nothing is overwritten.
+        """Write them as NAME.npz, or as NAME.csv, a row an item; `ItemLosses.load` reads both. Nothing is overwritten.
 
         Raises:
             RunError: the file exists, cannot be written, or is neither.
@@ -229,27 +260,51 @@ class ItemLosses:
 
     def _as_csv(self) -> str:
         out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
+        writer = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)  # a lone carriage return is quoted too
         rights = [] if self.right is None else [f"right {epoch}" for epoch in self.epochs]
         writer.writerow(["item", *(f"loss {epoch}" for epoch in self.epochs), *rights])
         for place, name in enumerate(self.items):
             right = [] if self.right is None else self.right[:, place].tolist()
-            writer.writerow([name, *(repr(loss) for loss in self.losses[:, place].tolist()), *right])
+            writer.writerow([name, *self.losses[:, place].tolist(), *right])
         return out.getvalue()
 
     @staticmethod
     def load(file: str | Path) -> ItemLosses:
-        """What `save` wrote as NAME.npz.
+        """What `save` wrote as NAME.npz or as NAME.csv, to the same bits.
 
         Raises:
-            RunError: the file is none of these.
+            RunError: the file cannot be read, or is none of these.
         """
         path, found = path_of(file, "file"), ItemLosses()
         try:
-            with np.load(path, allow_pickle=False) as kept:
-                found.losses, right = kept["losses"], kept["right"]
-                found.items, found.epochs = tuple(kept["items"].tolist()), tuple(kept["epochs"].tolist())
-        except (OSError, ValueError, KeyError, EOFError) as error:
-            raise RunError(f"{path} holds no losses of items: {error}.") from error
-        found.right = right if right.size else None
+            content = path.read_bytes()
+        except OSError as error:
+            raise RunError(f"{path} cannot be read: {error}.") from error
+        try:
+            if zipfile.is_zipfile(io.BytesIO(content)):
+                found._take_npz(content)
+            else:
+                found._take_csv(content.decode("utf-8", "surrogateescape"))
+            table = (len(found.epochs), len(found.items))
+            if found.losses.shape != table or (found.right is not None and found.right.shape != table):
+                raise ValueError("losses are not one an epoch and item")
+        except UNREADABLE as error:
+            raise RunError(f"{path} holds no losses of items: give a file that ItemLosses.save wrote, NAME.npz or NAME.csv.") from error
         return found
+
+    def _take_npz(self, content: bytes) -> None:
+        with np.load(io.BytesIO(content), allow_pickle=False) as kept:
+            self.losses, right = kept["losses"].astype(np.float32), kept["right"].astype(np.int8)
+            self.items, self.epochs = tuple(kept["items"].tolist()), tuple(kept["epochs"].tolist())
+        self.right = right if right.size else None
+
+    def _take_csv(self, text: str) -> None:
+        (first, *names), *rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+        self.epochs = tuple(int(name.removeprefix("loss ")) for name in names if name.startswith("loss "))
+        losses, rights = [f"loss {epoch}" for epoch in self.epochs], [f"right {epoch}" for epoch in self.epochs]
+        if first != "item" or names not in (losses, losses + rights):
+            raise ValueError(f"it has the columns {first}, {', '.join(names)}")
+        self.items = tuple(row[0] for row in rows)
+        table = np.array([row[1:] for row in rows], dtype=np.float64).reshape(len(rows), len(names)).T
+        self.losses = table[: len(losses)].astype(np.float32)
+        self.right = table[len(losses) :].astype(np.int8) if len(names) > len(losses) else None

@@ -21,7 +21,7 @@ from sheer.data.frames import INPUT
 from sheer.data.inputs import Input
 from sheer.data.several import inputs_of_cells, several_sha256
 from sheer.data.sources import Data
-from sheer.errors import DataError, RunError
+from sheer.errors import DataError, RunError, first_line
 from sheer.plan.plan import DataPlan, Part, Plan
 from sheer.task.tasks import TASKS
 
@@ -38,10 +38,7 @@ def data_again(run: Path, plan: Plan, moved: str | Path | None = None) -> Data:
         return _table_again(run / "items.csv", plan)
     if plan.data.inputs and plan.data.pictures == "none":
         return _several_again("", run / "items.csv", plan)
-    try:
-        kept = str(json.loads((run / "data.json").read_text())["root"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise RunError(f"{run / 'data.json'} cannot be read: {error}. Give the data: sheer.resume({str(run)!r}, data=...).") from error
+    kept = data_place(run)
     root = Path(moved).expanduser() if moved is not None else run / kept
     given = f"Give it as it was made: sheer.resume({str(run)!r}, data=...)."
     if not kept:
@@ -62,6 +59,44 @@ def data_again(run: Path, plan: Plan, moved: str | Path | None = None) -> Data:
             f"targets or split are others now. Bring them back, or name their new folder: sheer resume {run} --data FOLDER. {given}"
         )
     return data
+
+
+def data_place(run: Path) -> str:
+    """Where the run folder's data.json says that its files lie, relative to the folder; "" for data that is no folder of files.
+
+    Raises:
+        RunError: data.json is not there, or is damaged; it is the last file of a folder that is made, which without it is not whole.
+    """
+    try:
+        root = json.loads((run / "data.json").read_text())["root"]
+        if not isinstance(root, str):
+            raise TypeError(f"root is {root!r}, no text")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise RunError(
+            f"{run / 'data.json'} cannot be read: {first_line(error)}. It says where the data of the run lies: bring it back, or write "
+            f'{{"root": "FOLDER"}} there, from the run folder on ("" where there is none); or go on: sheer.resume({str(run)!r}, data=...).'
+        ) from error
+    return root
+
+
+def check_items(run: Path, plan: Plan) -> None:
+    """Prove by the plan's hashes that the run's items.csv, if it has one, has the targets, weights and split that the run had, and the
+    cells that its model reads; files that it lists are not looked at.
+
+    Raises:
+        RunError: it was changed.
+    """
+    items = run / "items.csv"
+    if not items.is_file():
+        return
+    if plan.data.columns:
+        _table_again(items, plan)
+    elif plan.data.inputs and plan.data.pictures == "none":
+        _several_again("", items, plan)
+    else:
+        text, rows = _rows(items)
+        if _proved(plan, items, text, rows, "", (), None, plan.data.listing_sha256) is None:
+            raise RunError(f"{items} does not have the targets, weights or split of the run: it was changed. Bring it back as it was.")
 
 
 def _listed(root: Path, items: Path, plan: Plan) -> Data | None:

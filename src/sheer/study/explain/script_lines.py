@@ -53,8 +53,8 @@ LINES: dict[str, tuple[str, ...]] = {
     "data.inputs": ("INPUTS = ",),
     "data.weighted_prior": (),
     "data.listing_sha256": ("!= LISTING_SHA256",),
-    "data.targets_sha256": (),
-    "data.held_out_sha256": (),
+    "data.targets_sha256": ("[TARGETS_SHA256, HELD_OUT_SHA256]",),
+    "data.held_out_sha256": ("[TARGETS_SHA256, HELD_OUT_SHA256]",),
     "data.notes": (),
     "numerics.device": ("model.to(DEVICE",),
     "numerics.threads": ("torch.set_num_threads(THREADS)",),
@@ -104,7 +104,8 @@ LINES: dict[str, tuple[str, ...]] = {
 
 def script_of(plan: Plan, objects: Mapping[str, Callable[..., object]]) -> tuple[list[str], str]:
     """The lines of the script that `eject` would write, or none and why there is none."""
-    listed = plan.data.columns or plan.data.inputs or (plan.data.pictures == "files" and not plan.data.source.startswith("folder "))
+    files = plan.data.pictures == "files" and (plan.data.weight or not plan.data.source.startswith("folder "))
+    listed = plan.data.columns or plan.data.inputs or files
     beside = {"items.csv": "train_items.csv"} if listed else {}
     beside |= {"tokenizer.json": "train_tokenizer.json"} if any(part.name == "text" for part in text_columns(plan.data)) else {}
     starts = plan.model.weights.name == "run" or adapter_of(plan.model.lora)
