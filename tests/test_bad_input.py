@@ -310,6 +310,19 @@ def test_a_source_that_is_none(source):
         sheer.images(source)
 
 
+def test_a_table_for_photographs_is_told_apart(capsys, tmp_path):
+    rows = tmp_path / "house.csv"
+    rows.write_text("longitude,price\n" + "".join(f"-121.{number},{number}\n" for number in range(10, 30)))
+    for command in (["train", str(rows)], ["check", str(rows)]):
+        said = " ".join(fails(capsys, *command).split())
+        assert "column 'longitude' names no files: '-121.1' is no photograph by its name" in said
+        assert "--target COLUMN" in said and "--text COLUMN" in said
+    assert "--root is for photographs" in fails(capsys, "plan", rows, "--target", "price", "--root", tmp_path)
+    odd = tmp_path / "odd.csv"
+    odd.write_text("file\nscan.dcm\n")
+    assert [one.kind for one in sheer.check(odd, root=tmp_path).problems] == ["missing"]
+
+
 def test_a_table_that_is_not_utf_8_or_has_an_open_quote(tmp_path):
     (tmp_path / "latin.csv").write_bytes("file,label\na.jpg,gr\u00fcn\n".encode("latin-1"))
     with pytest.raises(DataError, match="is no UTF-8 text"):

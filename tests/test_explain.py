@@ -61,6 +61,7 @@ VALID = {
     "Numerics.precision": "bf16",
     "Phase.schedule": Part(name="constant"),
     "DataPlan.weighted_prior": (0.5, 0.5),
+    "DataPlan.target": ("kind",),
     "Phase.optimizer": Part(name="sgd"),
     "Phase.prefix": Part(name="whole"),
     "Phase.loss": Part(name="focal"),

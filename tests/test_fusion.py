@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 import sheer
 from conftest import Leave
+from sheer.cli.main import main
 from sheer.errors import DataError, ModelError, PlanError, RunError
 from sheer.model.fusion import FUSIONS
 from sheer.plan.plan import Plan
@@ -364,12 +365,47 @@ def test_a_run_is_loaded_predicts_and_is_bundled(run, folder, tmp_path):
     assert np.array_equal(judged.outputs, found.outputs) and judged.metrics()["accuracy"] == np.mean(
         np.array(found.labels) == rows["kind"].to_numpy()
     )
+    with pytest.raises(PlanError, match="items with several inputs cannot be averaged"):
+        learner(folder, mix="mixup")
     with pytest.raises(DataError, match="Grad-CAM is for models of one picture"):
         learn.grad_cam(0)
     learn.export(tmp_path / "fused.sheer")
     bundle = sheer.load_bundle(tmp_path / "fused.sheer")
     assert np.abs(bundle.predict(folder / "items.csv").outputs - found.outputs).max() < 1e-6
     assert np.array_equal(bundle.predict(folder / "none.csv").labels, none.labels)
+
+
+def test_photographs_of_further_rows_lie_where_the_learner_found_its_own(run, folder, tmp_path, monkeypatch, capsys):
+    rows, far = pd.read_csv(folder / "items.csv"), tmp_path / "items.csv"
+    rows.to_csv(far, index=False)
+    data = block(root=folder).build(far)
+    learn, alone = sheer.load(run, data=data), sheer.load(run)
+    beside = alone.predict(folder / "items.csv")
+    for source in (far, rows):
+        found = learn.predict(source)
+        assert np.array_equal(found.outputs, beside.outputs)
+        assert any("which was learned from" in note for note in found.notes) == (source is far)
+        assert learn.evaluate(source).metrics() == alone.evaluate(folder / "items.csv", target="kind").metrics()
+        for call in (alone.predict, alone.evaluate, alone.predict):
+            with pytest.raises(DataError, match=r"53 of 53 are missing.*give root=FOLDER \(--root FOLDER\)"):
+                call(source)
+            assert np.array_equal(call(source, root=folder).outputs, beside.outputs)
+    other = tmp_path / "other"
+    other.mkdir()
+    for number in range(60):  # the same names beside the file: those are meant
+        Image.new("RGB", (40, 48)).save(other / f"{number:02d}.jpg")
+    rows.to_csv(other / "items.csv", index=False)
+    assert not np.array_equal(learn.predict(other / "items.csv").outputs, beside.outputs)
+    assert np.array_equal(learn.predict(other / "items.csv", root=folder).outputs, beside.outputs)
+    bundle = alone.export(tmp_path / "fused.sheer")
+    with pytest.raises(DataError, match="give root=FOLDER"):
+        sheer.load_bundle(bundle).predict(far)
+    assert np.abs(sheer.load_bundle(bundle).predict(far, root=folder).outputs - beside.outputs).max() < 1e-6
+    for command in (["predict", run, far], ["predict", bundle, far], ["evaluate", run, far], ["report", run, "--data", far]):
+        assert main([*map(str, command), "--root", str(folder)]) == 0
+        assert main([*map(str, command)]) == 2 and "--root FOLDER" in capsys.readouterr().err
+    options = ("--image", "photo", "--columns", "width", "--target", "kind", "--size", "32", "--weights", "none", "--model")
+    assert main(["plan", str(far), "--root", str(folder), *options, "{'image': 'test_resnet'}"]) == 0
 
 
 def test_looking_changes_nothing(run, folder, weights, tmp_path):

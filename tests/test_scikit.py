@@ -321,6 +321,16 @@ def test_odd_numbers_get_a_conventional_error(target, message):
         SheerRegressor(epochs=1).fit(classes()[0], target)
 
 
+@pytest.mark.parametrize("name", ["NA", "nan", "null"])
+def test_a_class_called_like_a_missing_cell_is_a_class(name):
+    X, y = classes()
+    est, plain = (SheerClassifier(epochs=1).fit(X, np.where(y, one, "yes")) for one in (name, "'~'"))
+    assert est.classes_.tolist() == [name, "yes"] and set(est.learner_.classes) == {f"'{name}'", "yes"}
+    assert np.array_equal(est.predict_proba(X), plain.predict_proba(X)) and set(est.predict(X)) <= {name, "yes"}
+    with pytest.raises(DataError, match="both with and without its quotes"):
+        SheerClassifier(epochs=1).fit(X, np.where(y, name, f"'{name}'"))
+
+
 def test_a_column_of_targets_warns_as_usual():
     X, y = classes()
     with pytest.warns(DataConversionWarning, match="column-vector y"):
@@ -338,6 +348,7 @@ def test_a_column_of_targets_warns_as_usual():
         ({"settings": 3}, PlanError, "settings=3"),
         ({"settings": {"bacth_size": 8}}, PlanError, "Did you mean 'batch_size'"),
         ({"settings": {"seed": 8}}, PlanError, "'seed' is decided by an argument"),
+        ({"settings": {"target": "sex"}}, PlanError, "'target' is decided by an argument"),
         ({"settings": {"out": "run"}}, PlanError, "'out' is decided by an argument"),
         ({"settings": {"categorical": "x0"}}, DataError, "names of columns in a list"),
         ({"settings": {"split": "stratified"}}, DataError, "no split that holds nothing out"),

@@ -208,15 +208,20 @@ def test_further_rows_are_judged_by_their_own_targets(tmp_path):
         (frame.assign(kind="odd"), "kind", r"column 'kind' has classes that the model does not know: 'odd' .60 rows.\. It knows bad, good"),
         (frame.assign(kind=[None, *frame["kind"][1:]]), "kind", "column 'kind' is empty in 1 rows, first in row 1"),
         (frame.drop(columns="kind"), "kind", "lacks the target 'kind'"),
-        (frame, None, "name the column of the true classes"),
+        (frame, ["kind", "price"], "one column has the classes"),
     ):
         with pytest.raises(DataError, match=message):
             learn.evaluate(change, target=target)
     priced = fitted(made(), "price")
+    assert np.array_equal(learn.evaluate(frame).target, found.target)
+    renamed = learn.evaluate(frame.rename(columns={"kind": "truth"}), target="truth")
+    assert np.array_equal(renamed.target, found.target)
     errors = priced.evaluate(frame)
     assert errors.metrics()["mean_absolute_error"] == pytest.approx(np.abs(errors.outputs[:, 0] - frame["price"]).mean(), rel=1e-5)
-    with pytest.raises(DataError, match="its targets are found by name"):
-        priced.evaluate(frame, target="price")
+    for own in ("price", ["price"]):
+        assert priced.evaluate(frame, target=own).metrics() == errors.metrics()
+    with pytest.raises(DataError, match="target='kind': the targets are price, found by their names"):
+        priced.evaluate(frame, target="kind")
     with pytest.raises(DataError, match="needs numbers"):
         priced.evaluate(frame.assign(price="dear"))
     pictures = sheer.learner(sheer.arrays(torch.rand(8, 3), [0, 1] * 4), lambda: torch.nn.Linear(3, 2), quiet=True)
@@ -254,6 +259,10 @@ def test_what_tables_cannot_have_is_said():
     ):
         with pytest.raises(error, match=message):
             sheer.learner(data, **options).plan(sheer.recipes.one_cycle(1))
+    with pytest.raises(PlanError, match="categories cannot be averaged"):
+        sheer.learner(data, mix="mixup")
+    assert repr(sheer.table(made(), target="price")).endswith("1 target>") and repr(data).endswith("2 classes>")
+    assert "width (missing)  mark" in data.summary() and data.plan.target == ("kind",)
     for model, message in ((("tabular", {"hiden": (3,)}), "no setting 'hiden'"), ("tabnet", "is not known")):
         with pytest.raises(PlanError, match=message):
             sheer.learner(data, model)

@@ -17,6 +17,7 @@ from sheer.data.sources import Data
 from sheer.errors import DataError, ModelError, PlanError, nearest
 from sheer.learner import Learner
 from sheer.loop.engine import choose_numerics
+from sheer.loop.feeds import check_mix
 from sheer.loop.probe import by_profile, measured
 from sheer.model.adapted import Lora
 from sheer.model.adapter import read_adapter, scaled_as
@@ -25,7 +26,7 @@ from sheer.model.build import Built
 from sheer.model.made import AnyHead, AnyModel, Weights, made_model, read_texts
 from sheer.model.surgery import probe_images
 from sheer.model.swapping import Wanted, with_the_rest
-from sheer.plan.augmentations import Augmentations, Function, Mix, Resize
+from sheer.plan.augmentations import Augmentations, Function, Mix, Resize, mix_part
 from sheer.plan.checks import check_texts, check_weighted, path_of, whole
 from sheer.plan.facts import items_of
 from sheer.plan.looks import image_size
@@ -160,6 +161,7 @@ def learner(
         raise PlanError("channels and channel_init are for one input; photographs beside other inputs have three channels.")
     if items_of(data.plan.columns) == "text" and (channels is not None or channel_init is not None):
         raise PlanError("channels and channel_init are for pictures; texts have none. Leave them away.")
+    check_mix(mix_part(mix), data.plan)
     data, encoder = read_texts(data, model, weights)
     constants = profile_named(profile)
     seed = whole(seed, "seed", 0)

@@ -336,11 +336,12 @@ class Learner(Showing):
         sample = None if self.data is None or self.data.arrays is None else self.data.arrays[:2]
         return export_bundle(file, self._plan, self._record(), self.model, self._made_by, self._made_head, sample, self._tokenizer)
 
-    def predict(self, files: Any, *, tta: int = 0) -> Predictions:
+    def predict(self, files: Any, *, tta: int = 0, root: str | Path | None = None) -> Predictions:
         """Predictions for photographs: a file, a folder (with all folders in it), or several of them.
 
         For a model of a table or of texts, the rows of a CSV file or of a data frame, which needs the columns that the model takes; for
-        one of texts alone, a list of texts.
+        one of texts alone, a list of texts. Photographs that a column names lie below `root`; where it is not given, in the CSV file's
+        folder (for a frame the current one), or where those lie that the learner has learned from, if more of them are found there.
 
         `tta` is a number of augmented passes to average with the plain one as `tta()` does; every file gets the same
         draws, so what is said of it does not depend on the other files.
@@ -349,26 +350,33 @@ class Learner(Showing):
             DataError: a file is missing, or is no photograph; a column is missing, or holds what it cannot.
         """
         if self._plan.data.columns or self._plan.data.inputs:
-            return self._view().predict_table(files, tta)
-        return self._view().predict(photo_paths(files), None, Averaging(passes=tta) if tta else None)
+            return self._view(root).predict_table(files, tta)
+        return self._view(root).predict(photo_paths(files), None, Averaging(passes=tta) if tta else None)
 
     def evaluate(
-        self, folder: Any, *, target: str | None = None, weight: str | Callable[[str], float] | None = None, unknown: str = "raise"
+        self,
+        folder: Any,
+        *,
+        target: str | Sequence[str] | None = None,
+        weight: str | Callable[[str], float] | None = None,
+        unknown: str = "raise",
+        root: str | Path | None = None,
     ) -> Predictions:
         """Predictions for a folder of class folders, with the true classes.
 
         For a model of a table, of texts or of several inputs, the rows of a CSV file or of a data frame, with its columns and the true
-        targets; `target` is the column of the classes, numbers and labels are found by their names. `weight` is what each item counts in
-        the metrics: a column of a table (that of the run where not given, if the run's metrics are weighted), or a function of a
-        photograph's path in the folder. `unknown="skip"` leaves items out whose class is not one of the model's, and notes how many.
+        targets. `target` is the column of the classes, by default the one learned from; numbers and labels are found by their names.
+        `root` is as for `predict`. `weight` is what each item counts in the metrics: a column of a table (that of the run where not given,
+        if the run's metrics are weighted), or a function of a photograph's path in the folder. `unknown="skip"` leaves items out whose
+        class is not one of the model's, and notes how many.
 
         Raises:
             DataError: a class is not one of the model's, there are no photographs, or a column is missing or holds what it cannot.
             PlanError: a metric of your own does not take weights.
         """
-        return self._view().evaluate(folder, target, weight, unknown)
+        return self._view(root).evaluate(folder, target, weight, unknown)
 
-    def _view(self) -> View:
+    def _view(self, root: str | Path | None = None) -> View:
         phase = self._last_phase()
         if self._inside and not self._told:
             print("Note: the last fit did not come to its end; what is said now is of the model somewhere inside it.")
@@ -382,11 +390,10 @@ class Learner(Showing):
             data=self.data,
             album=self._album,
             tokenizer=self._tokenizer,
+            root=root,
         )
 
     def _last_phase(self) -> Phase:
         if self._paused is not None:
             return self._paused.plan.phases[self._paused.phase]
-        if self._plan.phases:
-            return self._plan.phases[-1]
-        return self.plan(recipes.constant(1, profile=self._plan.profile)).phases[-1]
+        return self._plan.phases[-1] if self._plan.phases else self.plan(recipes.constant(1, profile=self._plan.profile)).phases[-1]

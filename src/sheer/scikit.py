@@ -12,7 +12,7 @@ import narwhals
 import numpy as np
 
 from sheer.api import learner
-from sheer.data.listing import is_empty
+from sheer.data.listing import is_empty, is_missing
 from sheer.data.tabular import table
 from sheer.errors import DataError, MissingError, PlanError, nearest
 from sheer.learner import Learner
@@ -30,7 +30,7 @@ except ImportError as error:
 
 TAKERS = (table, learner, recipes.one_cycle)
 DECIDED = (
-    *("task", "valid", "weight", "seed", "rate", "quiet", "out"),
+    *("target", "task", "valid", "weight", "seed", "rate", "quiet", "out"),
     *("separator", "group", "folds", "fold", "cache", "readers", "checkpoints"),
 )
 """Keywords of TAKERS that the estimator's arguments decide; and those that have no meaning for rows in memory."""
@@ -185,6 +185,12 @@ class SheerClassifier(ClassifierMixin, TableEstimator):  # type: ignore[misc]
         classes = np.unique(known) if targets.ndim == 1 else np.arange(targets.shape[1])
         if len(classes) < 2:
             raise DataError(f"y has one class only, {str(classes[0])!r}: to tell things apart takes two.")
+        quoted = {one: _cell(one) for one in classes.tolist() if _cell(one) != str(one)}
+        twice = sorted(set(quoted.values()) & set(map(str, classes.tolist())))
+        if twice:
+            raise DataError(f"y has the class {twice[0]} both with and without its quotes, which a table could not tell apart. Rename one.")
+        if quoted:
+            targets = np.array([quoted.get(one, one) for one in targets.tolist()], dtype=object)
         self.learner_ = self._trained(X, y, targets, "classify" if targets.ndim == 1 else "tag", weights)
         self.classes_ = classes
         return self
@@ -194,7 +200,7 @@ class SheerClassifier(ClassifierMixin, TableEstimator):  # type: ignore[misc]
         outputs = self._outputs(X)
         if self.learner_.plan().data.task.name == "tag":
             return outputs
-        return outputs[:, [self.learner_.classes.index(str(name)) for name in self.classes_.tolist()]]
+        return outputs[:, [self.learner_.classes.index(_cell(name)) for name in self.classes_.tolist()]]
 
     def predict(self, X: Any) -> np.ndarray:
         """The most likely class of each row, or which labels it has, int64 (rows, labels) of 0 and 1."""
@@ -230,6 +236,11 @@ class SheerRegressor(RegressorMixin, TableEstimator):  # type: ignore[misc]
         """The number of each row, float64 (rows,), or (rows, targets) of several."""
         outputs = self._outputs(X)
         return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+
+
+def _cell(name: Any) -> str:
+    """A class as the learner has it: as text, in quotes where a table would take that text for a missing cell."""
+    return repr(str(name)) if is_missing(str(name)) else str(name)
 
 
 def _free(name: str, taken: Any) -> str:

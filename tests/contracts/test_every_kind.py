@@ -407,6 +407,7 @@ def predict(made, folder):
         np.testing.assert_array_equal(learn.predict(pd.read_csv(kind.new)).outputs, found.outputs)
         assert set(found.records()[0]) >= {"item"} and "file" not in found.table()
     judged = learn.evaluate(kind.new, target=kind.target)
+    assert learn.evaluate(kind.new).metrics() == judged.metrics()  # the target learned from is known
     np.testing.assert_array_equal(judged.outputs, found.outputs)
     assert judged.metrics()["items"] == ITEMS and judged.losses is not None and np.isfinite(judged.losses).all()
     speaks_of(made, found.table() + judged.report(), names=False)
@@ -506,8 +507,9 @@ REFUSED = (
     Refusal(of_rows, lambda made: made.learn.predict(made.kind.new, tta=2), PlanError, "for pictures.*Leave it away"),
     Refusal(of_rows, lambda made: made.learn.predict("photos/good/00.jpg"), DataError, "is no CSV file"),
     Refusal(lambda made: not of_rows(made), lambda made: made.learn.predict("items.csv"), DataError, "no photograph|cannot be read"),
-    Refusal(lambda made: bool(made.kind.target), lambda made: made.learn.evaluate(made.kind.new), DataError, "name the column of the true"),
-    Refusal(lambda made: not made.kind.target, lambda made: made.learn.evaluate(made.kind.new, target="kind"), DataError, "target='kind'"),
+    Refusal(of_rows, lambda made: made.learn.evaluate(made.kind.new, target=["a", "b"]), DataError, "Leave target away"),
+    Refusal(lambda made: not of_rows(made), lambda made: made.learn.evaluate("photos", target="kind"), DataError, "target='kind'"),
+    Refusal(lambda made: True, lambda made: made.learn.predict(made.kind.new, root=5), SheerError, "root=5"),
     Refusal(without_pictures, lambda made: sheer.measure_resolution(made.learn), PlanError, "for photographs"),
     Refusal(lambda made: not of_several(made), lambda made: sheer.branches(made.learn), ModelError, "one input.*makes several"),
     Refusal(lambda made: not made.learn.data.plan.columns, lambda made: made.learn.baselines(), DataError, "Give a learner of such data"),

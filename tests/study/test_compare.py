@@ -344,6 +344,7 @@ def test_a_planted_difference_is_found_at_its_stage_and_by_its_cause(name):
     for words in planted.says:
         assert words in found.first.evidence, str(found)
     assert str(found.first) in str(found)
+    assert not any("nan" in row[3] for row in found.table()[1])
 
 
 def own_net():

@@ -51,6 +51,7 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recipe", choices=sorted(RECIPES), help="(default: fine_tune, or one_cycle for a table)")
     parser.add_argument("--profile", default="default", choices=sorted(PROFILES), help="(default: %(default)s)")
     parser.add_argument("--valid", help="the share to hold out, such as 0.2, or the name of the folder to hold out")
+    parser.add_argument("--root", metavar="FOLDER", help="the folder that file names in a CSV file start from (default: the file's own)")
     parser.add_argument("--label", help="the column of classes, where FOLDER is a CSV file, or an expression over file names")
     parser.add_argument("--bad-files", choices=POLICIES, help="what happens to files that cannot be read (default: raise)")
     parser.add_argument("--seed", type=int, default=0, help="of every random stream (default: %(default)s)")
@@ -94,7 +95,9 @@ def data_of(args: argparse.Namespace) -> Data:
         if option in named and not args.target:
             raise PlanError(f"--{option} {named[option]} names {what}; --target COLUMN has to name what is predicted from them.")
     if len(named) > 1:
-        block = DataBlock(inputs=_inputs(named), label=_target(args), valid=valid, seed=args.seed, profile=args.profile, **for_data)
+        block = DataBlock(
+            inputs=_inputs(named), label=_target(args), valid=valid, root=args.root, seed=args.seed, profile=args.profile, **for_data
+        )
         return block.build(args.folder)
     if args.image or args.columns:
         instead = f"sheer ... {args.folder} --label {args.target[0]}" if args.image else "--set ignore=[...] leaves columns out"
@@ -106,6 +109,7 @@ def data_of(args: argparse.Namespace) -> Data:
     return images(
         args.folder,
         label=args.label,
+        root=args.root,
         valid=valid,
         seed=args.seed,
         profile=args.profile,
@@ -129,7 +133,7 @@ def _inputs(named: Mapping[str, str]) -> dict[str, AnInput]:
 
 def _target(args: argparse.Namespace) -> str | list[str]:
     """The target column, or several; PlanError where an option for photographs stands beside it."""
-    for name in ("label", "bad_files", *(() if args.image else ("size", "augmentation"))):
+    for name in ("label", "bad_files", *(() if args.image else ("size", "augmentation", "root"))):
         if getattr(args, name) is not None:
             raise PlanError(
                 f"--{name.replace('_', '-')} is for photographs; with --target the file is a table or has texts. Leave one of them away."

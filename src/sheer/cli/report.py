@@ -18,12 +18,12 @@ from sheer.record.run import read_run
 from sheer.task.metrics import why_undefined, wilson_interval
 
 
-def report(run: str, data: str | None, device: str | None, target: str | None = None) -> str:
+def report(run: str, data: str | None, device: str | None, target: str | None = None, root: str | None = None) -> str:
     """The last epoch as recorded; with the items metrics, classes, confusions, worst items and calibration.
 
     Rows that the run folder itself holds (of a table or of texts) are judged without `data`. Where `data` is the very folder that was
     learned from, the items that the plan held out are judged; any other class folders, or the rows of a CSV file whose true classes are
-    in the column `target`, are judged whole.
+    in the column `target`, are judged whole; their photographs lie below `root`.
     """
     plan = read_run(run).plan
     rows = bool(plan.data.columns or plan.data.inputs)
@@ -40,7 +40,7 @@ def report(run: str, data: str | None, device: str | None, target: str | None = 
             learn.data = data_again(Path(run).expanduser(), plan, where)
             head, table = f"The {plan.data.valid_items} items of {data} that the plan held out", learn.validate()
         else:
-            head, table = f"All rows of {data}", learn.evaluate(data, target=target)
+            head, table = f"All rows of {data}", learn.evaluate(data, target=target, root=root)
         return f"{head}\n\n{Interpretation(table=table).report()}"
     if plan.data.task.name != "classify":
         raise DataError("sheer report --data is for class folders; for other tasks: sheer.load(run, data=...).interpret().report().")

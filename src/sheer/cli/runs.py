@@ -22,19 +22,23 @@ from sheer.loop.engine import DEVICES
 from sheer.plan.plan import Plan
 from sheer.record.run import read_run
 
+ROOT = "of a CSV file with a column of photographs: the folder that their names start from (default: the file's own)"
+
 
 def _predict_options(options: argparse.ArgumentParser) -> None:
     options.add_argument("run", help="the run folder, or the bundle that sheer export wrote")
     options.add_argument("files", nargs="+", help="photographs or folders of them; for a table, texts or several inputs one CSV file")
     options.add_argument("--json", action="store_true", help="print one JSON object a line")
     options.add_argument("--csv", metavar="FILE", help="write a CSV file instead of printing")
+    options.add_argument("--root", metavar="FOLDER", help=ROOT)
     options.add_argument("--device", choices=DEVICES)
 
 
 def _evaluate_options(options: argparse.ArgumentParser) -> None:
     options.add_argument("run", help="the run folder")
     options.add_argument("folder", help="class folders; for a table, texts or several inputs one CSV file")
-    options.add_argument("--target", metavar="COLUMN", help="of a CSV file: the column of the true classes")
+    options.add_argument("--target", metavar="COLUMN", help="of a CSV file: the column of the true classes (default: the one learned from)")
+    options.add_argument("--root", metavar="FOLDER", help=ROOT)
     options.add_argument("--weight", metavar="COLUMN", help="of a CSV file: what each row counts in the metrics")
     options.add_argument(
         "--unknown", choices=POLICIES, default="raise", help="items of a class that the model does not know (default: raise)"
@@ -46,7 +50,8 @@ def _evaluate_options(options: argparse.ArgumentParser) -> None:
 def _report_options(options: argparse.ArgumentParser) -> None:
     options.add_argument("run", help="the run folder")
     options.add_argument("--data", metavar="FOLDER", help="the folder learned from, or other class folders (or a CSV file) to judge it on")
-    options.add_argument("--target", metavar="COLUMN", help="of a CSV file: the column of the true classes")
+    options.add_argument("--target", metavar="COLUMN", help="of a CSV file: the column of the true classes (default: the one learned from)")
+    options.add_argument("--root", metavar="FOLDER", help=ROOT)
     options.add_argument("--device", choices=DEVICES)
 
 
@@ -66,10 +71,10 @@ def run_predict(args: argparse.Namespace) -> int:
         check_new(Path(args.csv))
     if Path(args.run).expanduser().is_file():
         bundle = load_bundle(args.run, device=args.device or "cpu")
-        predictions = bundle.predict(_further(bundle.plan, args.files))
+        predictions = bundle.predict(_further(bundle.plan, args.files), root=args.root)
     else:
         learn = load(args.run, device=args.device)
-        predictions = learn.predict(_further(learn.plan(), args.files))
+        predictions = learn.predict(_further(learn.plan(), args.files), root=args.root)
     if args.csv:
         write_csv(predictions, Path(args.csv))
         print(f"{len(predictions)} predictions written to {args.csv}", file=sys.stderr)
@@ -82,16 +87,16 @@ def run_predict(args: argparse.Namespace) -> int:
 
 
 def run_evaluate(args: argparse.Namespace) -> int:
-    """`sheer evaluate RUN FOLDER [--target COLUMN] [--weight COLUMN] [--unknown skip]`."""
+    """`sheer evaluate RUN FOLDER [--target COLUMN] [--root FOLDER] [--weight COLUMN] [--unknown skip]`."""
     learn = load(args.run, device=args.device)
-    predictions = learn.evaluate(args.folder, target=args.target, weight=args.weight, unknown=args.unknown)
+    predictions = learn.evaluate(args.folder, target=args.target, weight=args.weight, unknown=args.unknown, root=args.root)
     print(json.dumps(predictions.metrics()) if args.json else predictions.report())
     return 0
 
 
 def run_report(args: argparse.Namespace) -> int:
     """`sheer report RUN`."""
-    print(report(args.run, args.data, args.device, args.target))
+    print(report(args.run, args.data, args.device, args.target, args.root))
     return 0
 
 

@@ -27,6 +27,7 @@ OTHER_SEPARATORS = (";", "\t", "|")
 SOURCES = (
     "Give a folder, a CSV file, a data frame of pandas or polars, a list of paths, or a data set with a length and items (picture, target)."
 )
+SUFFIX = re.compile(r"\.[A-Za-z][A-Za-z0-9]*$")
 NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
 
@@ -164,6 +165,13 @@ def _table(source: str, columns: dict[str, list[Any]], path: str | None, root: P
     if empty:
         raise DataError(f"{source}: row {empty[0] + 1} names no file ({len(empty)} such rows). Fill them in, or take the rows out.")
     files = tuple(str(name) for name in names)
+    if files and not any(SUFFIX.search(name) for name in files):
+        column = path or next(iter(listing.columns))
+        raise DataError(
+            f"{source}: column {column!r} names no files: {files[0][:40]!r} is no photograph by its name, nor is any other. If these are "
+            "rows of a table, say what is to be predicted: sheer.table(file, target=COLUMN), or --target COLUMN; for texts sheer.text, or "
+            "--text COLUMN --target COLUMN. If another column names files: path=COLUMN."
+        )
     return checked(Listing(source=source, root=str(root), files=files, columns=listing.columns), missing_allowed)
 
 
@@ -195,7 +203,7 @@ def checked(listing: Listing, missing_allowed: bool) -> Listing:
     if missing:
         raise DataError(
             f"{listing.source}: there is no file {str(Path(listing.root) / missing[0])!r} ({len(missing)} of {len(listing.files)} are "
-            "missing). Paths are relative to root; give root=FOLDER."
+            "missing). Paths are relative to root; give root=FOLDER (--root FOLDER)."
         )
     return listing
 

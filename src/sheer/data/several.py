@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from sheer.data.listing import Listing, checked, is_empty
 from sheer.data.sources import Data, assemble
 from sheer.data.targets import items_csv
 from sheer.errors import DataError, nearest
+from sheer.plan.checks import path_of
 from sheer.plan.facts import HELD
 from sheer.plan.plan import InputPlan, Origin, Part
 
@@ -125,6 +127,7 @@ def several(block: Any, source: Any) -> Data:
         left=decided.left,
         weights=decided.weights,
         weight=block.weight or "",
+        target=labels,
         texts=texts,
     )
     pictures = "files" if paths else "none"
@@ -263,12 +266,19 @@ def with_token_ids(data: Data, plans: Sequence[InputPlan], tokenizer: str, notes
     return replace(data, inputs=inputs, plan=plan, tokenizer=tokenizer, unread=data)
 
 
+def check_root(plans: Sequence[InputPlan], root: object) -> None:
+    """DataError where a folder of photographs was given for items of which no column names any."""
+    if root is not None and not any(plan.kind == "image" for plan in plans):
+        raise DataError(f"root={root!r} is where the photographs lie that a column of a table names; this model reads no such column.")
+
+
 def further_items(
-    plans: Sequence[InputPlan], source: Any, tokenizer: str
+    plans: Sequence[InputPlan], source: Any, tokenizer: str, root: str | Path | None = None, learned: str = ""
 ) -> tuple[str, tuple[str, ...], tuple[Input, ...], tuple[str, ...]]:
     """A CSV file or data frame as the branches take it: the folder of its files, those files, the inputs, notes.
 
-    Files are relative to the CSV file's folder, or for a frame to the current one.
+    Files are relative to `root`. Where it is not given: to the CSV file's folder, or to `learned`, the folder that was learned from, if
+    more of them lie there; for a frame to `learned`, or to the current folder, if more of them lie there.
 
     Raises:
         DataError: a column or a file is missing, or a cell holds what its column cannot.
@@ -285,11 +295,22 @@ def further_items(
         if plan.kind == "table":
             rows = np.flatnonzero(_present([cells[column] for column in plan.reads])).tolist()
             notes += unknown_cells(plan.columns, {column: [cells[column][row] for row in rows] for column in plan.reads})[0]
-    root = _folder_of(source)
-    paths, inputs = inputs_of_cells(plans, cells, root, name, tokenizer)
+    folder = _root_of(source, [cell for plan in plans if plan.kind == "image" for cell in cells[plan.reads[0]] if cell], root, learned)
+    if root is None and folder == learned and isinstance(source, str | Path):
+        notes.append(f"photographs are those below {folder}, which was learned from: fewer of them lie beside the file")
+    paths, inputs = inputs_of_cells(plans, cells, folder, name, tokenizer)
     for plan, one in zip(plans, inputs, strict=True):
         missing = int((~one.present).sum())
         if missing:
             learned = "the learned vector stands for it" if plan.missing_train else "no row to train on lacked it: zeros stand for it"
             notes.append(f"input {plan.name!r} is missing in {missing} of {len(one.present)} rows: {learned}")
-    return root, paths, inputs, tuple(notes)
+    return folder, paths, inputs, tuple(notes)
+
+
+def _root_of(source: Any, files: Sequence[str], root: str | Path | None, learned: str) -> str:
+    """The folder that was given, else the one of two in which the fewest files are missing; the first of them where that is the same."""
+    if root is not None:
+        return str(path_of(root, "root"))
+    beside = _folder_of(source)
+    folders = [beside, learned] if isinstance(source, str | Path) else [learned, beside]
+    return min(filter(None, folders), key=lambda folder: sum(not os.path.isfile(os.path.join(folder, file)) for file in files))

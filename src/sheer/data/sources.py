@@ -70,8 +70,8 @@ class Data:
     unscaled: Data | None = None
 
     def __repr__(self) -> str:
-        where = self.plan.source
-        return f"<Data {where}: {len(self.train)} to train on, {len(self.valid)} to validate on, {len(self.classes)} classes>"
+        what = {"classify": "classes", "tag": "labels", "regress": "targets"}[self.plan.task.name][: -1 if len(self.classes) == 1 else None]
+        return f"<Data {self.plan.source}: {len(self.train)} to train on, {len(self.valid)} to validate on, {len(self.classes)} {what}>"
 
     def tables(self) -> dict[str, str]:
         """What a run keeps of the data, texts by file name: items that no folder lists, what was left out, the tokenizer."""
@@ -260,6 +260,7 @@ def assemble(
     columns: tuple[Part, ...] = (),
     columns_origin: Origin = NO_TABLE,
     texts: Mapping[str, tuple[str, ...]] | None = None,
+    target: Sequence[str] = (),
 ) -> Data:
     """The data with its plan: counts, scale of numbers, origins; DataError where a side of the split is empty."""
     train, valid, left = np.flatnonzero(~held_out), np.flatnonzero(held_out), left or LeftOut.by(None, None, "default", False)
@@ -294,6 +295,7 @@ def assemble(
         unknown=left.unknown,
         skipped=tuple(problem.file for problem in left.problems),
         columns=columns,
+        target=tuple(target),
         weighted_prior=() if weights is None else weighted_prior(targets[train], weights[train], task, len(classes)),
         listing_sha256=listing,
         targets_sha256=hashlib.sha256(targets.tobytes() + (b"" if weights is None else weights.tobytes())).hexdigest(),
@@ -303,6 +305,7 @@ def assemble(
             Origin(field="source", by="you", reason="you gave it"),
             Origin(field="pictures", by="data", reason=HELD[pictures]),
             Origin(field="classes", by="data", reason="the names that the targets have, sorted; several target columns in your order"),
+            Origin(field="target", by="you" if target else "data", reason="you named it" if target else "targets come with the items"),
             task_origin,
             *(Origin(field=name, by="data", reason="as listed") for name in LISTED),
             split_origin,

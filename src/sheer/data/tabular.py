@@ -111,6 +111,7 @@ def table(
         left=decided.left,
         weights=decided.weights,
         weight=weight or "",
+        target=targets,
         columns=parts,
         columns_origin=Origin(
             field="columns",
@@ -156,41 +157,48 @@ def _names(given: object, what: str) -> tuple[str, ...]:
     return tuple(given)
 
 
-def further_targets(plan: DataPlan, source: Any, target: str | None, unknown: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+def further_targets(
+    plan: DataPlan, source: Any, target: str | Sequence[str] | None, unknown: str
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     """What a CSV file or data frame says of the targets that a plan was trained on: class numbers, or a column a label or number.
 
-    `target` is the column of one class an item; labels and numbers are found by their names. Besides the positions of the rows, int64,
-    and a note where rows of a class that the plan does not know were left out, as `unknown="skip"` has it.
+    `target` is the column of one class an item, by default the one learned from; labels and numbers are found by their names. Besides
+    the positions of the rows, int64, and a note where rows of a class that the plan does not know were left out (`unknown="skip"`).
 
     Raises:
         DataError: a column is missing, has an empty cell, a class that the plan does not know, or no number.
     """
     policy, _ = policy_of("unknown", unknown, "default")
     (name, columns), task = read_rows(source), plan.task.name
-    if (target is None) == (task == "classify"):
-        told = "name the column of the true classes: target=..." if target is None else f"its targets are found by name: {plan.classes}"
-        raise DataError(f"target={target!r}: {told}.")
-    wanted = plan.classes if target is None else (target,)
+    named = tuple(target) if isinstance(target, list | tuple) else (target,)
+    given = plan.target if target is None else named
+    if given != plan.target and (task != "classify" or len(given) != 1):
+        told = "one column has the classes" if task == "classify" else f"the targets are {', '.join(plan.target)}, found by their names"
+        raise DataError(f"target={target!r}: {told}. Leave target away, or call the columns so.")
+    wanted = given if task == "classify" else plan.classes
     for one in wanted:
         if one not in columns:
-            raise DataError(f"{name} lacks the target {one!r}. {nearest(one, columns)}")
+            more = "; target=COLUMN names another" if task == "classify" else ""
+            labels = task == "tag" and wanted != plan.target
+            more = f": labels of one column {plan.target[0]!r} are read from a column of 0 and 1 each" if labels else more
+            raise DataError(f"{name} lacks the target {one!r}{more}. {nearest(str(one), columns)}")
         empty = [row for row, value in enumerate(columns[one], 1) if is_missing(value)]
         if empty:
             raise DataError(
                 f"{name}: column {one!r} is empty in {len(empty)} rows, first in row {empty[0]}: nothing to compare with there."
             )
-    if target is None:
+    if task != "classify":
         raw = list(zip(*(columns[one] for one in wanted), strict=True))
         values = (several_labels if task == "tag" and len(wanted) > 1 else numbers)(raw, wanted, None)[0]
         return values, np.arange(len(values)), ()
     places = {table_cell(one): place for place, one in enumerate(plan.classes)} | {one: place for place, one in enumerate(plan.classes)}
-    said = [str(value) for value in columns[target]]
+    said = [str(value) for value in columns[given[0]]]
     found = np.array([places.get(one, places.get(table_cell(one), -1)) for one in said], dtype=np.int64)
     rows, strange = np.flatnonzero(found >= 0), Counter(one for one, place in zip(said, found.tolist(), strict=True) if place < 0)
     shown = ", ".join(f"{one!r} ({count} rows)" for one, count in strange.most_common(5))
     if strange and (policy == "raise" or not len(rows)):
         raise DataError(
-            f"{name}: column {target!r} has classes that the model does not know: {shown}. It knows {', '.join(plan.classes[:12])}. Mend "
+            f"{name}: column {given[0]!r} has classes that the model does not know: {shown}. It knows {', '.join(plan.classes[:12])}. Mend "
             "them, or leave those rows out: unknown='skip'."
         )
     notes = (f"{len(said) - len(rows)} of {len(said)} rows are left out: the model does not know their class: {shown}",) if strange else ()

@@ -100,6 +100,7 @@ def text(
         left=decided.left,
         weights=decided.weights,
         weight=weight or "",
+        target=rows.targets,
         columns=(unread_text(text, length),),
         columns_origin=Origin(field="columns", by="you", reason="you named the column of texts"),
         texts={text: tuple(cells)},

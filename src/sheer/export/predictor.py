@@ -17,7 +17,7 @@ from sheer.data.inputs import Inputs, with_gaps
 from sheer.data.listing import as_picture, photo_paths
 from sheer.data.photos import to_network
 from sheer.data.pixels import RESIZES, Crop, Pad, Squish, decode
-from sheer.data.several import further_items
+from sheer.data.several import check_root, further_items
 from sheer.data.tabular import further_rows
 from sheer.errors import BundleError, DataError, ModelError, SheerError, first_line
 from sheer.export.bundle import Interface, Parts, interface_of, read_bundle
@@ -63,21 +63,23 @@ class Predictor:
     def __repr__(self) -> str:
         return f"<Predictor {self._in.model}: {self._in.task.name}, {len(self.classes)} outputs, on {self._device}>"
 
-    def predict(self, pictures: Any) -> Predictions:
+    def predict(self, pictures: Any, *, root: str | Path | None = None) -> Predictions:
         """Predictions for files, folders, Pillow pictures or arrays, one or several, in the order given.
 
         A picture is a file's path, a Pillow picture, an array (H, W) or (H, W, 3), or a tensor (3, H, W), bytes or 0 .. 1;
         all are resized and normalised as in training. Models of other inputs than photographs take one batch instead:
         uint8 (N, channels, size, size), or float32 (N, ...) as the network was trained on. A model of a table, of texts, or of
         several inputs, takes a CSV file or a data frame with the columns that it was trained on; one of texts alone also a list of texts.
+        Photographs that a column names lie below `root`, by default the CSV file's folder, for a frame the current one.
 
         Raises:
             DataError: a file is missing or is no photograph, an array is no picture, or a column is missing or holds what it cannot.
             ModelError: the model's outputs are no finite numbers.
         """
         notes: tuple[str, ...] = ()
+        check_root(self.plan.data.inputs, root)
         if self.plan.data.inputs:
-            scores, notes = self._of_items(pictures)
+            scores, notes = self._of_items(pictures, root)
             return self._said(tuple(f"item {number}" for number in range(len(scores))), scores, notes)
         if self.plan.data.columns and not isinstance(pictures, np.ndarray | torch.Tensor):
             pictures, notes = further_rows(self.plan.data.columns, pictures, self._tokenizer)
@@ -109,9 +111,9 @@ class Predictor:
             notes=notes,
         )
 
-    def _of_items(self, source: Any) -> tuple[torch.Tensor, tuple[str, ...]]:
+    def _of_items(self, source: Any, root: str | Path | None) -> tuple[torch.Tensor, tuple[str, ...]]:
         """The scores of the rows of a CSV file or data frame, and notes on what was not known of them."""
-        root, paths, inputs, notes = further_items(self.plan.data.inputs, source, self._tokenizer)
+        folder, paths, inputs, notes = further_items(self.plan.data.inputs, source, self._tokenizer, root)
         scores = []
         for rows in np.array_split(np.arange(len(inputs[0].present)), -(-len(inputs[0].present) // BATCH)):
             parts = dict[str, torch.Tensor]()
@@ -119,7 +121,7 @@ class Predictor:
                 if one.array is not None:
                     parts[one.name] = one.array[torch.from_numpy(rows)]
                 elif one.place is not None:
-                    files = [os.path.join(root, paths[place]) for place in one.place[rows] if place >= 0]
+                    files = [os.path.join(folder, paths[place]) for place in one.place[rows] if place >= 0]
                     empty = torch.zeros(0, len(self._in.mean), self._in.size, self._in.size)
                     parts[one.name] = with_gaps(self.inputs(files) if files else empty, one.present[rows], self._layout)
             scores.append(self.scores(Inputs(parts, torch.from_numpy(np.stack([one.present[rows] for one in inputs], axis=1)))))

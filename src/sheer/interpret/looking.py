@@ -17,7 +17,7 @@ from sheer.data.leftout import further_files
 from sheer.data.listing import labels_by
 from sheer.data.photos import Photos
 from sheer.data.pictures import Album
-from sheer.data.several import further_items
+from sheer.data.several import check_root, further_items
 from sheer.data.sources import Data
 from sheer.data.tabular import further_rows, further_targets, further_weights
 from sheer.data.targets import item_weights
@@ -95,7 +95,8 @@ def scores_for(outputs: np.ndarray, task: Task) -> torch.Tensor:
 class View:
     """A model as its plan left it, with the phase whose pictures it sees; each method says what it says, and changes nothing.
 
-    `functions` are the augmentations of your own that the phase names; `tokenizer` is the text of that of a text encoder.
+    `functions` are the augmentations of your own that the phase names; `tokenizer` is the text of that of a text encoder,
+    `root` the folder of photographs that further rows name, where one was given.
     """
 
     model: nn.Module
@@ -106,6 +107,7 @@ class View:
     data: Data | None
     album: Album
     tokenizer: str = ""
+    root: Any = None
 
     @contextlib.contextmanager
     def ready(self) -> Iterator[None]:
@@ -173,8 +175,10 @@ class View:
     def _of_rows(self, source: Any, known: tuple[np.ndarray, np.ndarray, tuple[str, ...]] | None) -> Predictions:
         """The table of the rows of a source, or of those of which `known` has targets and positions, with its notes."""
         if self.plan.data.inputs:
-            root, paths, items, notes = further_items(self.plan.data.inputs, source, self.tokenizer)
-            data = replace(self._unlabelled(paths, None, len(items[0].present)), root=root, inputs=items)
+            folder, paths, items, notes = further_items(
+                self.plan.data.inputs, source, self.tokenizer, self.root, self.data.root if self.data else ""
+            )
+            data = replace(self._unlabelled(paths, None, len(items[0].present)), root=folder, inputs=items)
         else:
             inputs, notes = further_rows(self.plan.data.columns, source, self.tokenizer)
             data = self._unlabelled((), inputs, len(inputs))
@@ -184,7 +188,7 @@ class View:
         target, rows, more = known or (None, np.arange(len(data.targets)), ())
         return replace(self._table(feed, rows, target, rows, None), notes=(*notes, *more))
 
-    def evaluate(self, folder: Any, target: str | None, weight: str | Callable[[str], float] | None, unknown: str) -> Predictions:
+    def evaluate(self, folder: Any, target: Any, weight: str | Callable[[str], float] | None, unknown: str) -> Predictions:
         """The table of a folder of class folders, or of the rows of a table, with the true targets; see `Learner.evaluate`."""
         if weight is not None:
             check_weighted(True, self.metrics, weight_name(weight))
@@ -226,6 +230,7 @@ class View:
         return self._unlabelled(paths, None, len(paths))
 
     def _unlabelled(self, paths: Sequence[str], arrays: torch.Tensor | None, count: int) -> Data:
+        check_root(self.plan.data.inputs, self.root)
         names = self.plan.data.classes
         shape = (count,) if self.plan.data.task.name == "classify" else (count, len(names))
         return Data(
@@ -280,8 +285,7 @@ class View:
 
     def _features(self, feed: Feed, items: np.ndarray) -> np.ndarray:
         if self.plan.model.head is None:
-            name = self.plan.model.name
-            raise ModelError(f"{name} is taken whole, so it has no body with features. Name a timm or torchvision model instead.")
+            raise ModelError(f"{self.plan.model.name} is taken whole, so it has no body with features. Name a timm or torchvision model.")
         parts = [self.model.get_submodule("body")] + ([AvgPool()] if self.plan.model.kind == "map" else [])
         with self.ready():
             found = scores_of(Halving(nn.Sequential(*parts)), (batch.inputs for batch in feed.plain(items)))

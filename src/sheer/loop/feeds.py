@@ -25,7 +25,7 @@ from sheer.model.stages import set_modes
 from sheer.model.surgery import probe_images
 from sheer.plan.augmentations import Function
 from sheer.plan.looks import Room
-from sheer.plan.plan import Phase, Plan
+from sheer.plan.plan import DataPlan, Part, Phase, Plan
 from sheer.plan.prefixes import check_prefix
 from sheer.streams import borrowed_generators
 from sheer.task.tasks import TASKS
@@ -80,12 +80,7 @@ def check_phase(phase: Phase, plan: Plan, model: nn.Module, data: Data | None, f
     check_prefix(phase, facts(phase.trains_from, phase.norm, phase.size), plan.data.train_items + plan.data.valid_items)
     augmentations_of(phase, functions, channels=plan.model.channels or 3)
     mix_of(phase)
-    if phase.mix and plan.data.inputs:
-        raise PlanError(f"mix={phase.mix} is for pictures alone; items with several inputs cannot be averaged. Leave mix away.")
-    if phase.mix and plan.data.columns:
-        raise PlanError(
-            f"mix={phase.mix} is for pictures: the codes of a table's categories cannot be averaged, nor those of words. Leave mix away."
-        )
+    check_mix(phase.mix, plan.data)
     check_optimizer(phase)
     if phase.loss.name == "own":
         check_loss(phase, plan, functions)
@@ -102,6 +97,16 @@ def check_phase(phase: Phase, plan: Plan, model: nn.Module, data: Data | None, f
     check_inputs(model, plan.model, sample, len(plan.data.classes))
     if phase.last_batch == "keep" and plan.data.train_items % phase.batch_size == 1:
         _check_batch_of_one(phase, plan, model, sample)
+
+
+def check_mix(mix: Part | None, data: DataPlan) -> None:
+    """PlanError where items are to be mixed that are more than a picture, or none."""
+    if mix and data.inputs:
+        raise PlanError(f"mix={mix} is for pictures alone; items with several inputs cannot be averaged. Leave mix away.")
+    if mix and data.columns:
+        raise PlanError(
+            f"mix={mix} is for pictures: the codes of a table's categories cannot be averaged, nor those of words. Leave mix away."
+        )
 
 
 def _check_batch_of_one(phase: Phase, plan: Plan, model: nn.Module, sample: Any) -> None:

@@ -140,8 +140,8 @@ class DataPlan:
     to train on has ("raise" or "skip"), `skipped` names those that were left out; `weight` is where what each item's loss counts is
     from: a column, "function:NAME", "given", or "", and `weighted_prior` the shares of the classes or labels, or the means of the
     numbers, of the items to train on by weight, () without; `columns` are what a table's columns become, from COLUMN_KINDS with what
-    was fitted on the items to train on, () for no table; `inputs` are those of items that have several, () else; `notes` are
-    sentences about what is odd.
+    was fitted on the items to train on, () for no table; `inputs` are those of items that have several, () else; `target` are the columns
+    that the targets of a table, of texts or of several inputs are from, () else; `notes` are sentences about what is odd.
     """
 
     source: str
@@ -158,6 +158,7 @@ class DataPlan:
     unknown: str
     skipped: tuple[str, ...]
     columns: tuple[Part, ...]
+    target: tuple[str, ...] = ()
     inputs: tuple[InputPlan, ...] = ()
     weighted_prior: tuple[float, ...] = ()
     listing_sha256: str
@@ -311,9 +312,9 @@ class Plan:
         return plan
 
     def decided(self) -> str:
-        """What is done, as JSON text: the plan without origins and notes (who decided, why, what is odd), where its items lie and what is
-        for later phases."""
-        return json.dumps(document.encode(self, without=("origins", "notes", "resident", "aside")), indent=2)
+        """What is done, as JSON text: the plan without origins and notes (who decided, why, what is odd), the names of columns of targets,
+        where its items lie and what is for later phases."""
+        return json.dumps(document.encode(self, without=("origins", "notes", "resident", "aside", "target")), indent=2)
 
     def steps_before(self, phase: int) -> int:
         """The steps of the phases before number `phase`."""

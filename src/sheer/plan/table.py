@@ -242,7 +242,7 @@ def _data(plan: Plan) -> str:
     rows = [
         ("source", data.source, "source"),
         ("items are", _held(data), "pictures"),
-        ("task", str(data.task), "task"),
+        ("task", f"{data.task}{' of ' * bool(data.target)}{', '.join(data.target)}", "task"),
         ("items", f"{data.train_items} to train on, {data.valid_items} to validate on", "train_items"),
         ("split", str(data.split), "split"),
         ("item weights", data.weight or "1 each", "weight"),
@@ -277,16 +277,16 @@ def schema(data: DataPlan) -> str:
 def column_row(part: Part) -> tuple[str, str, str]:
     """A column, its kind, and what was fitted for it, as people read them."""
     options = dict(part.settings)
-    names, column = options.get("categories"), str(options["column"])
+    names, column, quantiles = options.get("categories"), str(options["column"]), options.get("quantiles")
     if part.name == "text":
         return column, part.name, f"{options['length']} tokens a text, tokenizer sha256 {str(options.get('tokenizer_sha256', ''))[:8]}"
     if isinstance(names, tuple):
         shown = ", ".join(_one_line(str(name)) for name in names[:6])
         return column, part.name, f"{len(names)} categories: {shown}{', ...' if len(names) > 6 else ''}"
     fit = [f"{key} {value:.6g}" for key, value in options.items() if isinstance(value, float)]
-    quantiles = options.get("quantiles")
     fit += [f"{len(quantiles)} quantiles from {quantiles[0]:.6g} to {quantiles[-1]:.6g}"] if isinstance(quantiles, tuple) else []
-    return column, part.name, ", ".join(fit)
+    mark = ("1 where the cell is there, 2 where it is missing",) if part.name == "missing" else ()
+    return column + " (missing)" * len(mark), "mark" if mark else part.name, ", ".join([*fit, *mark])
 
 
 def _machine(plan: Plan) -> str:

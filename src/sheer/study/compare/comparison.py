@@ -76,9 +76,8 @@ class Comparison:
         """Header and rows of text, a row a stage."""
         rows = []
         for stage in self.stages:
-            difference = (
-                "" if stage.equal == stage.tensors else "shapes differ" if math.isinf(stage.difference) else f"{stage.difference:.2g}"
-            )
+            known = stage.equal < stage.tensors and not math.isnan(stage.difference)  # items have no difference: they are other ones
+            difference = "" if not known else "shapes differ" if math.isinf(stage.difference) else f"{stage.difference:.2g}"
             note = stage.name + (" (on a's batches)" if stage.shared else "")
             rows.append([str(stage.step), note, f"{stage.equal} of {stage.tensors}", difference, stage.first])
         return ("step", "stage", "equal", "largest difference", "first that differs"), rows

@@ -80,6 +80,9 @@ DATA: dict[str, Words] = {
         "classify": "Each item has one class; the outputs are probabilities that sum to 1.",
         "tag": "Each item has any number of labels; each output is a probability of its own.",
     }.get(plan.data.task.name, f"The outputs are numbers (task {plan.data.task})."),
+    "target": lambda plan: (
+        f"The targets are in the table: {listed(plan.data.target)}." if plan.data.target else "The targets are those that the items have."
+    ),
     "classes": lambda plan: f"The model's outputs, in this order: {', '.join(plan.data.classes)}.",
     "train_items": lambda plan: f"{plan.data.train_items:,} items are learned from.",
     "valid_items": _valid,

@@ -52,6 +52,7 @@ LINES: dict[str, tuple[str, ...]] = {
     "data.columns": ("COLUMNS = ",),
     "data.inputs": ("INPUTS = ",),
     "data.weighted_prior": (),
+    "data.target": (),
     "data.listing_sha256": ("!= LISTING_SHA256",),
     "data.targets_sha256": ("[TARGETS_SHA256, HELD_OUT_SHA256]",),
     "data.held_out_sha256": ("[TARGETS_SHA256, HELD_OUT_SHA256]",),
