@@ -509,7 +509,7 @@ REFUSED = (
     Refusal(lambda made: not of_rows(made), lambda made: made.learn.predict("items.csv"), DataError, "no photograph|cannot be read"),
     Refusal(of_rows, lambda made: made.learn.evaluate(made.kind.new, target=["a", "b"]), DataError, "Leave target away"),
     Refusal(lambda made: not of_rows(made), lambda made: made.learn.evaluate("photos", target="kind"), DataError, "target='kind'"),
-    Refusal(lambda made: True, lambda made: made.learn.predict(made.kind.new, root=5), SheerError, "root=5"),
+    Refusal(without_pictures, lambda made: made.learn.predict(made.kind.new, root="photos"), DataError, "no such column"),
     Refusal(without_pictures, lambda made: sheer.measure_resolution(made.learn), PlanError, "for photographs"),
     Refusal(lambda made: not of_several(made), lambda made: sheer.branches(made.learn), ModelError, "one input.*makes several"),
     Refusal(lambda made: not made.learn.data.plan.columns, lambda made: made.learn.baselines(), DataError, "Give a learner of such data"),

@@ -80,7 +80,8 @@ def check_phase(phase: Phase, plan: Plan, model: nn.Module, data: Data | None, f
     check_prefix(phase, facts(phase.trains_from, phase.norm, phase.size), plan.data.train_items + plan.data.valid_items)
     augmentations_of(phase, functions, channels=plan.model.channels or 3)
     mix_of(phase)
-    check_mix(phase.mix, plan.data)
+    if phase.mix:
+        check_mix(phase.mix, plan.data)
     check_optimizer(phase)
     if phase.loss.name == "own":
         check_loss(phase, plan, functions)
