@@ -279,7 +279,6 @@ def assemble(
             raise DataError(f"{classes[int(np.argmin(std))]!r} is the same for all items to train on: there is nothing to learn.")
         settings = (("mean", tuple(mean.tolist())), ("std", tuple(std.tolist())))
     pictures = "files" if arrays is None else "memory" if arrays.dtype == torch.uint8 else "none"
-    weight_by = ("you", "you gave it, scaled to a mean of 1") if weight else ("default", "items count alike")
     plan = DataPlan(
         source=source,
         pictures=pictures,
@@ -309,7 +308,7 @@ def assemble(
             task_origin,
             *(Origin(field=name, by="data", reason="as listed") for name in LISTED),
             split_origin,
-            Origin(field="weight", by=weight_by[0], reason=weight_by[1]),
+            Origin(field="weight", by="you" if weight else "default", reason="scaled to a mean of 1" if weight else "items count alike"),
             *left.origins,
             Origin(field="skipped", by="data", reason="what the policies leave out" if left.problems else "nothing had to be left out"),
             columns_origin,
