@@ -4,6 +4,7 @@ import csv
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import sheer
+import sheer.loop.cached as cached_module
 from conftest import Leave
 from sheer.cli.main import main
 from sheer.errors import DataError, ModelError, PlanError, RunError
@@ -289,7 +291,47 @@ def test_branches_that_train_are_read_at_every_step_beside_those_that_are_kept(f
     assert [row.weights_sha256 for row in again.history] == [row.weights_sha256 for row in learn.history]
 
 
-def test_photographs_that_are_drawn_alike_are_all_kept_or_all_read(folder, weights):
+def test_what_is_not_drawn_runs_once_whatever_the_views(folder, weights, texts, monkeypatch):
+    seen, made = {}, cached_module.cached_features
+
+    def counted(part, last, fold, size, batches):
+        def passed():
+            for view, row, inputs in batches:
+                seen[inputs.ndim] = seen.get(inputs.ndim, 0) + len(row)
+                yield view, row, inputs
+
+        return made(part, last, fold, size, passed())
+
+    monkeypatch.setattr(cached_module, "cached_features", counted)
+    data = block(inputs={"image": sheer.ImageInput(column="photo"), **TEXT}).build(texts)
+    options = {"size": 32, "batch_size": 8, "quiet": True, "prefix": ("cached", {"views": 3})}
+    both = sheer.learner(data, {"image": "test_resnet", "text": "encoder"}, weights={"image": weights}, **options)
+    both.freeze().fit_one_cycle(3)
+    train, valid = len(data.train), len(data.valid)
+    assert seen == {4: 3 * train + valid, 2: train + valid}
+    seen.clear()
+    options["prefix"] = "cached"
+    new = sheer.learner(data, {"image": "test_resnet", "text": "encoder"}, weights={"image": "none"}, **options)
+    new.freeze().fit_one_cycle(3)
+    assert seen == {2: train + valid} and new.plan().phases[0].prefix.options()["views"] == 0
+
+
+def test_a_frozen_branch_runs_in_the_precision_of_the_plan(folder, weights, monkeypatch):
+    monkeypatch.setattr("sheer.api.measured", lambda numerics, *given, **options: replace(numerics, precision="bf16"))
+    kinds, learn = set(), frozen_learner(folder, weights, precision="bf16", prefix="cached")
+    made = cached_module.cached_features
+
+    def watched(part, *others):
+        convolution = next(module for module in part.modules() if isinstance(module, torch.nn.Conv2d))
+        convolution.register_forward_hook(lambda module, inputs, output: kinds.add(output.dtype))
+        return made(part, *others)
+
+    monkeypatch.setattr(cached_module, "cached_features", watched)
+    learn.fit_one_cycle(1)
+    assert kinds == {torch.bfloat16}
+
+
+def test_photographs_that_are_drawn_alike_are_all_kept_or_all_read(folder, weights, texts):
     pictures = {"front": sheer.ImageInput(column="photo"), "back": sheer.ImageInput(column="back")}
     data = block(inputs=pictures).build(folder / "items.csv")
     models, options = {"front": "test_resnet", "back": "test_resnet"}, {"weights": {"front": weights, "back": "none"}, "size": 32}
@@ -297,10 +339,9 @@ def test_photographs_that_are_drawn_alike_are_all_kept_or_all_read(folder, weigh
     assert phase.trains_from == 2 and phase.prefix.name == "whole"
     with pytest.raises(PlanError, match="what is frozen cannot be run by itself here: no module ends before"):
         sheer.learner(data, models, **options, prefix="cached").freeze().plan(sheer.recipes.one_cycle(2))
-    tables = {"text": sheer.TableInput(columns=["width"]), "table": sheer.TableInput(columns=["doors"])}
     with pytest.raises(PlanError, match="every view of these items is the same: only pictures are cut and augmented"):
-        learn = sheer.learner(block(inputs=tables).build(folder / "items.csv"), prefix=("cached", {"views": 2}))
-        learn.freeze_to(2).plan(sheer.recipes.one_cycle(2))
+        learn = sheer.learner(block(inputs=TEXT).build(texts), {"text": "encoder"}, prefix=("cached", {"views": 2}))
+        learn.freeze().plan(sheer.recipes.one_cycle(2))
 
 
 @pytest.mark.parametrize(

@@ -247,6 +247,17 @@ def test_a_run_that_stopped_early_stays_one_that_did(small_learner, photos, tmp_
         sheer.eject(tmp_path / "again", tmp_path / "train.py")
 
 
+def test_an_epoch_that_is_left_is_not_done_whatever_was_to_stop_after_it(small_learner, tmp_path):
+    class StopThenLeave(Stop):
+        def on_step(self, position):
+            position.stop = position.stop or ("enough" if position.step == 2 else "")
+            position.pause = "a signal" if position.step == 3 else ""
+
+    learn = small_learner(out=tmp_path / "run").fit(2, callbacks=[StopThenLeave()])
+    assert not learn.history and not (tmp_path / "run" / "record.json").exists()
+    assert len(sheer.resume(tmp_path / "run", objects={"Small": Small}, quiet=True).history) == 2
+
+
 def test_a_model_that_is_not_the_plans_is_not_saved(small_learner, tmp_path):
     class Fails(Stop):
         def on_step(self, position):

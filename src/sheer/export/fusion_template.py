@@ -157,18 +157,19 @@ def input_batches(found: Any, phase: SimpleNamespace, rows: Any, draws: Any, aug
         yield Inputs(dict(zip(INPUTS, parts, strict=True)), torch.from_numpy(present).to(DEVICE))
 
 
-def cached_views(model: Any, found: Any, phase: SimpleNamespace, train: np.ndarray, valid: np.ndarray, epoch: int) -> list[SimpleNamespace]:
-    """The inputs a view, with features in the place of what goes into the frozen parts of branches, which run here."""
-    views = [
-        SimpleNamespace(**(vars(found) | {"arrays": {**found.arrays}, "places": {**found.places}})) for _ in range(phase.cached.views or 1)
-    ]
+def cached_views(
+    model: Any, found: Any, phase: SimpleNamespace, train: np.ndarray, valid: np.ndarray, epoch: int, count: int
+) -> list[SimpleNamespace]:
+    """The inputs of each of `count` views (0: plain), with what the frozen parts of branches give, which run here."""
+    views = [SimpleNamespace(**(vars(found) | {"arrays": {**found.arrays}, "places": {**found.places}})) for _ in range(max(count, 1))]
     for name in INPUTS:
-        branch, last = branch_of(model.body, name, phase.cached.modules)
+        branch, last = branch_of(model, name, phase.cached.modules)
         if not last:
             continue
-        kept = features(Prefix(branch, last), partial(input_stream, name), found, phase, train, valid, epoch)
-        for view, mine in zip(views, kept, strict=True):
-            view.arrays[name] = mine.numpy()
+        drawn = count if name in found.places else 0
+        kept = features(Prefix(branch, last), partial(input_stream, name), found, phase, train, valid, epoch, drawn)
+        for number, view in enumerate(views):
+            view.arrays[name] = kept[number % len(kept)].numpy()
             view.places.pop(name, None)
     return views
 

@@ -147,7 +147,8 @@ def train(model: Any, root: str, out: str) -> None:
         if phase.cached:  # only cached
             frozen: nn.Module = copy.deepcopy(nn.Sequential(*map(model.get_submodule, phase.cached.modules))).eval()  # only chain
             frozen = Prefix(model, phase.cached.modules[-1])  # only cut
-            kept = features(frozen, network_batches, photos, phase, train_items, valid_items, epoch_number)  # only cached
+            views = phase.cached.views  # only cached
+            kept = features(frozen, network_batches, photos, phase, train_items, valid_items, epoch_number, views)  # only cached
         for epoch in range(phase.epochs):
             set_modes(model, STAGES, phase.trains_from, phase.norm)
             run = model if kept is None else model.head[len(phase.cached.modules) - 1 :]  # only chain

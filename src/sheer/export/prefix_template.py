@@ -16,13 +16,15 @@ from sheer.streams import stream_key, uniform_draws
 
 
 @torch.no_grad()
-def features(frozen: nn.Module, batches: Any, photos: Any, phase: SimpleNamespace, train: np.ndarray, valid: np.ndarray, epoch: int) -> Any:
-    """What the frozen part gives (views, items, ...), run once an item and view; `batches` gives its inputs."""
+def features(
+    frozen: nn.Module, batches: Any, photos: Any, phase: SimpleNamespace, train: np.ndarray, valid: np.ndarray, epoch: int, views: int
+) -> Any:
+    """What the frozen part gives (views, items, ...), run once an item and view (0: plain); `batches` gives its inputs."""
     kept: Any = None
-    for view, items in ((0, valid), *((view, train) for view in range(max(phase.cached.views, 1)))):
+    for view, items in ((0, valid), *((view, train) for view in range(max(views, 1)))):
         rows, augmentations = chunks(items, phase.cached.batch_size), ()
         cuts = [np.full((len(row), 2), 0.5) for row in rows]
-        if phase.cached.views and items is train:  # only views
+        if views and items is train:  # only views
             augmentations = phase.augmentations  # only views
             draws = uniform_draws(stream_key(SEED, "augment", epoch + view), items, 2 + sum(a.draws for a in augmentations))  # only views
             cuts = chunks(draws, phase.cached.batch_size)  # only views
@@ -30,7 +32,7 @@ def features(frozen: nn.Module, batches: Any, photos: Any, phase: SimpleNamespac
             if kept is None and phase.cached.fold:  # only fold
                 fold_norms(frozen, inputs)  # only fold
             given = frozen(inputs).float().cpu()
-            shape = max(phase.cached.views, 1), len(train) + len(valid), *given.shape[1:]
+            shape = max(views, 1), len(train) + len(valid), *given.shape[1:]
             kept = torch.zeros(shape) if kept is None else kept  # only small
             kept = room(shape) if kept is None else kept  # only large
             kept[view, row] = given

@@ -91,13 +91,15 @@ def _cached(
     options, train, valid = phase.prefix.options(), feed.data.train, feed.data.valid
     count = int(str(options["views"]))
     parts, views = cut(model, cast(tuple[str, ...], options["modules"])), max(count, 1)
-    done, every, kept = 0, len(parts) * (len(valid) + views * len(train)), dict[str, torch.Tensor]()
+    drawn = {name: 0 if any(one.name == name and one.array is not None for one in feed.data.inputs) else count for name in parts}
+    done, kept = 0, dict[str, torch.Tensor]()
+    every = sum(len(valid) + max(own, 1) * len(train) for own in drawn.values())
     for name, (part, last) in parts.items():
-        alone = _alone(feed, name)
-        passes = [(0, alone.plain(valid, size)), *((view, alone.view(train, epoch + view, size)) for view in range(count))]
-        passes += [] if count else [(0, alone.plain(train, size))]
+        alone, own = _alone(feed, name), drawn[name]
+        passes = [(0, alone.plain(valid, size)), *((view, alone.view(train, epoch + view, size)) for view in range(own))]
+        passes += [] if own else [(0, alone.plain(train, size))]
         batches = ((view, batch.index, batch.inputs.parts[name] if name else batch.inputs) for view, batches in passes for batch in batches)
-        for new, features in cached_features(part, last, bool(options["fold"]), (views, len(feed.data.targets)), batches):
+        for new, features in cached_features(part, last, bool(options["fold"]), (max(own, 1), len(feed.data.targets)), batches):
             done, kept[name] = done + new, features
             if position is None:
                 continue
@@ -107,4 +109,6 @@ def _cached(
                     callback.on_features(position)
             if position.pause:
                 return None
-    return Cached([with_features(feed, {name: features[view] for name, features in kept.items()}) for view in range(views)], epoch)
+    return Cached(
+        [with_features(feed, {name: features[view % len(features)] for name, features in kept.items()}) for view in range(views)], epoch
+    )

@@ -14,7 +14,7 @@ from torch import nn
 from sheer.data.inputs import Inputs
 from sheer.errors import PlanError, first_line
 from sheer.loop.engine import prepared, switched
-from sheer.model.cutting import cut
+from sheer.model.cutting import cut, parts_of
 from sheer.model.prefix import Prefix, fold_norms
 from sheer.plan.plan import Numerics, Origin
 from sheer.plan.profiles import Profile
@@ -157,8 +157,9 @@ def _fastest(numerics: Numerics, model: nn.Module, sample: Any, field: str, valu
     return _decided(numerics, field, fastest if pays else values[0], f"a step took {told}", sample)
 
 
-def _decided(numerics: Numerics, field: str, value: str | bool | int, told: str, sample: torch.Tensor) -> Numerics:
-    origin = Origin(field=field, by="measured", reason=f"{told} ({len(sample)} items of {'x'.join(map(str, sample.shape[1:]))})")
+def _decided(numerics: Numerics, field: str, value: str | bool | int, told: str, sample: Any) -> Numerics:
+    each = " + ".join("x".join(map(str, part.shape[1:])) for part in parts_of(sample).values())
+    origin = Origin(field=field, by="measured", reason=f"{told} ({len(sample)} items of {each})")
     others = tuple(kept for kept in numerics.origins if kept.field != field)
     return replace(numerics, origins=(*others, origin), **{field: value})  # type: ignore[arg-type]
 

@@ -170,7 +170,7 @@ def train(
                 set_modes(model, stages, phase.trains_from, phase.norm)
                 run = suffix(model, modules) if modules else model
                 judged = run if modules else whole
-                moving = moving_buffers(model)
+                moving, left = moving_buffers(model), False
                 for place, batch in enumerate(feed.training(first_epoch + epoch, skip=state.batch), state.batch):
                     step_number = epoch_step + place
                     progress = (step_number - first_step) / (phase.epochs * phase.steps_per_epoch)
@@ -203,9 +203,10 @@ def train(
                         break
                     if keeper:
                         keeper.look(model, state, carried.state)
-                    if position.pause:
+                    left = bool(position.pause)
+                    if left:
                         break
-                if position.pause and not position.stop:
+                if left:  # in the epoch, so that it is not done, whatever was to stop after it
                     break
                 each = torch.stack(carried.losses[-state.batch :]).cpu().double()
                 train_loss = float(each.nanmean())
@@ -241,9 +242,10 @@ def train(
                     position.step += (phase.epochs - epoch - 1) * phase.steps_per_epoch
                     position.epoch += phase.epochs - epoch - 1
                     state.epoch = phase.epochs
-                if position.pause or position.stop or state.epoch == phase.epochs:
+                left = bool(position.pause) and not position.stop
+                if left or position.stop or state.epoch == phase.epochs:
                     break
-            if position.pause and not position.stop:
+            if left:
                 state.carried = carried.state()
                 return ""
             if average:

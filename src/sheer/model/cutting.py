@@ -29,13 +29,13 @@ def cut(model: Any, modules: Sequence[str]) -> dict[str, tuple[nn.Module, str]]:
     """What runs by itself and its last module, by input: "" for a network of one; of several, each branch that has such a part."""
     if not isinstance(getattr(model, "body", None), Fused):
         return {"": (model, modules[-1])}
-    parts = {name: branch_of(model.body, name, modules) for name in model.body.branches}
+    parts = {name: branch_of(model, name, modules) for name in model.body.branches}
     return {name: (part, last) for name, (part, last) in parts.items() if last}
 
 
 def features_of(model: nn.Module, modules: Sequence[str], inputs: Any, fold: bool = False) -> Any:
     """What goes into the rest of the network: the features of a batch; of several inputs, those of the branches that are cut."""
-    parts = dict(inputs.parts) if isinstance(inputs, Inputs) else {"": inputs}
+    parts = parts_of(inputs)
     for name, (part, last) in cut(model, modules).items():
         prefix = Prefix(part, last)
         if fold:
@@ -86,8 +86,14 @@ def prefix_fact(
         apart = max(float((a - b).abs().max() / b.abs().max().clamp_min(1e-12)) for a, b in zip(folded, plain, strict=True))
     proof = "the same scores bit for bit on two inputs" + (f"; folded, features differ by {apart:.0e} of the largest" if apart else "")
     values, fold = sum(part[0].numel() for part in plain), 0 < apart <= CLOSE
+    drawn = any(parts_of(sample)[name].ndim == 4 for name in cut(copied, modules))
     measure = None if pace is None else functools.cache(functools.partial(pace, model, modules, sample))
-    return PrefixFact(frozen=True, modules=modules, values=values, linear=linear, fold=fold, proof=proof, pace=measure)
+    return PrefixFact(frozen=True, modules=modules, values=values, linear=linear, fold=fold, proof=proof, drawn=drawn, pace=measure)
+
+
+def parts_of(inputs: Any) -> dict[str, torch.Tensor]:
+    """A batch by input; "" for a network of one."""
+    return dict(inputs.parts) if isinstance(inputs, Inputs) else {"": inputs}
 
 
 def _kept(model: nn.Module, modules: Sequence[str], features: Any) -> list[torch.Tensor]:
@@ -102,7 +108,7 @@ def _of_branches(model: Any, moving: list[nn.Module], sample: Inputs) -> tuple[s
     """
     found = dict.fromkeys(sample.parts, tuple[str, ...]())
     for name, part in sample.parts.items():
-        branch, _ = branch_of(model.body, name, ())
+        branch, _ = branch_of(model, name, ())
         if not all(parameter.requires_grad for parameter in branch.parameters()):
             ended = _before(branch, moving, part)
             found[name] = tuple(f"body.{'pools' if one[0] == '1' else 'branches'}.{name}{one[1:]}" for one in ended)

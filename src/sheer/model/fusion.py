@@ -50,14 +50,17 @@ class Fused(nn.Module):
         return fused
 
 
-def branch_of(body: Any, name: str, modules: Sequence[str]) -> tuple[nn.Module, str]:
+def branch_of(model: Any, name: str, modules: Sequence[str]) -> tuple[nn.Module, str]:
     """A branch with what makes tokens of it, and where it ends of `modules` of the whole network, by its name there; "" for none of them.
 
-    >>> body = Fused({"a": nn.Sequential(nn.ReLU()), "b": nn.ReLU()}, (1, 1), ConcatBranches())
-    >>> [branch_of(body, name, ["body.branches.a.0", "body.pools.b"])[1] for name in "ab"]
+    >>> model = nn.Sequential()
+    >>> model.body = Fused({"a": nn.Sequential(nn.ReLU()), "b": nn.ReLU()}, (1, 1), ConcatBranches())
+    >>> [branch_of(model, name, ["body.branches.a.0", "body.pools.b"])[1] for name in "ab"]
     ['0.0', '1']
     """
-    whole = nn.Sequential(body.branches[name], body.pools[name])
+    whole = nn.Sequential(model.body.branches[name], model.body.pools[name])
+    for hooks in ("_forward_pre_hooks", "_forward_hooks", "_forward_hooks_always_called"):  # of autocast
+        setattr(whole, hooks, getattr(model, hooks))
     inside = [f"body.branches.{name}", f"body.pools.{name}"]
     ends = [f"{place}{one.removeprefix(own)}" for one in modules for place, own in enumerate(inside) if f"{one}.".startswith(f"{own}.")]
     return whole, ends[-1] if ends else ""

@@ -139,7 +139,7 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
         epochs=1 if fits else draft.epochs,
         items=items + situation.valid_items,
         plain=fits,
-        drawn=situation.pictures != "none",
+        drawn=situation.pictures != "none" and fact.drawn,
         device=situation.room.device,
     )
     phase = Phase(

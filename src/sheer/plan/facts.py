@@ -101,7 +101,8 @@ class PrefixFact:
     """Whether what is `frozen` of a network can be run by itself: its `modules` in order of execution, () where it cannot.
 
     `frozen`: something comes before the first tensor that trains. `values` are those of one item's features; `linear`: what is
-    left is one linear layer; `fold`: its norm layers can be folded into convolutions. `proof` says how that is known, or why not.
+    left is one linear layer; `fold`: its norm layers can be folded into convolutions; `drawn`: pictures go in, which may be cut by
+    draws. `proof` says how that is known, or why not.
     `pace`, given the usual batch size and whether norm layers are folded, measures the fastest one here, and says what it found.
     """
 
@@ -111,6 +112,7 @@ class PrefixFact:
     linear: bool
     fold: bool
     proof: str
+    drawn: bool = False
     pace: Callable[[int, bool], tuple[int, str]] | None = None
 
 

@@ -69,7 +69,7 @@ def prefix_part(
         values["views"] = min(int(str(values["views"])), epochs)
     if device != "cpu" and (probed or "batch_size" not in _settings(given.prefix)):
         values["batch_size"] = profile.value("prefix.batch_size.gpu")
-    if not drawn and _settings(given.prefix).get("views"):
+    if fact.modules and not drawn and _settings(given.prefix).get("views"):
         raise PlanError(
             f"prefix={given.prefix!r}: every view of these items is the same: only pictures are cut and augmented. Leave views away."
         )
