@@ -16,9 +16,10 @@ import pytest
 import sheer
 from conftest import Small, make_photos
 from sheer.cli.main import main
-from sheer.errors import DataError
+from sheer.errors import DataError, RunError
 from sheer.plan.plan import Plan
 from sheer.record.again import data_again
+from sheer.record.run import read_run
 
 ROWS = 24
 KINDS = ("pandas", "polars", "csv", "text", "image + table", "text + table")
@@ -241,3 +242,36 @@ def test_15_further_photographs_of_a_class_that_the_model_does_not_know(photos):
         learn.evaluate(photos)
     found = learn.evaluate(photos, unknown="skip")
     assert len(found) == 8 and "2 of 10 files are left out" in found.notes[0] and "note: 2 of 10 files" in found.report()
+
+
+def test_15_a_held_out_folder_of_unknown_classes_only_is_not_replaced_by_a_share(tmp_path):
+    folder = make_photos(tmp_path / "photos", {"a": 5, "b": 5}, part="train")
+    sheer.learner(sheer.images(folder), Small, size=32, quiet=True, out=tmp_path / "run").fit(1)
+    make_photos(folder, {"c": 2}, part="valid")
+    with pytest.raises(DataError, match=r"10 items to train on and 0 to validate on \(2 held-out items are left out: .* 'c' \(2\)\)"):
+        sheer.images(folder, unknown="skip")
+    with pytest.raises(RunError, match="does not hold the 10 items"):  # what the folder holds now decides another split
+        data_again(tmp_path / "run", read_run(tmp_path / "run").plan)
+
+
+def test_15_class_folders_split_by_a_share_leave_unknown_labels_out(tmp_path):
+    folder, seed = make_photos(tmp_path / "photos", {"a": 8, "b": 8, "c": 1}), 2
+    with pytest.raises(DataError, match=r"leaves no item of 'c' to learn from|one item only of c"):
+        sheer.images(folder, split="random", valid=0.5, seed=seed)
+    data = sheer.images(folder, split="random", valid=0.5, seed=seed, unknown="skip")
+    assert data.classes == ("a", "b") and data.plan.skipped == ("c/000.jpg",) and not any("no classes" in note for note in data.plan.notes)
+    learn = sheer.learner(data, "test_resnet", weights="none", size=32, batch_size=4, quiet=True, out=tmp_path / "run").fit(1)
+    assert data_again(tmp_path / "run", learn.plan()).plan == data.plan
+    script = sheer.eject(tmp_path / "run", tmp_path / "train.py")
+    done = subprocess.run([sys.executable, script, folder, "--out", tmp_path / "again"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "again" / "history.csv").open() as file:
+        assert [row["weights_sha256"] for row in csv.DictReader(file)] == [row.weights_sha256 for row in learn.history]
+
+
+@pytest.mark.parametrize("kind", ["csv", "pandas", "text"])
+def test_15_na_is_a_label_among_several_and_blank_is_none(built, kind):
+    cells = {0: "", 1: "NA", 2: "EU;NA", 3: "null"}
+    data = built(kind, rows(tags=lambda n: cells.get(n, "EU")), "tags", separator=";", valid=0)
+    assert data.classes == ("EU", "NA", "null")
+    assert data.targets[:5].tolist() == [[0, 0, 0], [0, 1, 0], [1, 1, 0], [0, 0, 1], [1, 0, 0]]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sheer.data.folders import listing_hash, photo_files
 from sheer.data.images import images
-from sheer.data.sources import Data
+from sheer.data.sources import VALID_NAMES, Data
 from sheer.plan.plan import Plan
 
 
@@ -21,6 +21,8 @@ def data_as_before(folder: str, plan: Plan) -> Data | None:
     parts = [str(part) for part in (split.get("train"), split.get("valid"), split.get("part")) if part] or [""]
     if not all((root / part).is_dir() for part in parts):
         return None
+    if split.get("part") and any(path.is_dir() and path.name.lower() in VALID_NAMES for path in root.iterdir()):
+        return None  # a folder to hold out decides the split now
     try:
         paths = [path for part in parts for path, _ in photo_files(str(root), part) if path not in plan.data.skipped]
         if listing_hash(str(root), paths) != plan.data.listing_sha256:

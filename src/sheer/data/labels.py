@@ -29,7 +29,8 @@ def with_task(block: Any, source: str, columns: dict[str, list[Any]], targets: S
         DataError: naming the column that cannot be a target, and the remedy.
     """
     for name in targets:
-        columns[name] = [None if is_missing(value) else value for value in columns[name]]
+        if block.separator is None:  # else "NA" in a cell of labels is one of them
+            columns[name] = [None if is_missing(value) else value for value in columns[name]]
         _check_target(source, name, columns[name], block)
     if block.task is not None or block.separator is not None or len(targets) != 1:
         return block, None

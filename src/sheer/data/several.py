@@ -244,7 +244,7 @@ def read_inputs(data: Data, tokenizers: Mapping[str, tuple[str, int, int]]) -> D
         raise DataError("The texts would be read by two tokenizers. Give all inputs of text encoders with one.")
     if not tokenizers or data.tokenizer in told:
         return data
-    data = data.unread or data
+    data = unread(data)
     plans, notes = list[InputPlan](), list[str]()
     for plan in data.plan.inputs:
         if plan.name in tokenizers:
@@ -253,6 +253,16 @@ def read_inputs(data: Data, tokenizers: Mapping[str, tuple[str, int, int]]) -> D
             plan = replace(plan, columns=(part,))
         plans.append(plan)
     return with_token_ids(data, plans, told.pop(), notes)
+
+
+def unread(data: Data) -> Data:
+    """The data before a tokenizer read its texts; DataError where only token ids are left, as in data read from a run folder."""
+    if data.tokenizer and data.unread is None:
+        raise DataError(
+            "The texts were read by another encoder's tokenizer, and data from a run folder has no texts to read anew. Give the data as it "
+            "was made: sheer.text(...), or sheer.DataBlock(inputs=...)."
+        )
+    return data.unread or data
 
 
 def with_token_ids(data: Data, plans: Sequence[InputPlan], tokenizer: str, notes: Sequence[str]) -> Data:

@@ -14,14 +14,15 @@ import torch
 from PIL import Image
 
 from sheer.data.cache import Cache
-from sheer.data.check import check_classes, copies, empty_folders, imbalance, look_alikes, picture_sizes
+from sheer.data.check import check_classes, copies, empty_folders, imbalance, look_alikes, picture_sizes, unknown_classes
 from sheer.data.folders import SUFFIXES, listing_hash, photo_files
 from sheer.data.formats import UNKNOWN_FORMATS
 from sheer.data.inputs import Input
 from sheer.data.leftout import LeftOut
+from sheer.data.listing import Listing
 from sheer.data.preflight import FileProblem, problems_csv
 from sheer.data.shares import held_out_by, split_part
-from sheer.data.targets import counted, weighted_prior
+from sheer.data.targets import counted, items_csv, weighted_prior
 from sheer.errors import DataError
 from sheer.plan.facts import HELD
 from sheer.plan.markup import html_table
@@ -173,7 +174,9 @@ def _photo_data(
 ) -> Data:
     where = root / train_part if train_part else root
     classes = tuple(sorted({label for _, label in listed}))
-    check_classes(where, Counter(label for _, label in listed), where_is_split=bool(held))
+    parted, listing_text = bool(train_part and valid_part), ""
+    if parted:
+        check_classes(where, Counter(label for _, label in listed), where_is_split=True)
     counts = Counter(label for _, label in held if label not in classes)
     if counts and left.unknown == "raise":
         unseen = ", ".join(f"{label} ({count} files)" for label, count in sorted(counts.items())[:5])
@@ -185,8 +188,8 @@ def _photo_data(
     held = [row for row, stays in zip(held, known.tolist(), strict=True) if stays]
     everything = listed + held
     numbers = {label: number for number, label in enumerate(classes)}
-    labels = np.array([numbers[label] for _, label in everything], dtype=np.int64)
-    if held:
+    labels, paths = np.array([numbers[label] for _, label in everything], dtype=np.int64), [path for path, _ in everything]
+    if parted:
         held_out = np.arange(len(everything)) >= len(listed)
         part = Part(name="folders", settings=(("train", train_part or ""), ("valid", valid_part or "")))
         origin = Origin(field="split", by="data", reason="the folder has its own parts")
@@ -194,7 +197,11 @@ def _photo_data(
         part, origin = split_part(valid, split, seed, profile)
         held_out = held_out_by(labels, part)
         part = Part(name=part.name, settings=(*part.settings, ("part", train_part or "")))
-    paths = [path for path, _ in everything]
+        if left.unknown == "skip" and (lost := unknown_classes(labels, held_out)):
+            every = Listing(source=str(where), root=str(root), files=tuple(paths), columns={})
+            every, labels, classes, held_out = left.without(lost, every, labels, classes, held_out)
+            paths, listing_text = list(every.files), items_csv(every.files, held_out, labels, "classify", classes, None)
+        check_classes(where, Counter(classes[number] for number in labels.tolist()), where_is_split=False)
     return assemble(
         root=os.path.abspath(root),  # so that another current folder does not change what it means
         paths=tuple(paths),
@@ -210,8 +217,9 @@ def _photo_data(
         notes=[
             *imbalance(Counter(classes[number] for number in labels[~held_out].tolist())),
             *copies(str(root), paths, held_out, labels),
-            *empty_folders(root / (train_part or ""), classes),
+            *empty_folders(root / (train_part or ""), tuple(numbers)),
         ],
+        listing_text=listing_text,  # a split of what is left would be another one
     )
 
 

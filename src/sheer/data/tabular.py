@@ -48,7 +48,8 @@ def table(
     Every other column goes in, in the table's own order: text and truth values as categories, numbers as numbers, whole numbers
     of at most 20 different values as categories. Text of which most values occur once (names, numbers of tickets) is left out,
     and so is what is empty or always the same; the plan's notes say so. Categories, medians, means and deviations are those of
-    the rows to train on. Blank cells and NaN, NA, N/A, null are missing, in a CSV file as in a frame.
+    the rows to train on. Blank cells and NaN, NA, N/A, null are missing, in a CSV file as in a frame; in a target with
+    `separator` only blank ones are, for NA may be a label.
 
     Args:
         source: A CSV file, a data frame, or a dict with a sequence of cells for each column's name.
@@ -205,8 +206,8 @@ def further_targets(
     return found[rows], rows, notes
 
 
-def further_weights(source: Any, weight: object) -> np.ndarray:
-    """What the rows of a CSV file or data frame count by the column `weight`, float32 (rows,), 1 on average.
+def further_weights(source: Any, weight: object, rows: np.ndarray) -> np.ndarray:
+    """What the rows, by their positions int64 (rows,), of a CSV file or data frame count by the column `weight`, float32, 1 on average.
 
     Raises:
         DataError: there is no such column, or it holds what is no weight.
@@ -214,7 +215,7 @@ def further_weights(source: Any, weight: object) -> np.ndarray:
     name, columns = read_rows(source)
     if not isinstance(weight, str) or weight not in columns:
         raise DataError(f"{name} lacks the column of weights {weight!r}, by which metrics are weighted. {nearest(str(weight), columns)}")
-    return item_weights(columns[weight], weight, np.ones(len(columns[weight]), dtype=bool))
+    return item_weights([columns[weight][row] for row in rows.tolist()], weight, np.ones(len(rows), dtype=bool))
 
 
 def further_rows(parts: Sequence[Part], source: Any, tokenizer: str = "") -> tuple[torch.Tensor, tuple[str, ...]]:

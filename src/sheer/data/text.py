@@ -13,7 +13,7 @@ from sheer.data.arrays import tensors_hash
 from sheer.data.block import DataBlock
 from sheer.data.columns import columns_of, read_text, unread_text
 from sheer.data.frames import text_cells, with_cells
-from sheer.data.several import with_token_ids
+from sheer.data.several import unread, with_token_ids
 from sheer.data.sources import Data, assemble
 from sheer.data.tabular import labelled_rows
 from sheer.data.targets import items_csv
@@ -113,13 +113,13 @@ def tokenised(data: Data, tokenizer: str, pad: int, most: int) -> Data:
     `most` tokens are what the encoder takes.
 
     Raises:
-        DataError: more tokens were asked for than that.
+        DataError: more tokens were asked for than that, or only the ids of another tokenizer are left of the texts.
     """
     sha256 = hashlib.sha256(tokenizer.encode()).hexdigest()
     if data.tokenizer:
         if sha256 == hashlib.sha256(data.tokenizer.encode()).hexdigest():
             return data
-        data = data.unread or data
+        data = unread(data)
     parts, notes, reasons = list[Part](), list[str](), list[str]()
     for part in data.plan.columns:
         if part.name != "text":
