@@ -483,11 +483,14 @@ def test_wrong_types_elsewhere(random_resnet_run, tmp_path, call, message):
         ("rate=-1", "rate=-1"),
         ("mix=mixdown", "mix 'mixdown' is not known"),
         ("stop=(1", "stop='(1'"),
+        ("mix={[1]: 2}", "mix '{[1]: 2}' is not known"),
+        ("root=elsewhere", "root='elsewhere' is for tables and lists"),
     ],
 )
 def test_a_setting_on_the_command_line_that_is_none(capsys, photos, given, message):
     assert message in fails(capsys, "plan", photos, "--model", "resnet18", "--weights", "none", "--size", "32", "--set", given)
     assert "Give it once" in fails(capsys, "plan", photos, "--set", "fold=1", "--set", "fold=2")
+    assert "is not Python: give" in fails(capsys, "plan", photos, "--model", "{[1]: 2}")
 
 
 def test_settings_on_the_command_line_go_to_data_learner_and_recipe(capsys, photos):

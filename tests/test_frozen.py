@@ -19,6 +19,7 @@ from sheer.model.cutting import prefix_fact
 from sheer.model.hashing import weights_sha256
 from sheer.model.prefix import Prefix, cached_features, fold_norms, suffix
 from sheer.model.surgery import probe_images
+from sheer.plan.training import given_like
 from sheer.task.losses import CrossEntropy, ItemWeighted, SquaredError
 
 
@@ -345,3 +346,26 @@ def test_too_many_features_are_trained_on(photos):
     phase = learn.plan(sheer.recipes.fine_tune(1)).phases[0]
     assert phase.optimizer.name == "adamw"
     assert any("features are too many" in origin.reason for origin in phase.origins)
+
+
+def test_what_was_given_for_the_prefix_is_still_given_after_a_phase_that_has_no_use_for_it(resnet, photos, tmp_path):
+    given = ("cached", {"views": 2, "batch_size": 8, "fold": False})
+    learn = resnet(augmentation="light", prefix=given, out=tmp_path / "run").freeze().fit(2, 1e-3).unfreeze().fit(1, 1e-3)
+    origins = [{origin.field: origin.by for origin in phase.origins}["prefix"] for phase in learn.plan().phases]
+    assert [phase.prefix.name for phase in learn.plan().phases] == ["cached", "whole"] and origins == ["you", "data"]
+    loaded = sheer.load(tmp_path / "run", data=sheer.images(photos))
+    mine, theirs = (one.freeze().plan(sheer.recipes.constant(3)).phases[-1] for one in (learn, loaded))
+    assert mine.prefix == theirs.prefix and theirs.prefix.options()["views"] == 2
+    said = {origin.field: origin.by for origin in resnet(prefix="whole").plan(sheer.recipes.constant(1)).phases[0].origins}
+    assert said["prefix"] == "you"
+
+
+def test_what_was_measured_of_a_cached_prefix_is_not_said_of_a_whole_one(resnet):
+    given = ("cached", {"batch_size": "probe"})
+    learn = resnet(prefix=given).freeze()
+    learn.fit(1, 1e-3)
+    again = replace(learn._given, measured=given_like(learn.plan().phases[0]).measured)
+    assert [origin.field for origin in again.measured] == ["prefix"]
+    learn._given = again
+    phase = learn.unfreeze().plan(sheer.recipes.constant(1)).phases[-1]
+    assert phase.prefix.name == "whole" and {origin.field: origin.by for origin in phase.origins}["prefix"] == "data"

@@ -19,6 +19,7 @@ from scripts import run_script
 from sheer.cli.main import main
 from sheer.data.cells import Continuous
 from sheer.errors import DataError, EjectError, ModelError, PlanError, RunError
+from sheer.loading import begun
 
 
 def made(rows=160, seed=0):
@@ -455,3 +456,25 @@ def test_the_command_line(tmp_path, capsys, monkeypatch):
     assert "--size is for photographs" in capsys.readouterr().err
     assert main(["eject", "run", "train.py"]) == 0
     assert "python train.py train_items.csv --out DIR" in capsys.readouterr().out
+
+
+def test_a_plan_on_the_scale_of_a_run_before_it_begins_with_the_data_as_it_was_built(tmp_path):
+    fitted(made().drop(columns="kind"), target="price", epochs=1, out=tmp_path / "first")
+    frame = made().drop(columns="kind")
+    data = sheer.table(frame.assign(price=2 * frame["price"]), target="price")
+    learn = sheer.load(tmp_path / "first", data=data)
+    learn.fit_one_cycle(1)
+    assert learn.plan().data.task != data.plan.task
+    again = begun(learn.plan(), data, start=learn._start, quiet=True).run(learn.plan().phases)
+    assert again.history[-1].weights_sha256 == learn.history[-1].weights_sha256
+
+
+def test_rows_that_are_left_out_count_in_no_weight():
+    frame = made().drop(columns="price")
+    learn = fitted(frame, epochs=1)
+    odd = frame.assign(count=[0.0, 0.0, *[1.0] * (len(frame) - 2)])
+    odd.loc[2:, "kind"] = "odd"
+    with pytest.raises(DataError, match="weights are finite numbers of at least 0, and not all 0"):
+        learn.evaluate(odd, target="kind", weight="count", unknown="skip")
+    odd["count"] = [2.0, 4.0, *[1.0] * (len(frame) - 2)]
+    assert learn.evaluate(odd, target="kind", weight="count", unknown="skip").counts() == pytest.approx([2 / 3, 4 / 3])

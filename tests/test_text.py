@@ -3,6 +3,7 @@
 import csv
 import json
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,8 @@ import torch
 import sheer
 from sheer.errors import DataError, ModelError, PlanError, RunError, WeightsError
 from sheer.model.encoders import TextBody
+from sheer.record.again import data_again
+from sheer.record.run import read_run
 
 transformers = pytest.importorskip("transformers", reason="the extra text is not installed")
 MOST = 24
@@ -415,3 +418,14 @@ def test_wrong_lora_is_refused(here):
         sheer.learner(sheer.arrays(torch.rand(8, 4), [0, 1] * 4), torch.nn.Linear(4, 2), lora=True)
     with pytest.raises(ModelError, match="has no LoRA"):
         sheer.learner(texts(), "encoder").save_adapter("adapter.safetensors")
+
+
+def test_texts_of_a_run_folder_are_not_read_by_another_tokenizer(here):
+    trained(out="run")
+    data = data_again(Path("run"), read_run("run").plan)
+    other = Path("other")
+    shutil.copytree("encoder", other)
+    (other / "tokenizer.json").write_text((other / "tokenizer.json").read_text().replace('"cat"', '"cot"'))
+    with pytest.raises(DataError, match=r"data from a run folder has no texts to read anew.*sheer\.text"):
+        sheer.learner(data, "other", quiet=True)
+    assert sheer.learner(data, "encoder", quiet=True).data.tokenizer == data.tokenizer

@@ -128,6 +128,7 @@ def begun(
         ModelError: the weights to start from cannot be had, or are not those of the plan.
         RunError: the data is not the plan's.
     """
+    data = _scaled(data, plan.data)
     if not _same_items(data.plan, plan.data):
         raise RunError("The data is not the plan's: items, targets or split differ. Give it as it was when the plan was made.")
     own = own_makers(plan, objects or {})
@@ -265,5 +266,11 @@ def _taken_further(kept: Run, built: Built, plan: Plan, data: Data) -> tuple[Bui
 
 
 def _given_before(plan: Plan) -> Given:
-    """What you gave for the plan's last phase, so that training on goes on with it; the rest is decided anew."""
-    return given_like(plan.phases[-1]) if plan.phases else Given()
+    """What you gave for the plan's last phase, so that training on goes on with it; the rest is decided anew.
+
+    A phase in which all trains has no use for a prefix: then it is that of the last phase that has one from you.
+    """
+    every = [given_like(phase) for phase in reversed(plan.phases)] or [Given()]
+    cached = next((one for one in every if one.prefix is not None), every[0])
+    told = [one for one in every[0].measured if one.field != "prefix"] + [one for one in cached.measured if one.field == "prefix"]
+    return replace(every[0], prefix=cached.prefix, measured=tuple(told))

@@ -190,7 +190,7 @@ def _as_written(given: str | None) -> Any:
         return given
     try:
         return ast.literal_eval(given)
-    except (ValueError, SyntaxError) as error:
+    except (ValueError, SyntaxError, TypeError) as error:  # TypeError: a key that is none, such as a list
         raise PlanError(f"{given!r} is not Python: give ('NAME', {{'setting': value}}) or {{'input': 'NAME'}}.") from error
 
 
@@ -201,7 +201,7 @@ def settings(given: Sequence[str], takers: Sequence[Callable[..., Any]], flags: 
         PlanError: a text without =, a name twice, one that no function takes, or one that has an option of its own.
     """
     taken = [keywords_of(taker) for taker in takers]
-    allowed = [name for name in sorted(set().union(*taken)) if name not in (*flags, "cache", "quiet", "inputs", "root")]
+    allowed = [name for name in sorted(set().union(*taken)) if name not in (*flags, "cache", "quiet", "inputs")]
     found: list[dict[str, Any]] = [{} for _ in takers]
     for one in given:
         name, equals, value = one.partition("=")
@@ -216,6 +216,6 @@ def settings(given: Sequence[str], takers: Sequence[Callable[..., Any]], flags: 
             raise PlanError(f"--set {one}: {name} was given before. Give it once.")
         try:
             found[place][name] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):  # what is no literal is text, so that mix=mixup needs no quotes
+        except (ValueError, SyntaxError, TypeError):  # what is no literal is text, so that mix=mixup needs no quotes
             found[place][name] = value
     return found

@@ -12,8 +12,9 @@ from sheer.interpret.interpretation import Interpretation
 from sheer.loading import load
 from sheer.plan.facts import data_words
 from sheer.plan.table import columns
-from sheer.record.again import data_again
+from sheer.record.again import data_again, listed_again
 from sheer.record.history import told
+from sheer.record.own import uses_own
 from sheer.record.run import read_run
 from sheer.task.metrics import why_undefined, wilson_interval
 
@@ -21,13 +22,14 @@ from sheer.task.metrics import why_undefined, wilson_interval
 def report(run: str, data: str | None, device: str | None, target: str | None = None, root: str | None = None) -> str:
     """The last epoch as recorded; with the items metrics, classes, confusions, worst items and calibration.
 
-    Rows that the run folder itself holds (of a table or of texts) are judged without `data`. Where `data` is the very folder that was
-    learned from, the items that the plan held out are judged; any other class folders, or the rows of a CSV file whose true classes are
-    in the column `target`, are judged whole; their photographs lie below `root`.
+    Rows that the run folder itself holds (of a table or of texts) are judged without `data`, unless something of the run is your own.
+    Where `data` is the very folder that was learned from, the items that the plan held out are judged; any other class folders, or the
+    rows of a CSV file whose true classes are in the column `target`, are judged whole; their photographs lie below `root`.
     """
     plan = read_run(run).plan
     rows = bool(plan.data.columns or plan.data.inputs)
-    if data is None and not (rows and plan.data.pictures == "none" and plan.data.valid_items and plan.phases):
+    held = rows and plan.data.pictures == "none" and plan.data.valid_items and plan.phases and not uses_own(plan)
+    if data is None and not held:
         return _recorded(run)
     learn = load(run, device=device)
     if data is None:
@@ -44,8 +46,8 @@ def report(run: str, data: str | None, device: str | None, target: str | None = 
         return f"{head}\n\n{Interpretation(table=table).report()}"
     if plan.data.task.name != "classify":
         raise DataError("sheer report --data is for class folders; for other tasks: sheer.load(run, data=...).interpret().report().")
-    again = data_as_before(data, plan)
-    was = plan.data
+    was, items = plan.data, Path(run).expanduser() / "items.csv"
+    again = listed_again(Path(data).expanduser(), items, plan) if items.is_file() else data_as_before(data, plan)
     known = again is not None and (again.plan.targets_sha256, again.plan.held_out_sha256) == (was.targets_sha256, was.held_out_sha256)
     if not known and _same_files(data, was.listing_sha256):
         raise DataError(

@@ -196,7 +196,7 @@ class View:
             if weight is None and self.plan.weighted_metrics:
                 weight = self.plan.data.weight
             known = further_targets(self.plan.data, folder, target, unknown)
-            counts = None if weight is None else further_weights(folder, weight)[known[1]]
+            counts = None if weight is None else further_weights(folder, weight, known[1])
             return replace(self._of_rows(folder, known), weights=counts)
         if target is not None:
             raise DataError(f"target={target!r} is a column of a table; the model was trained on pictures, and takes class folders.")

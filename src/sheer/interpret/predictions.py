@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -130,7 +131,9 @@ class Predictions:
             found["effective_items"] = effective_items(self.counts())
         for name, (value, low, high) in self.intervals().items():
             found |= {name: value, f"{name}_low": low, f"{name}_high": high}
-        first = next(iter(self.metric_functions))
+        first = next(iter(self.metric_functions), None)
+        if first is None:  # such as of a run with metrics of your own that were not given
+            return found
         always = Predictions(
             items=self.items,
             classes=self.classes,
@@ -147,10 +150,10 @@ class Predictions:
     def report(self) -> str:
         """Metrics beside the baseline, then a table of the classes or labels, as text."""
         found = self.metrics()
-        names = [*self.metric_functions, "baseline"]
+        names = [*self.metric_functions, "baseline"] if self.metric_functions else []
         usual = f"always {self.classes[int(self.prior.argmax())]!r}" if self.task == "classify" else "what is usual"
         usual = "always the mean" if self.task == "regress" else usual
-        width = max(map(len, names))
+        width = max(map(len, names), default=0)
         lines = [
             f"{name:<{width}}  nan, not defined here: {why_undefined(names[0] if name == 'baseline' else name, len(self))}"
             if np.isnan(found[name])
@@ -158,8 +161,9 @@ class Predictions:
             for name in names
         ]
         weighted = "" if self.weights is None else f", weighted: as much as {found['effective_items']:.1f} of equal weight"
+        lines = lines or ["no metrics"]
         lines[0] += f"  ({int(found['items'])} items{weighted})"
-        lines[-1] += f"  ({names[0]} of {usual})"
+        lines[-1] += f"  ({names[0]} of {usual})" if names else ""
         table = {"classify": self._class_table, "tag": self._label_table, "regress": self._number_table}[self.task]()
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes), "", table])
 
@@ -179,7 +183,8 @@ class Predictions:
         said, true, rows = self.outputs >= 0.5, self._known() > 0.5, []
         for number, name in enumerate(self.classes):
             column, truth = said[:, number], true[:, number]
-            found, right = _shown(self.share(column, truth), self.of_none), _shown(self.share(truth, column), "never said")
+            none = self.of_none if column.any() else "never said"
+            found, right = _shown(self.share(column, truth), self.of_none), _shown(self.share(truth, column), none)
             rows.append([name, str(truth.sum()), str(column.sum()), found, right])
         return columns(["label", "items", "said", "found (95 % interval)", "right when said"], rows, right=(1, 2))
 
@@ -224,7 +229,7 @@ class Predictions:
     @property
     def of(self) -> str:
         """What `items` are: "item" for rows of a table, texts and arrays, else "file"."""
-        return "item" if self.items and all(item.startswith("item ") for item in self.items) else "file"
+        return "item" if self.items and all(re.fullmatch(r"item \d+", item) for item in self.items) else "file"
 
     def _columns(self) -> tuple[tuple[str, ...], tuple[int, ...]]:
         """The header of the table, and which columns are right-aligned."""

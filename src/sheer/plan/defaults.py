@@ -194,6 +194,8 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
             *(Origin(field=name, by="default", reason=profile.reason(name)) for name in ("no_decay", "last_batch", "skip_limit")),
         ),
     )
+    if prefix.name == "whole":
+        measured.pop("prefix", None)  # what was measured is of a cached one
     origins = tuple(measured.get(origin.field, origin) for origin in phase.origins)
     if fits:
         ours = {*FITTED_FIELDS, *([] if draft.given.optimizer else ["optimizer"])}

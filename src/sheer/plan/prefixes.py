@@ -81,7 +81,7 @@ def prefix_part(
     if why and fact.frozen and given.prefix is not None:
         raise PlanError(f"prefix={given.prefix!r}: what is frozen cannot be run by itself here: {why}. Give 'whole'.")
     if why:
-        return Part(name="whole"), Origin(field="prefix", by=by, reason=why)
+        return Part(name="whole"), Origin(field="prefix", by="default" if fact.frozen else "data", reason=why)
     if probed and fact.pace is not None:
         (batch_size, told), by = fact.pace(batch_size, bool(values["fold"]) and fact.fold), "measured"
         said = f"a batch of {batch_size} {told}"

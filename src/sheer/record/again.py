@@ -49,7 +49,7 @@ def data_again(run: Path, plan: Plan, moved: str | Path | None = None) -> Data:
     data = (
         _several_again(str(root), items, plan)
         if plan.data.inputs
-        else _listed(root, items, plan)
+        else listed_again(root, items, plan)
         if items.is_file()
         else data_as_before(str(root), plan)
     )
@@ -99,7 +99,7 @@ def check_items(run: Path, plan: Plan) -> None:
             raise RunError(f"{items} does not have the targets, weights or split of the run: it was changed. Bring it back as it was.")
 
 
-def _listed(root: Path, items: Path, plan: Plan) -> Data | None:
+def listed_again(root: Path, items: Path, plan: Plan) -> Data | None:
     """The items that a run's items.csv lists, where they are those of the plan; else None."""
     text, rows = _rows(items)
     if rows and "file" not in rows[0]:

@@ -12,12 +12,13 @@ from torch import nn
 
 from sheer.errors import RunError
 from sheer.model.build import HeadMaker, MadeBy, Source
-from sheer.model.rebuild import own_branches
+from sheer.model.rebuild import OWN, own_branches
 from sheer.plan.augmentations import Function, source_sha256
 from sheer.plan.plan import Branch, Part, Plan
 from sheer.record.run import Module, Record
+from sheer.task.metrics import METRICS
 
-__all__ = ["HeadMaker", "MadeBy", "OwnMakers", "Source", "own_functions", "own_makers", "own_module", "own_parts"]
+__all__ = ["HeadMaker", "MadeBy", "OwnMakers", "Source", "own_functions", "own_makers", "own_module", "own_parts", "uses_own"]
 
 
 def own_module(made_by: Source | HeadMaker) -> Module:
@@ -65,6 +66,14 @@ def branch_module(branch: Branch) -> Module:
 def own_parts(plan: Plan) -> list[Part]:
     """The augmentations and losses of your own that the plan names, each once."""
     return list(dict.fromkeys(part for phase in plan.phases for part in (*phase.augmentation, phase.loss) if part.name == "own"))
+
+
+def uses_own(plan: Plan) -> bool:
+    """Whether the model, a branch, the head, an augmentation, a loss or a metric is your own, which no run folder holds."""
+    head = plan.model.head.name if plan.model.head else ""
+    made = [name.partition(":")[0] in OWN for name in (plan.model.name, head)]
+    strange = set(plan.metrics) - set(METRICS[plan.data.task.name])
+    return bool(any(made) or own_branches(plan.model) or own_parts(plan) or strange)
 
 
 def own_functions(plan: Plan, objects: Mapping[str, Any]) -> dict[str, Function]:

@@ -65,7 +65,7 @@ def share_interval(hits: np.ndarray, weight: np.ndarray | None = None) -> tuple[
         return float(hits.mean()) if len(hits) else math.nan, *wilson_interval(int(hits.sum()), len(hits))
     share, items = float(np.average(hits, weights=weight)), effective_items(weight)
     variance = float((weight**2 * (hits - share) ** 2).sum() / weight.sum() ** 2)
-    items = min(items, share * (1 - share) / variance) if variance > 0 else items
+    items = min(items, share * (1 - share) / variance) if variance > 0 and 0 < share < 1 else items  # the sums may round to 1
     return share, *wilson_interval(share * items, items)
 
 
