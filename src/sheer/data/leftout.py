@@ -11,9 +11,11 @@ import numpy as np
 from PIL import Image
 
 from sheer.data.cache import Cache
+from sheer.data.check import unknown_classes
 from sheer.data.folders import photo_files
 from sheer.data.listing import Listing
 from sheer.data.preflight import FileProblem, cache_of, check_files
+from sheer.data.targets import items_csv
 from sheer.errors import DataError, nearest
 from sheer.plan.plan import Origin
 from sheer.plan.profiles import profile_named
@@ -90,11 +92,25 @@ class LeftOut:
             gone = np.isin(targets, unseen).tolist()
             labels = [[classes[number]] if lost else [] for number, lost in zip(targets.tolist(), gone, strict=True)]
         else:
-            labels = [[classes[number] for number in unseen if row[number]] for row in targets]
+            labels = [[classes[unseen[place]] for place in np.flatnonzero(row)] for row in targets[:, unseen]]
         stays = self.from_labels(listing.files, labels)
-        seen = [number for number in range(len(classes)) if number not in unseen]
+        seen = np.setdiff1d(np.arange(len(classes)), unseen).tolist()
         targets = np.searchsorted(seen, targets[stays]) if targets.ndim == 1 else targets[stays][:, seen]
         return listing.only(np.flatnonzero(stays)), targets, tuple(classes[number] for number in seen), held_out[stays]
+
+    def from_share(
+        self, paths: list[str], labels: np.ndarray, classes: tuple[str, ...], held_out: np.ndarray
+    ) -> tuple[list[str], np.ndarray, tuple[str, ...], np.ndarray, str]:
+        """Paths, labels, classes and what is held out of class folders, without items of unknown classes where those are skipped.
+
+        Then with the list of items as CSV text, for a split by share of what is left would be another one; "" where all stay.
+        """
+        unseen = unknown_classes(labels, held_out) if self.unknown == "skip" else []
+        if not unseen:
+            return paths, labels, classes, held_out, ""
+        listing = Listing(source="", root="", files=tuple(paths), columns={})
+        listing, labels, classes, held_out = self.without(unseen, listing, labels, classes, held_out)
+        return list(listing.files), labels, classes, held_out, items_csv(listing.files, held_out, labels, "classify", classes, None)
 
     def first(self, folder: str = "") -> str:
         """The first file (in that folder) that was left out, with its reason."""

@@ -14,15 +14,14 @@ import torch
 from PIL import Image
 
 from sheer.data.cache import Cache
-from sheer.data.check import check_classes, copies, empty_folders, imbalance, look_alikes, picture_sizes, unknown_classes
+from sheer.data.check import check_classes, copies, empty_folders, imbalance, look_alikes, picture_sizes
 from sheer.data.folders import SUFFIXES, listing_hash, photo_files
 from sheer.data.formats import UNKNOWN_FORMATS
 from sheer.data.inputs import Input
 from sheer.data.leftout import LeftOut
-from sheer.data.listing import Listing
 from sheer.data.preflight import FileProblem, problems_csv
 from sheer.data.shares import held_out_by, split_part
-from sheer.data.targets import counted, items_csv, weighted_prior
+from sheer.data.targets import counted, weighted_prior
 from sheer.errors import DataError
 from sheer.plan.facts import HELD
 from sheer.plan.markup import html_table
@@ -185,8 +184,7 @@ def _photo_data(
             "unknown='skip'."
         )
     known = left.from_labels([path for path, _ in held], [[] if label in classes else [label] for _, label in held])
-    held = [row for row, stays in zip(held, known.tolist(), strict=True) if stays]
-    everything = listed + held
+    everything = listed + [row for row, stays in zip(held, known.tolist(), strict=True) if stays]
     numbers = {label: number for number, label in enumerate(classes)}
     labels, paths = np.array([numbers[label] for _, label in everything], dtype=np.int64), [path for path, _ in everything]
     if parted:
@@ -197,10 +195,7 @@ def _photo_data(
         part, origin = split_part(valid, split, seed, profile)
         held_out = held_out_by(labels, part)
         part = Part(name=part.name, settings=(*part.settings, ("part", train_part or "")))
-        if left.unknown == "skip" and (lost := unknown_classes(labels, held_out)):
-            every = Listing(source=str(where), root=str(root), files=tuple(paths), columns={})
-            every, labels, classes, held_out = left.without(lost, every, labels, classes, held_out)
-            paths, listing_text = list(every.files), items_csv(every.files, held_out, labels, "classify", classes, None)
+        paths, labels, classes, held_out, listing_text = left.from_share(paths, labels, classes, held_out)
         check_classes(where, Counter(classes[number] for number in labels.tolist()), where_is_split=False)
     return assemble(
         root=os.path.abspath(root),  # so that another current folder does not change what it means
