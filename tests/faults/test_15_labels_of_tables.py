@@ -275,3 +275,21 @@ def test_15_na_is_a_label_among_several_and_blank_is_none(built, kind):
     data = built(kind, rows(tags=lambda n: cells.get(n, "EU")), "tags", separator=";", valid=0)
     assert data.classes == ("EU", "NA", "null")
     assert data.targets[:5].tolist() == [[0, 0, 0], [0, 1, 0], [1, 1, 0], [0, 0, 1], [1, 0, 0]]
+
+
+@pytest.mark.parametrize("kind", ["pandas", "csv", "text"])
+def test_17_whole_numbers_that_are_asked_to_be_classes_are_in_number_order(built, kind):
+    data = built(kind, rows(stars=lambda n: float(n % 12)), "stars", task="classify", valid=0)
+    assert data.classes == tuple(map(str, range(12)))
+    halves = built(kind, rows(stars=lambda n: n % 4 / 2), "stars", task="classify", valid=0)
+    assert halves.classes == ("0.0", "0.5", "1.0", "1.5")
+
+
+def test_17_truth_values_of_numpy_are_truth_values(built):
+    data = sheer.table({"x": list(range(ROWS)), "kind": [np.bool_(n % 2) for n in range(ROWS)]}, target="kind")
+    assert (data.plan.task.name, data.classes) == ("classify", ("False", "True"))
+
+
+def test_17_telephone_numbers_are_told_to_be_left_out(built):
+    with pytest.raises(DataError, match=r"such as '\+4930100'.*ignore=\['phone'\]"):
+        sheer.table(rows(phone=lambda n: f"+4930{n + 100}"), target="kind", valid=0)

@@ -123,7 +123,7 @@ def _check_written(column: str, counts: Counter[str]) -> None:
     if other and sum(bool(NUMBER_CELL.fullmatch(cell)) for cell in counts) + len(other) >= MIXED * len(counts):
         raise DataError(
             f"Column {column!r} holds numbers in another form, such as {other[0]!r}. Write them like 1234.5, or have them as categories: "
-            f"categorical=[{column!r}]."
+            f"categorical=[{column!r}]. If they are no numbers, such as those of telephones, leave the column out: ignore=[{column!r}]."
         )
 
 

@@ -9,6 +9,8 @@ from math import isfinite
 from numbers import Real
 from typing import Any
 
+import numpy as np
+
 from sheer.data.cells import NUMBER_CELL
 from sheer.data.columns import FEW, MIXED, OTHER_NUMBER
 from sheer.data.frames import written
@@ -29,16 +31,19 @@ def with_task(block: Any, source: str, columns: dict[str, list[Any]], targets: S
         DataError: naming the column that cannot be a target, and the remedy.
     """
     for name in targets:
+        columns[name] = [bool(value) if isinstance(value, np.bool_) else value for value in columns[name]]
         if block.separator is None:  # else "NA" in a cell of labels is one of them
             columns[name] = [None if is_missing(value) else value for value in columns[name]]
         _check_target(source, name, columns[name], block)
-    if block.task is not None or block.separator is not None or len(targets) != 1:
+    if block.task not in (None, "classify") or block.separator is not None or len(targets) != 1:
         return block, None
     values = columns[targets[0]]
     filled = [value for value in values if not is_empty(value)]
-    if not all(isinstance(value, Real) and not isinstance(value, bool) for value in filled):
+    numbers = all(isinstance(value, Real) and not isinstance(value, bool) for value in filled)
+    fractions = numbers and any(value != int(value) for value in filled)
+    if not numbers or (fractions and block.task):
         return block, None
-    if len(set(filled)) > FEW or any(value != int(value) for value in filled):
+    if block.task is None and (len(set(filled)) > FEW or fractions):
         origin = Origin(field="task", by="data", reason=f"the target is a number of more than {FEW} different values, or of fractions")
         return replace(block, task="regress"), origin
     columns[targets[0]] = [value if is_empty(value) else int(value) for value in values]

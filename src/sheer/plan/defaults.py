@@ -194,9 +194,7 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
             *(Origin(field=name, by="default", reason=profile.reason(name)) for name in ("no_decay", "last_batch", "skip_limit")),
         ),
     )
-    if prefix.name == "whole":
-        measured.pop("prefix", None)  # what was measured is of a cached one
-    origins = tuple(measured.get(origin.field, origin) for origin in phase.origins)
+    origins = tuple(o if o.field == "prefix" and prefix.name == "whole" else measured.get(o.field, o) for o in phase.origins)
     if fits:
         ours = {*FITTED_FIELDS, *([] if draft.given.optimizer else ["optimizer"])}
         origins = tuple(Origin(field=o.field, by="recipe", reason=FITTED) if o.field in ours else o for o in origins)
