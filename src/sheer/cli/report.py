@@ -47,7 +47,8 @@ def report(run: str, data: str | None, device: str | None, target: str | None = 
     if plan.data.task.name != "classify":
         raise DataError("sheer report --data is for class folders; for other tasks: sheer.load(run, data=...).interpret().report().")
     was, items = plan.data, Path(run).expanduser() / "items.csv"
-    again = listed_again(Path(data).expanduser(), items, plan) if items.is_file() else data_as_before(data, plan)
+    listed = items.is_file() and was.source.startswith("folder ")
+    again = listed_again(Path(data).expanduser(), items, plan) if listed else data_as_before(data, plan)
     known = again is not None and (again.plan.targets_sha256, again.plan.held_out_sha256) == (was.targets_sha256, was.held_out_sha256)
     if not known and _same_files(data, was.listing_sha256):
         raise DataError(

@@ -172,8 +172,7 @@ def _photo_data(
     left: LeftOut,
 ) -> Data:
     where = root / train_part if train_part else root
-    classes = tuple(sorted({label for _, label in listed}))
-    parted, listing_text = bool(train_part and valid_part), ""
+    classes, parted, listing_text = tuple(sorted({label for _, label in listed})), bool(train_part and valid_part), ""
     if parted:
         check_classes(where, Counter(label for _, label in listed), where_is_split=True)
     counts = Counter(label for _, label in held if label not in classes)
@@ -188,13 +187,14 @@ def _photo_data(
     numbers = {label: number for number, label in enumerate(classes)}
     labels, paths = np.array([numbers[label] for _, label in everything], dtype=np.int64), [path for path, _ in everything]
     if parted:
-        held_out = np.arange(len(everything)) >= len(listed)
         part = Part(name="folders", settings=(("train", train_part or ""), ("valid", valid_part or "")))
-        origin = Origin(field="split", by="data", reason="the folder has its own parts")
+        held_out, origin = (
+            np.arange(len(everything)) >= len(listed),
+            Origin(field="split", by="data", reason="the folder has its own parts"),
+        )
     else:
         part, origin = split_part(valid, split, seed, profile)
-        held_out = held_out_by(labels, part)
-        part = Part(name=part.name, settings=(*part.settings, ("part", train_part or "")))
+        held_out, part = held_out_by(labels, part), Part(name=part.name, settings=(*part.settings, ("part", train_part or "")))
         paths, labels, classes, held_out, listing_text = left.from_share(paths, labels, classes, held_out)
         check_classes(where, Counter(classes[number] for number in labels.tolist()), where_is_split=False)
     return assemble(
