@@ -175,8 +175,7 @@ def _photo_data(
     classes, parted, listing_text = tuple(sorted({label for _, label in listed})), bool(train_part and valid_part), ""
     if parted:
         check_classes(where, Counter(label for _, label in listed), where_is_split=True)
-    counts = Counter(label for _, label in held if label not in classes)
-    if counts and left.unknown == "raise":
+    if left.unknown == "raise" and (counts := Counter(label for _, label in held if label not in classes)):
         unseen = ", ".join(f"{label} ({count} files)" for label, count in sorted(counts.items())[:5])
         raise DataError(
             f"{root / (valid_part or '')} has classes that {where} does not: {unseen}. Give them photos to learn from, or leave them out: "
@@ -188,10 +187,8 @@ def _photo_data(
     labels, paths = np.array([numbers[label] for _, label in everything], dtype=np.int64), [path for path, _ in everything]
     if parted:
         part = Part(name="folders", settings=(("train", train_part or ""), ("valid", valid_part or "")))
-        held_out, origin = (
-            np.arange(len(everything)) >= len(listed),
-            Origin(field="split", by="data", reason="the folder has its own parts"),
-        )
+        held_out = np.arange(len(paths)) >= len(listed)
+        origin = Origin(field="split", by="data", reason="the folder has its own parts")
     else:
         part, origin = split_part(valid, split, seed, profile)
         held_out, part = held_out_by(labels, part), Part(name=part.name, settings=(*part.settings, ("part", train_part or "")))
@@ -214,7 +211,7 @@ def _photo_data(
             *copies(str(root), paths, held_out, labels),
             *empty_folders(root / (train_part or ""), tuple(numbers)),
         ],
-        listing_text=listing_text,  # a split of what is left would be another one
+        listing_text=listing_text,
     )
 
 
