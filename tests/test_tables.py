@@ -180,7 +180,8 @@ def test_the_network_learns_and_predicts_like_it_validates():
     found = learn.validate()
     assert found.metrics()["accuracy"] > 0.9
     again = learn.predict(made(400))
-    assert np.array_equal(again.outputs[learn.data.valid], found.outputs) and again.notes == ()
+    assert np.array_equal(again.outputs[learn.data.valid], found.outputs)
+    assert again.notes == (f"1 of {len(made(400).columns)} columns is not looked at: 'kind'",)
 
 
 def test_further_rows_that_training_did_not_know():

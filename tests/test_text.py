@@ -167,7 +167,7 @@ def test_further_texts_that_are_cut_or_empty_are_counted(here):
     bundle, odd = sheer.load_bundle(learn.export("x.sheer")), ["the cat " * 40, "", None, "NaN", "a\0b", "😀 \u200b"]
     for found in (learn.predict(odd), bundle.predict(odd), learn.predict({"words": odd, "mood": [1] * 6})):
         assert len(found) == 6 and np.isfinite(found.outputs).all()
-        assert found.notes == (
+        assert found.notes[:2] == (
             "column 'words': 3 of 6 further rows are empty: texts of no words",
             "column 'words': 1 of 6 further texts are longer than 16 tokens and lose their end",
         )

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class SheerError(Exception):
@@ -76,6 +77,23 @@ class MissingError(SheerError, ImportError):
     """A package that only a part of sheer needs is not installed; the message names the extra that brings it."""
 
 
+def unwritable(path: Path, error: OSError) -> str:
+    """The message about a file that cannot be written, with what to do about it."""
+    if isinstance(error, FileNotFoundError):
+        return f"{path} cannot be written: there is no folder {path.parent}. Make it first, or give another name."
+    return f"{path} cannot be written: {error}. Give another name."
+
+
+def shown(value: object, most: int = 60) -> str:
+    """What was given on one short line of a message: an array of a thousand numbers is not shown whole.
+
+    >>> shown(list(range(100)), 12)
+    '[0, 1, 2, 3, ...'
+    """
+    text = " ".join(repr(value).split())
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, or its kind where it says nothing."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -97,6 +115,8 @@ def nearest(given: object, allowed: Iterable[str]) -> str:
     "Did you mean 'resnet34'?"
     """
     names = sorted(allowed)
+    if not names:
+        return "None is allowed."
     close = difflib.get_close_matches(str(given), names, n=4, cutoff=0.6)
     if close:
         return "Did you mean " + " or ".join(repr(name) for name in close) + "?"

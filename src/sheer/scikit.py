@@ -77,6 +77,8 @@ class TableEstimator(BaseEstimator):  # type: ignore[misc]
         columns, categories = self._columns(x, reset=True)
         check_consistent_length(next(iter(columns.values())), targets)
         for_table, for_learner, for_recipe = self._settings()
+        if for_learner.get("weighted_metrics") and weights is None:
+            raise PlanError("settings: weighted_metrics=True weighs metrics by the rows' weights: give them, fit(X, y, sample_weight=...).")
         named = {name for given in for_table.values() if isinstance(given, list | tuple) for name in given}
         if isinstance(for_table.setdefault("categorical", []), list | tuple):
             for_table["categorical"] = [*for_table["categorical"], *(name for name in categories if name not in named)]
@@ -180,7 +182,7 @@ class SheerClassifier(ClassifierMixin, TableEstimator):  # type: ignore[misc]
         """
         targets = self._checked(y, None)
         check_classification_targets(targets)
-        weights = None if sample_weight is None else _check_sample_weight(sample_weight, targets)
+        weights = _weights(sample_weight, targets)
         known = targets if weights is None else targets[weights != 0]
         classes = np.unique(known) if targets.ndim == 1 else np.arange(targets.shape[1])
         if len(classes) < 2:
@@ -228,7 +230,7 @@ class SheerRegressor(RegressorMixin, TableEstimator):  # type: ignore[misc]
             DataError, PlanError: both ValueErrors; the message says which column or argument, and the remedy.
         """
         targets = self._checked(y, "numeric")
-        weights = None if sample_weight is None else _check_sample_weight(sample_weight, targets)
+        weights = _weights(sample_weight, targets)
         self.learner_ = self._trained(X, y, targets, "regress", weights)
         return self
 
@@ -241,6 +243,14 @@ class SheerRegressor(RegressorMixin, TableEstimator):  # type: ignore[misc]
 def _cell(name: Any) -> str:
     """A class as the learner has it: as text, in quotes where a table would take that text for a missing cell."""
     return repr(str(name)) if is_missing(str(name)) else str(name)
+
+
+def _weights(given: Any, targets: np.ndarray) -> np.ndarray | None:
+    """What each row counts, float (rows,), or None; ValueError for what is no weight."""
+    weights: np.ndarray | None = None if given is None else _check_sample_weight(given, targets)
+    if weights is not None and weights.min() < 0:
+        raise DataError(f"sample_weight holds {weights.min():g}: weights are numbers of at least 0.")
+    return weights
 
 
 def _free(name: str, taken: Any) -> str:

@@ -62,7 +62,7 @@ def test_15_what_pandas_calls_missing_is_empty(folder, missing):
 @pytest.mark.parametrize("value", [np.inf, -np.inf])
 def test_17_infinity_among_targets_or_weights_names_the_column(folder, value):
     frame = pandas.DataFrame(columns(size=lambda n: value if n == 2 else n + 0.5))
-    with pytest.raises(DataError, match=r"'size' is infinite or no number in item 3 \(1 such cells\)"):
+    with pytest.raises(DataError, match=r"'size' is infinite, no number or too large for float32 in item 3 \(1 such cells\)"):
         sheer.images(frame, root=folder, label="size")
     with pytest.raises(DataError, match="weight='size': weights are finite"):
         sheer.images(frame, root=folder, label="kind", weight="size")

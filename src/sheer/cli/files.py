@@ -10,7 +10,7 @@ from typing import Any
 from sheer.data.archive import LIMIT, extract
 from sheer.data.cache import Cache
 from sheer.data.preflight import check
-from sheer.errors import SheerError
+from sheer.errors import SheerError, unwritable
 from sheer.plan.table import columns
 
 
@@ -81,7 +81,7 @@ def new_file(path: Path) -> Any:
     try:
         return path.open("x", newline="", encoding="utf-8", errors="surrogateescape")
     except OSError as error:
-        raise SheerError(f"{path} cannot be written: {error}. Give another name.") from error
+        raise SheerError(unwritable(path, error)) from error
 
 
 COMMANDS = {

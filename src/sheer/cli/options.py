@@ -209,7 +209,8 @@ def settings(given: Sequence[str], takers: Sequence[Callable[..., Any]], flags: 
             raise PlanError(f"--set {one}: give --{name.replace('_', '-')} instead.")
         if not equals or name not in allowed:
             raise PlanError(
-                f"--set {one}: give NAME=VALUE, a keyword of sheer.images, sheer.learner or the recipe. {nearest(name, allowed)}"
+                f"--set {one}: give NAME=VALUE, a keyword of sheer.{takers[0].__name__}, sheer.learner or the recipe. "
+                f"{nearest(name, allowed)}"
             )
         place = next(number for number, names in enumerate(taken) if name in names)
         if name in found[place]:

@@ -22,7 +22,7 @@ from sheer.data.sources import TRAIN_NAMES, VALID_NAMES, Data, assemble, class_f
 from sheer.data.splits import SPLITS, fold_split, group_fold_split, grouped_split
 from sheer.data.targets import items_csv, numbers, one_class, several_labels
 from sheer.data.weighing import listed_weights, weighed, weight_name
-from sheer.errors import DataError, nearest
+from sheer.errors import DataError, nearest, shown
 from sheer.plan.checks import check_texts, path_of, whole
 from sheer.plan.plan import Origin, Part
 from sheer.plan.profiles import profile_named
@@ -149,7 +149,7 @@ class DataBlock:
             raise DataError(f"label={self.label!r}: give the name of a column, several names, an expression, or a function of the path.")
         for name, given in (("group", self.group), ("weight", self.weight)):
             if not (given is None or isinstance(given, str) or callable(given)):
-                raise DataError(f"{name}={given!r}: give the name of a column, or a function of the path.")
+                raise DataError(f"{name}={shown(given)}: give the name of a column, or a function of the path.")
         if self.root is not None:
             path_of(self.root, "root")
         whole(self.seed, "seed", 0)

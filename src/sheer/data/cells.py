@@ -83,7 +83,8 @@ def number_in(cell: str, row: int) -> float:
     """The cell as a finite number that fits into float32; else ValueError with the row, from 1."""
     number = float(cell) if NUMBER_CELL.fullmatch(cell) else float("nan")
     if not abs(number) < 1e38:
-        raise ValueError(f"row {row} holds {cell[:40]!r}, which is no finite number")
+        why = "too large for float32, which ends at 3.4e38" if np.isfinite(number) else "no finite number"
+        raise ValueError(f"row {row} holds {cell[:40]!r}, which is {why}")
     return number
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -194,6 +194,17 @@ def unknown_cells(parts: Sequence[Part], cells: Mapping[str, Sequence[str]]) -> 
         total += sum(count for count, _ in found)
         notes += [f"column {column!r}: {count} of {len(cells[column])} further rows {what}" for count, what in found if count]
     return notes, total
+
+
+def other_columns(columns: Sequence[str], read: Collection[str]) -> list[str]:
+    """A note where further rows have columns besides those that are read.
+
+    >>> other_columns(["age", "id"], ["age"])
+    ["1 of 2 columns is not looked at: 'id'"]
+    """
+    others = [one for one in columns if one not in read]
+    shown = ", ".join(map(repr, others[:5])) + (", ..." if len(others) > 5 else "")
+    return [f"{len(others)} of {len(columns)} columns {'is' if len(others) == 1 else 'are'} not looked at: {shown}"] if others else []
 
 
 def cut_texts(parts: Sequence[Part], cells: Mapping[str, Sequence[str]], tokenizer: str) -> list[str]:

@@ -52,7 +52,7 @@ def read_rows(source: Any) -> tuple[str, dict[str, list[Any]]]:
             )
         name, found = "data frame", {str(series.name): series.to_list() for series in frame.iter_columns()}
     if not found or not next(iter(found.values())):
-        raise DataError(f"{name} has no rows, so there is nothing to learn from.")
+        raise DataError(f"{name} has no rows: there is nothing to learn from, or to predict. Give at least one.")
     odd = next((one for one in found if HALF_LETTER.search(one)), None)
     huge = next((one for one, cells in found.items() if any(type(cell) is int and cell.bit_length() > MOST_BITS for cell in cells)), None)
     if huge is not None:

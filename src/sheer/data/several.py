@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from sheer.data.columns import Kinds, cut_texts, fitted, read_text, table_inputs, unknown_cells, unread_text
+from sheer.data.columns import Kinds, cut_texts, fitted, other_columns, read_text, table_inputs, unknown_cells, unread_text
 from sheer.data.folders import listing_hash
 from sheer.data.frames import cells_of, read_rows, text_cells, with_cells
 from sheer.data.inputs import Input, inputs_sha256, places_of
@@ -283,12 +283,18 @@ def check_root(plans: Sequence[InputPlan], root: object) -> None:
 
 
 def further_items(
-    plans: Sequence[InputPlan], source: Any, tokenizer: str, root: str | Path | None = None, learned: str = ""
+    plans: Sequence[InputPlan],
+    source: Any,
+    tokenizer: str,
+    root: str | Path | None = None,
+    learned: str = "",
+    beside: Collection[str] = (),
 ) -> tuple[str, tuple[str, ...], tuple[Input, ...], tuple[str, ...]]:
     """A CSV file or data frame as the branches take it: the folder of its files, those files, the inputs, notes.
 
     Files are relative to `root`. Where it is not given: to the CSV file's folder, or to `learned`, the folder that was learned from, if
-    more of them lie there; for a frame to `learned`, or to the current folder, if more of them lie there.
+    more of them lie there; for a frame to `learned`, or to the current folder, if more of them lie there. Columns that are neither read
+    nor `beside` are noted.
 
     Raises:
         DataError: a column or a file is missing, or a cell holds what its column cannot.
@@ -314,6 +320,7 @@ def further_items(
         if missing:
             learned = "the learned vector stands for it" if plan.missing_train else "no row to train on lacked it: zeros stand for it"
             notes.append(f"input {plan.name!r} is missing in {missing} of {len(one.present)} rows: {learned}")
+    notes += other_columns(list(columns), {*cells, *beside})
     return folder, paths, inputs, tuple(notes)
 
 

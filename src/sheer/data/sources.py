@@ -276,7 +276,10 @@ def assemble(
     if task == "regress":
         mean, std = targets[train].mean(axis=0, dtype=np.float64), targets[train].std(axis=0, dtype=np.float64)
         if (std == 0).any():
-            raise DataError(f"{classes[int(np.argmin(std))]!r} is the same for all items to train on: there is nothing to learn.")
+            raise DataError(
+                f"{classes[int(np.argmin(std))]!r} is the same for all items to train on, to the 7 digits that float32 keeps: there is "
+                "nothing to learn. If they differ by less (identities, times in nanoseconds), subtract their mean first."
+            )
         settings = (("mean", tuple(mean.tolist())), ("std", tuple(std.tolist())))
     pictures = "files" if arrays is None else "memory" if arrays.dtype == torch.uint8 else "none"
     plan = DataPlan(

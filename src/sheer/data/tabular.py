@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,14 +13,14 @@ import torch
 from sheer.data.arrays import tensors_hash
 from sheer.data.block import DataBlock, Decided
 from sheer.data.cells import table_cell
-from sheer.data.columns import Kinds, cut_texts, fitted, table_inputs, unknown_cells
+from sheer.data.columns import Kinds, cut_texts, fitted, other_columns, table_inputs, unknown_cells
 from sheer.data.frames import cells_of, read_rows, text_cells, with_cells
 from sheer.data.labels import with_task
 from sheer.data.leftout import policy_of
 from sheer.data.listing import Listing, is_missing
 from sheer.data.sources import Data, assemble
 from sheer.data.targets import item_weights, items_csv, numbers, several_labels
-from sheer.errors import DataError, nearest
+from sheer.errors import DataError, nearest, shown
 from sheer.plan.plan import DataPlan, Origin, Part
 
 
@@ -81,9 +81,10 @@ def table(
     )
     rows = labelled_rows(source, target, vars(kinds), block)
     name, columns, targets, decided = rows.listing.source, rows.listing.columns, rows.targets, rows.decided
-    both = set(kinds.categorical) & set(kinds.continuous) | (set(targets) & {*kinds.categorical, *kinds.continuous})
+    named = Counter(one for names in (kinds.categorical, kinds.continuous, kinds.ignore, targets) for one in set(names))
+    both = [one for one, times in named.items() if times > 1]
     if both:
-        raise DataError(f"Column {min(both)!r} was given as two things at once (categorical, continuous, target). Give it once.")
+        raise DataError(f"Column {min(both)!r} was given as two things at once (categorical, continuous, ignore, target). Give it once.")
     apart = {*targets, *kinds.ignore, *(one for one in (valid, group, weight) if isinstance(one, str))}
     wanted = [column for column in columns if column not in apart]
     cells = {column: cells_of(column, columns.pop(column)) for column in wanted}  # not kept twice: a million rows are hundreds of MB
@@ -213,15 +214,20 @@ def further_weights(source: Any, weight: object, rows: np.ndarray) -> np.ndarray
         DataError: there is no such column, or it holds what is no weight.
     """
     name, columns = read_rows(source)
+    if callable(weight):
+        raise DataError(f"weight={shown(weight)}: functions are of a photograph's path; name the column of {name} that has the weights.")
     if not isinstance(weight, str) or weight not in columns:
         raise DataError(f"{name} lacks the column of weights {weight!r}, by which metrics are weighted. {nearest(str(weight), columns)}")
     return item_weights([columns[weight][row] for row in rows.tolist()], weight, np.ones(len(rows), dtype=bool))
 
 
-def further_rows(parts: Sequence[Part], source: Any, tokenizer: str = "") -> tuple[torch.Tensor, tuple[str, ...]]:
+def further_rows(
+    parts: Sequence[Part], source: Any, tokenizer: str = "", beside: Collection[str] = ()
+) -> tuple[torch.Tensor, tuple[str, ...]]:
     """A CSV file or data frame as the network takes it, by the columns of a plan; and notes on what they did not know.
 
     `tokenizer` is the text of the tokenizer.json of columns of text; a list of texts does where there is one column, of text.
+    Columns that are neither read nor `beside` are noted.
 
     Raises:
         DataError: a column is missing, or holds what it cannot.
@@ -241,5 +247,5 @@ def further_rows(parts: Sequence[Part], source: Any, tokenizer: str = "") -> tup
         shown = f"column{'s' * (len(lacks) > 1)} {', '.join(map(repr, lacks))}"
         raise DataError(f"{name} lacks the {shown}, which the model takes. {nearest(lacks[0], columns)}")
     cells = {one: text_cells(one, columns[one]) if one in texts else cells_of(one, columns[one], further=True) for one in wanted}
-    notes = [*unknown_cells(parts, cells)[0], *cut_texts(parts, cells, tokenizer)]
+    notes = [*unknown_cells(parts, cells)[0], *cut_texts(parts, cells, tokenizer), *other_columns(list(columns), {*wanted, *beside})]
     return torch.from_numpy(table_inputs(parts, cells, tokenizer)), tuple(notes)

@@ -24,6 +24,7 @@ def one_class(raw: list[Any], names: tuple[str, ...], separator: str | None) -> 
 
 def several_labels(raw: list[Any], names: tuple[str, ...], separator: str | None) -> tuple[np.ndarray, tuple[str, ...]]:
     """0 and 1, float32 (items, labels), and the labels: the columns' names, or what the cells name, by code point."""
+    _check_once(names)
     if len(names) > 1:
         if any(value not in (0, 1) for row in raw for value in row):
             raise DataError("Several columns of labels hold 0 and 1; give separator= for one column that names them.")
@@ -38,6 +39,7 @@ def several_labels(raw: list[Any], names: tuple[str, ...], separator: str | None
 
 def numbers(raw: list[Any], names: tuple[str, ...], separator: str | None) -> tuple[np.ndarray, tuple[str, ...]]:
     """float32 (items, numbers), and the columns' names."""
+    _check_once(names)
     try:
         values = np.array(raw, dtype=np.float64).reshape(len(raw), -1)
     except (ValueError, TypeError) as error:
@@ -46,9 +48,18 @@ def numbers(raw: list[Any], names: tuple[str, ...], separator: str | None) -> tu
     if not usable.all():
         rows, places = np.nonzero(~usable)
         column = names[int(places[0])] if len(names) == values.shape[1] else names[0]
-        raise DataError(f"{column!r} is infinite or no number in item {int(rows[0]) + 1} ({len(rows)} such cells): give some below 1e38.")
+        raise DataError(
+            f"{column!r} is infinite, no number or too large for float32 in item {int(rows[0]) + 1} ({len(rows)} such cells): give "
+            "numbers below 1e38."
+        )
     wide = names if len(names) == values.shape[1] else tuple(f"{names[0]}{number}" for number in range(values.shape[1]))
     return values.astype(np.float32), wide
+
+
+def _check_once(names: tuple[str, ...]) -> None:
+    twice = [name for place, name in enumerate(names) if name in names[:place]]
+    if twice:
+        raise DataError(f"The target column {twice[0]!r} is named twice. Name each column once.")
 
 
 def item_weights(values: list[Any], name: str, train: np.ndarray) -> np.ndarray:

@@ -30,7 +30,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as tensors_from
 from safetensors.torch import save as tensors_to
 
-from sheer.errors import BundleError, PlanError
+from sheer.errors import BundleError, PlanError, unwritable
 from sheer.plan.document import decode, encode, parse
 from sheer.plan.plan import Part, Plan
 from sheer.record.run import Record
@@ -139,7 +139,7 @@ def write_bundle(
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise BundleError(f"{target} cannot be written: {error}. Give another name.") from error
+        raise BundleError(unwritable(target, error)) from error
 
 
 def read_bundle(file: str | Path) -> Parts:

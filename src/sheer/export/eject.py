@@ -28,7 +28,7 @@ from sheer.data import (
     splits,
     tokens,
 )
-from sheer.errors import EjectError
+from sheer.errors import EjectError, unwritable
 from sheer.export import fusion_template, main_template, model_template, prefix_template, table_template
 from sheer.export.constants import render_constants
 from sheer.export.marks import needed_marks
@@ -130,7 +130,7 @@ def eject(run: str | Path, script: str | Path, *, objects: Mapping[str, Callable
         for name, path in beside.items():
             path.write_bytes((kept.folder / name).read_bytes())
     except OSError as error:
-        raise EjectError(f"{target} cannot be written: {error}") from error
+        raise EjectError(unwritable(target, error)) from error
     return target
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from sheer.errors import BundleError
+from sheer.errors import BundleError, unwritable
 from sheer.export.bundle import read_bundle, write_bundle
 from sheer.export.predictor import Predictor, opened
 from sheer.model.branches import sample_items, sample_rows
@@ -61,7 +61,7 @@ def export_bundle(
         opened(half, read_bundle(half), made_by, made_head, "cpu")
         os.replace(half, target)
     except OSError as error:
-        raise BundleError(f"{target} cannot be written: {error}. Give another name.") from error
+        raise BundleError(unwritable(target, error)) from error
     finally:
         half.unlink(missing_ok=True)
     return target

@@ -185,8 +185,9 @@ def train(model: Any, root: str, out: str) -> None:
                 if phase.average:  # only average
                     phase.average.follow(model)  # only average
                 step_number += 1
-                if step_number % phase.skip_limit == 0 and hopeless(losses, phase.skip_limit):
-                    sys.exit(f"The last {phase.skip_limit} steps before step {step_number} were skipped: no finite loss or gradients.")
+                limit = min(phase.skip_limit, phase.epochs * len(rows))
+                if (epoch * len(rows) + step + 1) % limit == 0 and hopeless(losses, limit):
+                    sys.exit(f"The last {limit} steps before step {step_number} were skipped: no finite loss or gradients.")
             epoch_number += 1
             if phase.average:  # only average
                 phase.average.swap(model)  # only average

@@ -51,6 +51,7 @@ class Predictor:
     def __init__(self, model: nn.Module, plan: Plan, device: str, tokenizer: str = "") -> None:
         self.plan, self.classes, self.probe_difference, self._tokenizer = plan, plan.data.classes, 0.0, tokenizer
         self._in = interface_of(plan)
+        self._batch = plan.phases[-1].batch_size if plan.data.columns and plan.phases else BATCH  # as the run does: equal bits
         self._device = torch.device(device)
         self._layout = torch.channels_last if plan.numerics.memory_format == "channels_last" else torch.contiguous_format
         self._model = merge_lora(model).eval().to(device, memory_format=self._layout)  # type: ignore[call-overload]
@@ -136,7 +137,7 @@ class Predictor:
         if len(batch) == 0:
             raise DataError("Nothing to predict: the batch is empty.")
         try:
-            return torch.cat([self.scores(self.normalised(part)) for part in batch.split(BATCH)])
+            return torch.cat([self.scores(self.normalised(part)) for part in batch.split(self._batch)])
         except RuntimeError as error:
             raise DataError(f"The model cannot take a batch of shape {tuple(batch.shape)}: {first_line(error)}") from error
 

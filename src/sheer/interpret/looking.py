@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -172,15 +172,17 @@ class View:
             raise PlanError(f"tta={tta!r} is for pictures, which can be augmented; rows of a table or texts cannot. Leave it away.")
         return self._of_rows(source, None)
 
-    def _of_rows(self, source: Any, known: tuple[np.ndarray, np.ndarray, tuple[str, ...]] | None) -> Predictions:
+    def _of_rows(
+        self, source: Any, known: tuple[np.ndarray, np.ndarray, tuple[str, ...]] | None, beside: Collection[str] = ()
+    ) -> Predictions:
         """The table of the rows of a source, or of those of which `known` has targets and positions, with its notes."""
         if self.plan.data.inputs:
             folder, paths, items, notes = further_items(
-                self.plan.data.inputs, source, self.tokenizer, self.root, self.data.root if self.data else ""
+                self.plan.data.inputs, source, self.tokenizer, self.root, self.data.root if self.data else "", beside
             )
             data = replace(self._unlabelled(paths, None, len(items[0].present)), root=folder, inputs=items)
         else:
-            inputs, notes = further_rows(self.plan.data.columns, source, self.tokenizer)
+            inputs, notes = further_rows(self.plan.data.columns, source, self.tokenizer, beside)
             data = self._unlabelled((), inputs, len(inputs))
         feed = self.feed(data)
         if isinstance(feed.source, Photos):
@@ -197,7 +199,8 @@ class View:
                 weight = self.plan.data.weight
             known = further_targets(self.plan.data, folder, target, unknown)
             counts = None if weight is None else further_weights(folder, weight, known[1])
-            return replace(self._of_rows(folder, known), weights=counts)
+            beside = {*(self.plan.data.classes if target is None else (target,)), str(weight)}
+            return replace(self._of_rows(folder, known, beside), weights=counts)
         if target is not None:
             raise DataError(f"target={target!r} is a column of a table; the model was trained on pictures, and takes class folders.")
         if self.plan.data.task.name != "classify":

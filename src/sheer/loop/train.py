@@ -150,7 +150,7 @@ def train(
             if numerics.compile:
                 torch.compiler.reset()
             weights = None if feed.data.weights is None else torch.from_numpy(feed.data.weights).to(device)
-            fits = phase.optimizer.name == "lbfgs"
+            fits, limit = phase.optimizer.name == "lbfgs", min(phase.skip_limit, phase.epochs * phase.steps_per_epoch)
             altered = bool(weights is not None or phase.class_weights or phase.mix or watching)
             set_trainable(model, stages, phase.trains_from, phase.norm)
             schedule, loss, mix = schedule_of(phase), loss_of(phase, feed.functions, plan.model.kind), mix_of(phase) if phase.mix else None
@@ -169,8 +169,7 @@ def train(
                 epoch_step = first_step + epoch * phase.steps_per_epoch
                 set_modes(model, stages, phase.trains_from, phase.norm)
                 run = suffix(model, modules) if modules else model
-                judged = run if modules else whole
-                moving, left = moving_buffers(model), False
+                judged, moving, left = run if modules else whole, moving_buffers(model), False
                 for place, batch in enumerate(feed.training(first_epoch + epoch, skip=state.batch), state.batch):
                     step_number = epoch_step + place
                     progress = (step_number - first_step) / (phase.epochs * phase.steps_per_epoch)
@@ -194,12 +193,11 @@ def train(
                     carried.losses.append(value)
                     if average:
                         average.follow(model)
-                    state.batch = place + 1
-                    position.step += 1
+                    state.batch, position.step = place + 1, position.step + 1
                     for callback in callbacks:
                         callback.on_step(position)
-                    if (step_number + 1) % phase.skip_limit == 0 and hopeless(carried.losses, phase.skip_limit):
-                        position.stop = stuck(phase, step_number + 1, first_epoch + epoch + 1)
+                    if (step_number + 1 - first_step) % limit == 0 and hopeless(carried.losses, limit):
+                        position.stop = stuck(phase, limit, step_number + 1, first_epoch + epoch + 1)
                         break
                     if keeper:
                         keeper.look(model, state, carried.state)

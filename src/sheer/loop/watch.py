@@ -87,8 +87,8 @@ def _never_in_it(places: Sequence[int], feed: Feed, epoch: int, step: int) -> Ev
     return Event(step=step, kind="skipped", what=f"{of}: their features or losses are no finite numbers", items=items)
 
 
-def stuck(phase: Phase, step: int, epoch: int) -> str:
-    """Why a run stops whose last steps were all skipped.
+def stuck(phase: Phase, count: int, step: int, epoch: int) -> str:
+    """Why a run stops whose last `count` steps were all skipped.
 
     Raises:
         DataError: this was a fit, which was the only step of its phase.
@@ -101,7 +101,7 @@ def stuck(phase: Phase, step: int, epoch: int) -> str:
             "steps instead, and skips bad ones."
         )
     return (
-        f"the last {phase.skip_limit} steps before step {step} (epoch {epoch}) were skipped, because the loss or a gradient was no finite "
+        f"the last {count} steps before step {step} (epoch {epoch}) were skipped, because the loss or a gradient was no finite "
         "number; the weights are those before them. Too high a rate, or an input that is no number?"
     )
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from torch import nn
 
 from sheer.errors import ModelError, PlanError, nearest
 from sheer.model.build import CPU, Built, tensor_facts
-from sheer.model.lora import add_lora
+from sheer.model.lora import add_lora, lora_layers
 from sheer.model.stages import stage_of
 from sheer.plan.checks import whole
 from sheer.plan.facts import lora_settings
@@ -30,12 +31,17 @@ def with_lora(built: Built, given: Lora, profile: Profile, seed: int) -> Built:
         ModelError: the model is your own or has several inputs, or no layer has such a name.
     """
     part = lora_part(given, profile)
-    if built.plan.head is None or built.plan.branches or built.plan.name.partition(":")[0] in ("function", "module", "sheer"):
+    if built.plan.head is None or built.plan.name.partition(":")[0] in ("function", "module"):
         raise ModelError(f"lora={given!r} is for pretrained networks by name with one input; {built.plan.name} is none. Leave it away.")
     body, old = built.model.get_submodule("body"), built.plan.stages
-    paths = put_lora(body, part, seed)
+    options: Any = part.options()
+    paths = lora_layers(body, options["layers"])
     if not paths:
         raise ModelError(f"lora={given!r}: no linear layer of {built.plan.name} has such a name. Their names end as in {_ends(body)}.")
+    low = min(min(body.get_submodule(path).weight.shape) for path in paths)  # type: ignore[arg-type]
+    if options["rank"] > low:
+        raise PlanError(f"lora: rank={options['rank']}: a change of low rank has at most {low} here, the smallest side of its layers.")
+    put_lora(body, part, seed)
     inside: dict[str, list[str]] = {}
     for path in paths:
         place = stage_of(f"body.{path}", [stage.prefixes for stage in old])

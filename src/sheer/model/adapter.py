@@ -14,7 +14,7 @@ from safetensors.torch import save
 from torch import nn
 
 from sheer.data.sources import Data
-from sheer.errors import ModelError, PlanError, RunError, WeightsError, first_line
+from sheer.errors import ModelError, PlanError, RunError, WeightsError, first_line, unwritable
 from sheer.model.adapted import Lora, lora_part, with_lora
 from sheer.model.build import Built, tensor_facts
 from sheer.model.hashing import tensors_sha256
@@ -119,7 +119,7 @@ def write_adapter(file: Path, model: nn.Module, plan: Plan) -> Path:
         with file.open("xb") as out:
             out.write(save(tensors, {KEY: json.dumps(encode(belongs))}))
     except OSError as error:
-        raise RunError(f"{file} cannot be written: {error}. Give another name.") from error
+        raise RunError(unwritable(file, error)) from error
     return file
 
 

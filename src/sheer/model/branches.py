@@ -12,16 +12,28 @@ from torch import nn
 
 from sheer.data.inputs import Inputs
 from sheer.errors import ModelError, nearest
-from sheer.model.build import CPU, DEFAULT_MODEL, Built, HeadMaker, Source, build_named, measured_origins, new_head, tensor_facts
+from sheer.model.build import (
+    CPU,
+    DEFAULT_MODEL,
+    Built,
+    HeadMaker,
+    Source,
+    build_named,
+    check_fits,
+    measured_origins,
+    new_head,
+    tensor_facts,
+)
 from sheer.model.fusion import FUSIONS, Fused
 from sheer.model.hashing import weights_sha256
 from sheer.model.inputs import NUMBERS, RGB
 from sheer.model.layers import by_layers
 from sheer.model.own import own_branch
-from sheer.model.pretrained import IMAGENET
+from sheer.model.pretrained import IMAGENET, UNLICENSED
 from sheer.model.surgery import probe_images
 from sheer.model.table import build_table
 from sheer.model.text import DEFAULT_ENCODER, Encoder, build_text, find_encoder, named_encoder
+from sheer.plan.checks import whole
 from sheer.plan.facts import items_of, width_of
 from sheer.plan.parts import FUSION_SETTINGS, chosen
 from sheer.plan.plan import Branch, InputPlan, ModelPlan, Origin, Part, Stage
@@ -103,6 +115,8 @@ def build_branches(
     _check_apart(made)
     branches = tuple(Branch(name=one.name, model=_prefixed(built.plan, one.name, one.name not in by_name)) for one, built in made)
     part = chosen(str(profile.value("fusion")) if fusion is None else fusion, FUSION_SETTINGS, profile, "fusion")
+    for key, value in part.options().items():
+        whole(value, f"fusion={part.name!r}: {key}", 1)
     widths = [branch.model.features for branch in branches]
     body = fused_body({one.name: built.model.get_submodule("body") for one, built in made}, widths, part, seed)
     with borrowed_generators(CPU):
@@ -111,7 +125,7 @@ def build_branches(
         head_part = head or Part(name="concat_pool", settings=layers)
         features = part.made(FUSIONS).features(widths)
         model = nn.Sequential(OrderedDict(body=body, head=new_head(head_part, make_head, features, classes, "vector")))
-    ordered = sorted(branches, key=is_new)
+    ordered, licences = sorted(branches, key=is_new), [branch.model.licence for branch in branches]
     stages = (
         *(stage for branch in ordered for stage in branch.model.stages),
         Stage(name="head", prefixes=("head", "body.fusion", "body.missing")),
@@ -120,7 +134,7 @@ def build_branches(
         name="sheer:" + "+".join(branch.name for branch in branches),
         weights=Part(name="branches"),
         weights_sha256=weights_sha256(body),
-        licence=", ".join(dict.fromkeys(branch.model.licence for branch in branches)),
+        licence=", ".join(dict.fromkeys(one for one in licences if one != UNLICENSED)) or UNLICENSED,
         kind="vector",
         node="",
         features=features,
@@ -239,7 +253,10 @@ def fused_body(bodies: Mapping[str, nn.Module], widths: Sequence[int], fusion: P
     with borrowed_generators(CPU):
         reseed(stream_key(seed, "init-fusion"), CPU)
         try:
+            check_fits(lambda: fusion.made(FUSIONS).build(widths), f"fusion={fusion}")
             fused = fusion.made(FUSIONS).build(widths)
+        except ModelError:
+            raise
         except (AssertionError, TypeError, ValueError, RuntimeError) as error:
             raise ModelError(f"fusion={fusion} cannot be made: {error}.") from error
     return Fused(bodies, widths, fused)

@@ -30,6 +30,7 @@ CPU = torch.device("cpu")
 DEFAULT_MODEL = "tf_efficientnet_lite0"
 HeadMaker = Callable[[int, int], nn.Module]
 Source = nn.Module | Callable[[], nn.Module]
+MOST_GIB = 8
 MadeBy = Source | Mapping[str, Source]  # your own module, or those of branches by input
 
 
@@ -79,6 +80,15 @@ def tensor_facts(model: nn.Module, stages: tuple[Stage, ...], undecayed: tuple[s
     )
 
 
+def check_fits(make: Callable[[], nn.Module], what: str) -> None:
+    """ModelError where the weights of the new module that `make` makes would take more than MOST_GIB; nothing of it is allocated."""
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        size = sum(parameter.nbytes for parameter in make().parameters()) / 2**30
+    if size > MOST_GIB:
+        raise ModelError(f"{what}: its weights alone would take {size:,.0f} GiB; at most {MOST_GIB} are made. Give smaller numbers.")
+
+
 def new_head(part: Part, make: HeadMaker | None, features: int, classes: int, kind: str) -> nn.Module:
     """The head that the part names, or that your own function makes.
 
@@ -86,6 +96,8 @@ def new_head(part: Part, make: HeadMaker | None, features: int, classes: int, ki
         ModelError: your function gives no module.
     """
     made: Any = OwnHead(make=make) if make is not None else part.made(HEADS)
+    if make is None:
+        check_fits(lambda: made.build(features, classes, kind), f"head={part}")
     head = made.build(features, classes, kind)
     if not isinstance(head, nn.Module):
         raise ModelError(f"head={part.name}: your function gives {type(head).__name__}; it must return a torch.nn.Module.")
@@ -169,7 +181,7 @@ def build_named(
                 by="default" if weights == "default" else "you",
                 reason=f"{library_name}'s own" if weights == "default" else "you gave it",
             ),
-            *measured_origins(),
+            *measured_origins(part),
             *channels.origins,
             Origin(field="head", by=head_by, reason=profile.reason("head.name") if head_by == "default" else "you gave it"),
             Origin(field="stages", by="default", reason=profile.reason("stages")),
@@ -188,11 +200,13 @@ def build_named(
     )
 
 
-def measured_origins() -> tuple[Origin, ...]:
+def measured_origins(weights: Part | None = None) -> tuple[Origin, ...]:
     """The origins of what was measured on the module, not decided."""
+    pretrained = weights is None or weights.name != "none"
+    licence = "as the weights' source states it" if pretrained else "nothing pretrained goes in"
     return (
         Origin(field="weights_sha256", by="measured", reason="over the body's tensors before training"),
-        Origin(field="licence", by="weights", reason="as the weights' source states it"),
+        Origin(field="licence", by="weights", reason=licence),
         Origin(field="kind", by="measured", reason="by running the cut network once"),
         Origin(field="node", by="measured", reason="where the classifier begins"),
         Origin(field="features", by="measured", reason="by running the cut network once"),

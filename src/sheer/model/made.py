@@ -58,6 +58,10 @@ def made_model(
         ModelError, WeightsError: the model, its weights or the adapter cannot be had, or the cut cannot be proved.
         PlanError: a name is not known.
     """
+    what = f"adapter={adapter.name!r}" if adapter is not None else f"lora={lora!r}"
+    if (adapter is not None or lora is not False) and (data.inputs or items_of(data.plan.columns) == "table"):
+        inputs = "several inputs" if data.inputs else "a table, whose networks start from random weights"
+        raise ModelError(f"{what} is for pretrained networks by name with one input; the data is {inputs}. Leave it away.")
     wanted = _wanted_head(adapter.head() if adapter is not None and head is None else head)
     built = _network(model, data, weights, profile, wanted, channels, channel_init, seed, size, fusion, stages, encoder)
     if adapter is not None:

@@ -16,6 +16,7 @@ from sheer.errors import ModelError, WeightsError, first_line, nearest
 from sheer.plan.facts import InputFacts
 from sheer.plan.plan import Part
 
+UNLICENSED = "no pretrained weights"
 IMAGENET = InputFacts(
     mean=(0.485, 0.456, 0.406),
     std=(0.229, 0.224, 0.225),
@@ -123,7 +124,7 @@ def choose_weights(library_name: str, name: str, choice: str, whole: nn.Module) 
     """
     bare = name.partition(".")[0]
     if choice == "none":
-        return Part(name="none"), "no pretrained weights"
+        return Part(name="none"), UNLICENSED
     if choice == "package":
         if library_name != "timm" or bare not in PACKAGES:
             raise WeightsError(f"No package with weights for {library_name}:{name} is known; there are ones for {', '.join(PACKAGES)}.")

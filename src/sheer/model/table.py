@@ -10,9 +10,9 @@ from torch import nn
 
 from sheer.data.columns import bin_edges
 from sheer.errors import ModelError, first_line
-from sheer.model.build import CPU, Built, HeadMaker, body_origin, measured_origins, new_head, tensor_facts
+from sheer.model.build import CPU, Built, HeadMaker, body_origin, check_fits, measured_origins, new_head, tensor_facts
 from sheer.model.hashing import weights_sha256
-from sheer.model.pretrained import IMAGENET
+from sheer.model.pretrained import IMAGENET, UNLICENSED
 from sheer.model.tabular import TabMBody, TabularBody
 from sheer.plan.parts import MODEL_SETTINGS, chosen
 from sheer.plan.plan import ModelPlan, Origin, Part, Stage
@@ -42,7 +42,9 @@ def body_arguments(part: Part, columns: Sequence[Part]) -> dict[str, Any]:
 
 def table_body(part: Part, columns: Sequence[Part]) -> TabularBody | TabMBody:
     """The part's network for these columns, without its head."""
-    return BODIES[part.name](**body_arguments(part, columns))
+    arguments = body_arguments(part, columns)
+    check_fits(lambda: BODIES[part.name](**arguments), f"model={part}")
+    return BODIES[part.name](**arguments)
 
 
 def _ensemble_head(part: Part, task: str, given: Part | None) -> Part:
@@ -77,10 +79,16 @@ def build_table(
     top_part, kind = head or PLAIN_HEAD, "vector"
     if part.name == "tabm":
         top_part, kind = _ensemble_head(part, task, head), "ensemble"
+    hidden = part.options()["hidden"]
+    assert isinstance(hidden, tuple)
+    if not all(isinstance(width, int) and width > 0 for width in hidden) or (part.name == "tabm" and not hidden):
+        raise ModelError(f"model={part}: hidden={hidden!r}; give a width of at least 1 for each layer, such as (128, 128).")
     with borrowed_generators(CPU):
         reseed(stream_key(seed, "init-body"), CPU)
         try:
             body = table_body(part, columns)
+        except ModelError:
+            raise
         except (ArithmeticError, IndexError, ValueError, TypeError, RuntimeError) as error:
             raise ModelError(f"model={part}: {first_line(error)}.") from error
         reseed(stream_key(seed, "init-head"), CPU)
@@ -93,7 +101,7 @@ def build_table(
         name=f"sheer:{part.name}",
         weights=Part(name="none"),
         weights_sha256=weights_sha256(body),
-        licence="Apache-2.0",
+        licence=UNLICENSED,
         kind=kind,
         node="",
         features=body.features,
@@ -110,7 +118,7 @@ def build_table(
             if model
             else Origin(field="name", by="default", reason=profile.reason("table.model")),
             Origin(field="weights", by="default", reason="there are no pretrained weights for a table: it starts from random ones"),
-            *measured_origins(),
+            *measured_origins(Part(name="none")),
             Origin(field="channels", by="data", reason="the inputs are no pictures"),
             Origin(field="channel_init", by="data", reason="the inputs are no pictures"),
             Origin(field="head", by="you" if head else "default", reason="you gave it" if head else HEAD_REASONS[kind]),

@@ -92,7 +92,7 @@ class PiecewiseLinear(nn.Module):
         low, high = torch.zeros(columns, most), torch.ones(columns, most)
         for column, values in enumerate(edges):  # the last bin has the last place in each column, unused places are 0
             ends = torch.tensor(values)
-            place = torch.tensor([*range(len(values) - 2), most - 1])
+            place = [*range(len(values) - 2), most - 1]
             slope[column, place], start[column, place] = 1.0 / ends.diff(), -ends[:-1] / ends.diff()
             low[column, place[0]], high[column, -1] = -torch.inf, torch.inf
         for name, buffer in (("slope", slope), ("start", start), ("low", low), ("high", high)):
@@ -127,7 +127,7 @@ class BatchEnsembleLinear(nn.Module):
         drawn = torch.ones(members, len(chunks))
         if scale_init != "ones":
             drawn = drawn.normal_() if scale_init == "normal" else drawn.bernoulli_(0.5).mul_(2).sub_(1)
-        self.scale_in = nn.Parameter(drawn.repeat_interleave(torch.tensor(chunks), dim=1))
+        self.scale_in = nn.Parameter(drawn.repeat_interleave(torch.tensor(chunks), dim=1, output_size=inputs))
         self.scale_out = nn.Parameter(torch.ones(members, outputs))
         self.bias = nn.Parameter(torch.empty(outputs).uniform_(-bound, bound).repeat(members, 1))
 

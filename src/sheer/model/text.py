@@ -18,7 +18,7 @@ from sheer.errors import ModelError, PlanError, WeightsError, first_line, neares
 from sheer.model.build import CPU, Built, HeadMaker, body_origin, measured_origins, new_head, tensor_facts
 from sheer.model.encoders import ENCODER_WEIGHTS, TEXT_POOLS, TextBody, encoder_folder, quiet_transformers, take_encoder
 from sheer.model.hashing import weights_sha256
-from sheer.model.pretrained import IMAGENET
+from sheer.model.pretrained import IMAGENET, UNLICENSED
 from sheer.plan.parts import ENCODER_SETTINGS, chosen
 from sheer.plan.plan import ModelPlan, Origin, Part, Stage, Surgery, Value
 from sheer.plan.profiles import Profile
@@ -82,7 +82,7 @@ def find_encoder(name: str, weights: str) -> Encoder:
         "transformers": "as the model's card on the hub states",
         "folder": "not stated: a local folder",
     }
-    licence = card.get(part.name, "no pretrained weights")
+    licence = card.get(part.name, UNLICENSED)
     if part.name == "package":
         licence = str(importlib.metadata.metadata(str(part.options()["distribution"])).json.get("license", licence))
     return Encoder(
@@ -92,7 +92,7 @@ def find_encoder(name: str, weights: str) -> Encoder:
         pad=int(tokenizer.pad_token_id),
         most=int(min(tokenizer.model_max_length, ENDLESS)),
         weights=Part(name="none") if weights == "none" else part,
-        licence="no pretrained weights" if weights == "none" else licence,
+        licence=UNLICENSED if weights == "none" else licence,
     )
 
 
@@ -256,7 +256,7 @@ def build_text(
                 by="default" if encoder.weights.name == LIBRARY else "you",
                 reason="transformers' own download" if encoder.weights.name == LIBRARY else "you gave it",
             ),
-            *measured_origins(),
+            *measured_origins(encoder.weights),
             Origin(field="channels", by="data", reason="the inputs are no pictures"),
             Origin(field="channel_init", by="data", reason="the inputs are no pictures"),
             Origin(

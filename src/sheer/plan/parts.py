@@ -63,7 +63,7 @@ def chosen(given: Choice, table: Table, profile: Profile, field: str) -> Part:
     Raises:
         PlanError: the name or a setting is not known, or a setting is of another kind than it should be.
     """
-    name, settings = (given, {}) if isinstance(given, str) else _pair(given, field)
+    name, settings = (given, {}) if isinstance(given, str) else _pair(given, field, table, profile)
     if name not in table:
         raise PlanError(f"{field}={given!r} is not known. {nearest(name, table)}")
     unknown = sorted(set(settings) - set(table[name]))
@@ -73,14 +73,17 @@ def chosen(given: Choice, table: Table, profile: Profile, field: str) -> Part:
     for key, value in settings.items():
         rows = (kind_of_value(value), key) == ("row", "dropout")  # one share a layer
         if kind_of_value(value) != kind_of_value(values[key]) and not rows:
-            raise PlanError(f"{field}={given!r}: {key} is {value!r}; a {kind_of_value(values[key])} such as {values[key]!r} is wanted.")
+            example = values[key] if values[key] != () else ("query", "value")
+            raise PlanError(f"{field}={given!r}: {key} is {value!r}; a {kind_of_value(values[key])} such as {example!r} is wanted.")
         values[key] = float(value) if isinstance(values[key], float) and isinstance(value, int) else value
     return Part(name=name, settings=tuple(values.items()))
 
 
-def _pair(given: object, field: str) -> tuple[str, dict[str, Value]]:
+def _pair(given: object, field: str, table: Table, profile: Profile) -> tuple[str, dict[str, Value]]:
     if not (isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], str) and isinstance(given[1], Mapping)):
-        raise PlanError(f"{field}={given!r}: give a name, or a name with its settings such as ('sgd', {{'nesterov': True}}).")
+        name, keys = next(((name, keys) for name, keys in table.items() if keys), (next(iter(table)), {}))
+        example = name, {key: profile.value(source) for key, source in list(keys.items())[:1]}
+        raise PlanError(f"{field}={given!r}: give a name, or a name with its settings such as {example}.")
     check_texts({f"{field}={given!r}: a setting's name": name for name in given[1]})
     return given[0], dict(given[1])
 
@@ -102,10 +105,10 @@ def optimizer_part(given: Choice, profile: Profile) -> Part:
     Raises:
         PlanError: as in `chosen`.
     """
-    name = given if isinstance(given, str) else _pair(given, "optimizer")[0]
+    name = given if isinstance(given, str) else _pair(given, "optimizer", OPTIMIZER_SETTINGS, profile)[0]
     if not name.startswith("timm:"):
         return chosen(given, OPTIMIZER_SETTINGS, profile, "optimizer")
-    settings = () if isinstance(given, str) else tuple(_pair(given, "optimizer")[1].items())
+    settings = () if isinstance(given, str) else tuple(_pair(given, "optimizer", OPTIMIZER_SETTINGS, profile)[1].items())
     return Part(name="timm", settings=(("name", name.partition(":")[2]), ("settings", settings)))
 
 

@@ -232,8 +232,9 @@ class Phase:
     `loss_mean` is what the sum of a batch's weighted losses is divided by: the sum of their "weights", or the number of "items".
 
     Off: `class_weights` (), `clip` 0, `accumulate` 0 (else the items of an update, taken in batches of
-    `batch_size`), `ema` 0, `stop` None. After `skip_limit` steps in a row whose loss or gradients are no finite
-    numbers, none of which was taken, the run stops. `resident`: all items lie on the device; no bit depends on it.
+    `batch_size`), `ema` 0, `stop` None. After `skip_limit` steps in a row (or all of the phase, where
+    they are fewer) whose loss or gradients are no finite numbers, none of which was taken, the run stops.
+    `resident`: all items lie on the device; no bit depends on it.
     """
 
     name: str

@@ -321,7 +321,7 @@ def read_run(folder: str | Path) -> Run:
     except (OSError, ValueError, csv.Error, PlanError) as error:
         raise RunError(f"{root} is damaged: {error}") from error
     if not record.is_of(plan):
-        raise RunError(f"{root}: plan.json was edited after the run (hash {plan.short_hash()}, record says {record.plan_hash}).")
+        raise RunError(f"{root}: plan.json was edited after the run: it is not the text whose hash the record has. Put that one back.")
     return Run(folder=whole, weights=root / "weights.safetensors", plan=plan, record=record, rows=rows)
 
 

@@ -80,7 +80,7 @@ LINES: dict[str, tuple[str, ...]] = {
     "phase.clip": ("PHASE step=Update(",),
     "phase.aside": (),
     "phase.prefix": ("kept = features(", "kept = cached_views(", "run, kept = model, None"),
-    "phase.skip_limit": ("if step_number % phase.skip_limit == 0",),
+    "phase.skip_limit": ("limit = min(phase.skip_limit, ",),
     "phase.accumulate": ("PHASE step=Update(",),
     "phase.ema": ("phase.average.follow(model)",),
     "phase.stop": ("if phase.stop and phase.stop.over(",),

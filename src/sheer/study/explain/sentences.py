@@ -135,7 +135,11 @@ MODEL: dict[str, Words] = {
     "weights_sha256": lambda plan: (
         f"Their SHA-256 begins with {plan.model.weights_sha256[:16]}; a script that finds others stops before it trains."
     ),
-    "licence": lambda plan: f"Their licence: {plan.model.licence}.",
+    "licence": lambda plan: (
+        "Nothing pretrained goes in, so no licence of weights has to be kept."
+        if plan.model.weights.name == "none"
+        else f"The licence of the pretrained weights: {plan.model.licence}."
+    ),
     "kind": _kind,
     "node": lambda plan: (
         f"torch.fx traced its graph: the cut is at the node {plan.model.node!r}, the last one that only the classifier follows."
