@@ -9,6 +9,7 @@ import itertools
 from collections import Counter
 from collections.abc import Sequence
 
+from sheer.model.pretrained import UNLICENSED
 from sheer.plan.facts import adapter_of
 from sheer.plan.plan import ModelPlan, Origin, Plan
 from sheer.study.explain.words import Words, listed, number
@@ -137,7 +138,7 @@ MODEL: dict[str, Words] = {
     ),
     "licence": lambda plan: (
         "Nothing pretrained goes in, so no licence of weights has to be kept."
-        if plan.model.weights.name == "none"
+        if plan.model.licence == UNLICENSED
         else f"The licence of the pretrained weights: {plan.model.licence}."
     ),
     "kind": _kind,
