@@ -21,7 +21,7 @@ from sheer.data.inputs import Input
 from sheer.data.leftout import LeftOut
 from sheer.data.preflight import FileProblem, problems_csv
 from sheer.data.shares import held_out_by, split_part
-from sheer.data.targets import counted, weighted_prior
+from sheer.data.targets import check_varied, counted, weighted_prior
 from sheer.errors import DataError
 from sheer.plan.facts import HELD
 from sheer.plan.markup import html_table
@@ -275,11 +275,7 @@ def assemble(
     settings: tuple[tuple[str, Value], ...] = ()
     if task == "regress":
         mean, std = targets[train].mean(axis=0, dtype=np.float64), targets[train].std(axis=0, dtype=np.float64)
-        if (std == 0).any():
-            raise DataError(
-                f"{classes[int(np.argmin(std))]!r} is the same for all items to train on, to the 7 digits that float32 keeps: there is "
-                "nothing to learn. If they differ by less (identities, times in nanoseconds), subtract their mean first."
-            )
+        check_varied(std, classes)
         settings = (("mean", tuple(mean.tolist())), ("std", tuple(std.tolist())))
     pictures = "files" if arrays is None else "memory" if arrays.dtype == torch.uint8 else "none"
     plan = DataPlan(

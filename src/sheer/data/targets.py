@@ -62,6 +62,15 @@ def _check_once(names: tuple[str, ...]) -> None:
         raise DataError(f"The target column {twice[0]!r} is named twice. Name each column once.")
 
 
+def check_varied(std: np.ndarray, names: tuple[str, ...]) -> None:
+    """DataError where a number's standard deviation over the items to train on, float64 (numbers,), is 0."""
+    if (std == 0).any():
+        raise DataError(
+            f"{names[int(np.argmin(std))]!r} is the same for all items to train on, to the 7 digits that float32 keeps: there is nothing "
+            "to learn. If they differ by less (identities, times in nanoseconds), subtract their mean first."
+        )
+
+
 def item_weights(values: list[Any], name: str, train: np.ndarray) -> np.ndarray:
     """What each item counts, float32 (items,), scaled to a mean of 1 over the items to train on; DataError for what is no weight."""
     try:

@@ -41,6 +41,8 @@ from sheer.task.tasks import TASKS, Classify, Regress, Task
 
 UNWEIGHTED = "the run's metrics are weighted, but these items were given no weights: each counts alike here."
 
+Known = tuple[np.ndarray, np.ndarray, tuple[str, ...]]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Averaging:
@@ -172,14 +174,11 @@ class View:
             raise PlanError(f"tta={tta!r} is for pictures, which can be augmented; rows of a table or texts cannot. Leave it away.")
         return self._of_rows(source, None)
 
-    def _of_rows(
-        self, source: Any, known: tuple[np.ndarray, np.ndarray, tuple[str, ...]] | None, beside: Collection[str] = ()
-    ) -> Predictions:
+    def _of_rows(self, source: Any, known: Known | None, beside: Collection[str] = ()) -> Predictions:
         """The table of the rows of a source, or of those of which `known` has targets and positions, with its notes."""
         if self.plan.data.inputs:
-            folder, paths, items, notes = further_items(
-                self.plan.data.inputs, source, self.tokenizer, self.root, self.data.root if self.data else "", beside
-            )
+            learned = self.data.root if self.data else ""
+            folder, paths, items, notes = further_items(self.plan.data.inputs, source, self.tokenizer, self.root, learned, beside)
             data = replace(self._unlabelled(paths, None, len(items[0].present)), root=folder, inputs=items)
         else:
             inputs, notes = further_rows(self.plan.data.columns, source, self.tokenizer, beside)
@@ -195,12 +194,10 @@ class View:
         if weight is not None:
             check_weighted(True, self.metrics, weight_name(weight))
         if self.plan.data.columns or self.plan.data.inputs:
-            if weight is None and self.plan.weighted_metrics:
-                weight = self.plan.data.weight
+            weight = self.plan.data.weight if weight is None and self.plan.weighted_metrics else weight
             known = further_targets(self.plan.data, folder, target, unknown)
             counts = None if weight is None else further_weights(folder, weight, known[1])
-            beside = {*(self.plan.data.classes if target is None else (target,)), str(weight)}
-            return replace(self._of_rows(folder, known, beside), weights=counts)
+            return replace(self._of_rows(folder, known, [*self.plan.data.target, *np.atleast_1d(target), str(weight)]), weights=counts)
         if target is not None:
             raise DataError(f"target={target!r} is a column of a table; the model was trained on pictures, and takes class folders.")
         if self.plan.data.task.name != "classify":
