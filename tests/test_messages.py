@@ -139,7 +139,7 @@ WORDS = {
     "target twice": (lambda: sheer.table(columns(), target=["width", "width"]), DataError, "column 'width' is named twice"),
     "target ignored": (lambda: told(ignore=["kind"]), DataError, "'kind' was given as two things at once"),
     "function of a row": (
-        lambda: further_weights(columns(), lambda path: 1.0),
+        lambda: further_weights(columns(), lambda path: 1.0, np.arange(2)),
         DataError,
         "functions are of a photograph's path; name the",
     ),
