@@ -484,7 +484,7 @@ def test_wrong_types_elsewhere(random_resnet_run, tmp_path, call, message):
         ("mix=mixdown", "mix 'mixdown' is not known"),
         ("stop=(1", "stop='(1'"),
         ("mix={[1]: 2}", "mix '{[1]: 2}' is not known"),
-        ("root=elsewhere", "root='elsewhere' is for tables and lists"),
+        ("root=elsewhere", "--set root=elsewhere: give --root instead"),
     ],
 )
 def test_a_setting_on_the_command_line_that_is_none(capsys, photos, given, message):

@@ -12,7 +12,7 @@ from runs import RECIPE, Observer, learner, mlp, net, pause_at, rows_of, table
 
 import sheer
 from conftest import make_photos
-from sheer.errors import EjectError, PlanError, RunError
+from sheer.errors import EjectError, ModelError, PlanError, RunError
 from sheer.record import commit
 from sheer.record import run as run_module
 from sheer.record.held import last_checkpoint
@@ -331,14 +331,20 @@ def edited(folder, change):
     [
         lambda plan: plan["model"]["head"].update(name="os.system"),
         lambda plan: plan["model"]["head"]["settings"].update(command="touch canary"),
-        lambda plan: plan["model"].update(features=10**13),
     ],
-    ids=["name", "setting", "size"],
+    ids=["name", "setting"],
 )
 def test_08_a_model_that_cannot_be_made_from_its_plan(finished, tmp_path, change):
     folder = shutil.copytree(finished, tmp_path / "run")
     edited(folder, change)
     with pytest.raises(RunError, match=r"cannot be made from its plan.*Was it edited"):
+        sheer.load(folder, cache=False)
+
+
+def test_08_a_model_that_is_too_large_is_not_made(finished, tmp_path):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    edited(folder, lambda plan: plan["model"].update(features=10**13))
+    with pytest.raises(ModelError, match=r"head=linear\(dropout=0.0\): its weights alone would take 74,506 GiB; at most 8 are made"):
         sheer.load(folder, cache=False)
 
 
