@@ -186,7 +186,7 @@ def test_weights_are_the_weights_of_items():
     assert np.array_equal(SheerClassifier(epochs=2).fit(X, y, sample_weight=np.arange(80) < 60).predict_proba(X), as_removed)
     with pytest.raises(DataError, match="one class only, '1'"):
         est.fit(X, y, sample_weight=y)
-    with pytest.raises(DataError, match="finite numbers of at least 0"):
+    with pytest.raises(DataError, match=r"sample_weight holds .*: weights are numbers of at least 0"):
         est.fit(X, y, sample_weight=-weights)
 
 
@@ -210,10 +210,10 @@ def test_classes_of_any_type_keep_it(labels):
     assert np.array_equal(est.classes_[chosen], est.predict(X))
 
 
-def test_classes_in_numbers_order_though_names_are_sorted_as_text():
+def test_classes_of_whole_numbers_are_in_their_order():
     X, y = make_classification(150, 6, n_informative=5, n_redundant=0, n_classes=3, class_sep=2.0, random_state=0)
     est = SheerClassifier(epochs=20).fit(X, np.array([2.0, 10.0, 1.0])[y])
-    assert est.classes_.tolist() == [1.0, 2.0, 10.0] and est.learner_.classes == ("1.0", "10.0", "2.0")
+    assert est.classes_.tolist() == [1.0, 2.0, 10.0] and est.learner_.classes == ("1", "2", "10")
     assert est.score(X, np.array([2.0, 10.0, 1.0])[y]) > 0.8
 
 
@@ -267,7 +267,7 @@ def test_a_script_and_a_bundle_of_a_fit_in_which_every_row_trained(tmp_path):
 ODD = {
     "mixed column": (lambda X: np.where(np.arange(X.size).reshape(X.shape) % 2, X.astype(object), "a"), "mixes numbers", DataError),
     "infinite": (lambda X: np.where(X > 1, np.inf, X), "infinity", ValueError),
-    "too large": (lambda X: X * 1e300, "no finite number", DataError),
+    "too large": (lambda X: X * 1e300, "is too large for float32", DataError),
     "all the same": (np.ones_like, "No column is left to learn from", DataError),
     "dates": (lambda X: X.astype("datetime64[s]"), "values of type datetime", DataError),
     "cells that are dicts": (lambda X: np.full(X.shape, {"a": 1}), "values of type dict", DataError),

@@ -239,7 +239,7 @@ def test_the_command_line_and_the_estimator_take_it(tmp_path, capsys):
     assert "effective_items" in est.learner_.validate().metrics()
     wanted = sklearn.accuracy_score(kind, est.predict(rows_of), sample_weight=frame()["w"])
     assert est.score(rows_of, kind, sample_weight=frame()["w"]) == pytest.approx(wanted)
-    with pytest.raises(PlanError, match="these items have none"):
+    with pytest.raises(PlanError, match="weighs metrics by the rows"):
         sheer.SheerClassifier(epochs=1, settings=settings).fit(rows_of, kind)
 
 

@@ -88,7 +88,7 @@ def shown(value: object, most: int = 60) -> str:
     """What was given on one short line of a message: an array of a thousand numbers is not shown whole.
 
     >>> shown(list(range(100)), 12)
-    '[0, 1, 2, 3, ...'
+    '[0, 1, 2, 3,...'
     """
     text = " ".join(repr(value).split())
     return text if len(text) <= most else f"{text[:most]}..."

@@ -202,7 +202,7 @@ class SheerClassifier(ClassifierMixin, TableEstimator):  # type: ignore[misc]
         outputs = self._outputs(X)
         if self.learner_.plan().data.task.name == "tag":
             return outputs
-        return outputs[:, [self.learner_.classes.index(_cell(name)) for name in self.classes_.tolist()]]
+        return outputs[:, [self.learner_.classes.index(name) for name in _cells(self.classes_.tolist())]]
 
     def predict(self, X: Any) -> np.ndarray:
         """The most likely class of each row, or which labels it has, int64 (rows, labels) of 0 and 1."""
@@ -243,6 +243,12 @@ class SheerRegressor(RegressorMixin, TableEstimator):  # type: ignore[misc]
 def _cell(name: Any) -> str:
     """A class as the learner has it: as text, in quotes where a table would take that text for a missing cell."""
     return repr(str(name)) if is_missing(str(name)) else str(name)
+
+
+def _cells(classes: list[Any]) -> list[str]:
+    """Classes as the learner has them: whole numbers all of them without a point."""
+    whole = all(isinstance(one, float) and one.is_integer() for one in classes)
+    return [_cell(int(one) if whole else one) for one in classes]
 
 
 def _weights(given: Any, targets: np.ndarray) -> np.ndarray | None:
