@@ -30,6 +30,7 @@ def options(purpose: str, *, archives: tuple[str, ...], items: int, epochs: int)
     parser.add_argument("--weights", default="package", help="package, none, or a file (default: %(default)s)")
     parser.add_argument("--processes", type=int, default=1, help="variants that train at a time (default: %(default)s)")
     parser.add_argument("--work", default="runs", help="run folders and unpacked data; an interrupted experiment goes on from there")
+    parser.add_argument("--note", default="", help="a sentence for the page, such as what else the machine did")
     parser.add_argument("--json", help="write every run's scores here")
     parser.add_argument("--markdown", help="write the page here")
     return parser
@@ -56,13 +57,15 @@ def data_sets(args: argparse.Namespace) -> Iterator[tuple[str, sheer.Data]]:
 
 def frame(title: str, about: str, args: argparse.Namespace, body: list[str]) -> str:
     """The page: title, what was run by which command and where, and the tables."""
-    given = [word for word in sys.argv[1:] if word not in (args.json, args.markdown, "--json", "--markdown", args.work, "--work")]
+    unsaid = (args.json, args.markdown, args.work, args.note, "--json", "--markdown", "--work", "--note")
+    given = [word for word in sys.argv[1:] if word not in unsaid]
     shown = [Path(word).name if word in args.folders else word for word in given]
     command = shlex.join(["python", f"examples/{Path(sys.argv[0]).name}", *shown])
     where = f"{torch.get_num_threads()} threads, {platform.machine()}, torch {torch.__version__}"
     budget = (
-        f"{args.items} photographs of each data set at {args.size} px, two thirds to learn from and the others to judge on; "
+        f"{args.items} items of each data set{f' at {args.size} px' if args.size else ''}, two thirds to learn from and the others to judge on; "
         f"{args.seeds} seeds. Values are means over seeds with 95 % intervals (Student's t); differences are paired by seed. "
-        "The p over items is that of a paired t test over held-out photographs, each one's hits averaged over seeds."
+        "The p over items is that of a paired t test over held-out items, each one's hits averaged over seeds."
+        + (f" {args.note}" if args.note else "")
     )
     return "\n".join([f"# {title}", "", about, "", f"Written by `{command}` ({where}). {budget}", *body]) + "\n"

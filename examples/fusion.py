@@ -134,6 +134,7 @@ def main() -> None:
     header = "| inputs | balanced accuracy | against the fused one | p seeds | p items | seconds | verdict |"
     body = ["", header, "|---|---|---|---|---|---|---|", *(row(name, ones, fused) for name, ones in outcomes.items())]
     body += ["", "What the branches of the fused network are worth (seed 0, held-out items):", "", "```", worth, "```"]
+    args.size = args.size if "image" in inputs else 0  # which the page then leaves out
     page = frame(f"{chosen}: {' and '.join(inputs)}", ABOUT, args, body)
     print(page)
     if args.markdown:

@@ -20,7 +20,7 @@ import sheer.loop.cached as cached_module
 from conftest import Leave
 from sheer.cli.main import main
 from sheer.errors import DataError, ModelError, PlanError, RunError
-from sheer.model.fusion import FUSIONS
+from sheer.model.fusion import FUSIONS, branch_of
 from sheer.plan.plan import Plan
 from sheer.study.explain.script_lines import LINES
 
@@ -329,6 +329,13 @@ def test_a_frozen_branch_runs_in_the_precision_of_the_plan(folder, weights, monk
     monkeypatch.setattr(cached_module, "cached_features", watched)
     learn.fit_one_cycle(1)
     assert kinds == {torch.bfloat16}
+
+
+def test_a_hook_on_a_branch_by_itself_is_none_of_the_network(folder, weights):
+    model = learner(folder, weights).model
+    part, _ = branch_of(model, "image", ())
+    part.register_forward_hook(lambda module, inputs, output: None)
+    assert not model._forward_hooks and len(part._forward_hooks) == 1
 
 
 def test_photographs_that_are_drawn_alike_are_all_kept_or_all_read(folder, weights, texts):

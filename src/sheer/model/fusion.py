@@ -60,7 +60,7 @@ def branch_of(model: Any, name: str, modules: Sequence[str]) -> tuple[nn.Module,
     """
     whole = nn.Sequential(model.body.branches[name], model.body.pools[name])
     for hooks in ("_forward_pre_hooks", "_forward_hooks", "_forward_hooks_always_called"):  # of autocast
-        setattr(whole, hooks, getattr(model, hooks))
+        setattr(whole, hooks, getattr(model, hooks).copy())  # hooks on the part stay there
     inside = [f"body.branches.{name}", f"body.pools.{name}"]
     ends = [f"{place}{one.removeprefix(own)}" for one in modules for place, own in enumerate(inside) if f"{one}.".startswith(f"{own}.")]
     return whole, ends[-1] if ends else ""
