@@ -63,8 +63,9 @@ def frame(title: str, about: str, args: argparse.Namespace, body: list[str]) -> 
     command = shlex.join(["python", f"examples/{Path(sys.argv[0]).name}", *shown])
     where = f"{torch.get_num_threads()} threads, {platform.machine()}, torch {torch.__version__}"
     budget = (
-        f"{args.items} items of each data set{f' at {args.size} px' if args.size else ''}, two thirds to learn from and the others to judge on; "
-        f"{args.seeds} seeds. Values are means over seeds with 95 % intervals (Student's t); differences are paired by seed. "
+        f"{args.items} items of each data set{f' at {args.size} px' if args.size else ''}, "
+        f"two thirds to learn from and the others to judge on; {args.seeds} seeds. "
+        "Values are means over seeds with 95 % intervals (Student's t); differences are paired by seed. "
         "The p over items is that of a paired t test over held-out items, each one's hits averaged over seeds."
         + (f" {args.note}" if args.note else "")
     )
