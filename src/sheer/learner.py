@@ -365,7 +365,8 @@ class Learner(Showing):
         """Predictions for a folder of class folders, with the true classes.
 
         For a model of a table, of texts or of several inputs, the rows of a CSV file or of a data frame, with its columns and the true
-        targets. `target` is the column of the classes, by default the one learned from; numbers and labels are found by their names.
+        targets. `target` is the column of the classes, or of the labels where one column has them, by default the one learned from; numbers
+        and labels with a column each are found by their names.
         `root` is as for `predict`. `weight` is what each item counts in the metrics: a column of a table (that of the run where not given,
         if the run's metrics are weighted), or a function of a photograph's path in the folder. `unknown="skip"` leaves items out whose
         class is not one of the model's, and notes how many.

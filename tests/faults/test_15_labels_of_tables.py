@@ -16,6 +16,7 @@ import pytest
 import sheer
 from conftest import Small, make_photos
 from sheer.cli.main import main
+from sheer.data.listing import csv_columns
 from sheer.errors import DataError, RunError
 from sheer.plan.plan import Plan
 from sheer.record.again import data_again
@@ -233,6 +234,55 @@ def test_15_further_items_of_a_class_that_the_model_does_not_know(photos, built)
     numbers = sheer.learner(sheer.table(rows(stars=lambda n: n % 3), target="stars"), quiet=True)
     judged = [numbers.evaluate(rows(stars=lambda n, one=one: one(n % 3)), target="stars").target.tolist() for one in (int, float, str)]
     assert judged[0] == judged[1] == judged[2] == [n % 3 for n in range(ROWS)]
+
+
+@pytest.mark.parametrize("form", ["text", "text after a load", "collections", "columns"])
+@pytest.mark.parametrize("kind", ["pandas", "image + table"])
+def test_15_further_items_with_several_labels_are_read_as_those_that_were_learned_from(photos, built, tmp_path, kind, form):
+    cells = [("red;big", "red", "", " big ;blue")[n % 4] for n in range(ROWS)]
+    sets = [{part.strip() for part in cell.split(";")} - {""} for cell in cells]
+    flags = {name: [int(name in one) for one in sets] for name in ("big", "blue", "red")}
+    columns, target = rows() | {"tags": cells}, "tags"
+    if form == "collections":
+        columns = columns | {"tags": sets}
+    elif form == "columns":
+        columns, target = rows() | flags, list(flags)
+    more = {} if form in ("collections", "columns") else {"separator": ";"}
+    if form == "collections" and kind == "pandas":
+        more["task"] = "tag"
+    data = built(kind, columns, target, **more)
+    model = {"image": "test_resnet"} if kind == "image + table" else None
+    learn = sheer.learner(data, model, quiet=True, **({"weights": "none", "size": 32} if model else {}))
+    if form == "text after a load":
+        learn.fit_one_cycle(1).save(tmp_path / "run")
+        learn = sheer.load(tmp_path / "run")
+        assert "labels between  ';'" in str(learn.plan())
+    columns = columns | {"photo": [str(photos / name) for name in columns["photo"]]}
+    found = learn.evaluate(columns)
+    assert found.classes == tuple(flags) and not any("left out" in note or "'tags'" in note for note in found.notes)
+    assert found.target.tolist() == [[flags[name][n] for name in flags] for n in range(ROWS)]
+    if form == "columns":
+        return
+    odd = [one if form == "collections" else ";".join(sorted(one)) for one in ({"red", "odd"}, {"blue"}, {"odd", "new"})]
+    strange = columns | {"tags": odd * (ROWS // 3)}
+    with pytest.raises(DataError, match=r"'tags' has labels that the model does not know: 'odd' \(16 rows\), 'new' \(8 rows\)\. It knows"):
+        learn.evaluate(strange)
+    found = learn.evaluate(strange, unknown="skip")
+    assert found.target.tolist() == [[0, 1, 0]] * 8 and len(found) == 8
+    assert found.notes[-1].startswith("16 of 24 rows are left out: the model does not know their labels: 'odd' (16 rows)")
+    named = {("labels" if name == "tags" else name): values for name, values in columns.items()}
+    with pytest.raises(DataError, match="lacks the target 'tags'; target=COLUMN names another"):
+        learn.evaluate(named)
+    assert (learn.evaluate(named, target="labels").target == learn.evaluate(columns).target).all()
+
+
+def test_rows_are_read_once_to_be_judged(built, tmp_path, monkeypatch):
+    pandas.DataFrame(rows(count=lambda n: 1 + n % 2)).to_csv(tmp_path / "new.csv", index=False)
+    data = sheer.table(rows(count=lambda n: 1 + n % 2), target="kind", ignore=["words", "photo"], weight="count")
+    reads = []
+    monkeypatch.setattr("sheer.data.frames.csv_columns", lambda path: reads.append(path) or csv_columns(path))
+    found = sheer.learner(data, quiet=True, weighted_metrics=True).evaluate(tmp_path / "new.csv")
+    assert len(found) == ROWS and len(set(found.weights.tolist())) == 2 and reads == [tmp_path / "new.csv"]
 
 
 def test_15_further_photographs_of_a_class_that_the_model_does_not_know(photos):

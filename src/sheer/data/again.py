@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sheer.data.class_folders import VALID_NAMES
 from sheer.data.folders import listing_hash, photo_files
 from sheer.data.images import images
-from sheer.data.sources import VALID_NAMES, Data
+from sheer.data.sources import Data
 from sheer.plan.plan import Plan
 
 

@@ -12,7 +12,7 @@ import torch
 
 from sheer.data.check import check_classes
 from sheer.data.shares import held_out_by, split_part
-from sheer.data.sources import Data, assemble
+from sheer.data.sources import Data, Decided, assemble
 from sheer.data.weighing import weighed
 from sheer.errors import DataError, first_line
 
@@ -69,14 +69,8 @@ def arrays(
     part, origin = split_part(valid, split, seed, profile)
     labels64 = numbers.astype(np.int64)
     data = assemble(
-        root="",
-        paths=(),
+        Decided(targets=labels64, classes=names, held_out=held_out_by(labels64, part), part=part, split_origin=origin),
         arrays=inputs,
-        targets=labels64,
-        classes=names,
-        held_out=held_out_by(labels64, part),
-        part=part,
-        split_origin=origin,
         source=f"arrays {tuple(inputs.shape)}",
         listing=tensors_hash(inputs),
     )

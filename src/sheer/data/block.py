@@ -13,14 +13,15 @@ import numpy as np
 
 from sheer.data.cache import Cache
 from sheer.data.check import check_known, check_sides, copies, imbalance, unknown_classes
+from sheer.data.class_folders import TRAIN_NAMES, VALID_NAMES, class_folders
 from sheer.data.folders import listing_hash
 from sheer.data.leftout import LeftOut
 from sheer.data.listing import Listing, is_empty, labels_by, read_listing
 from sheer.data.several import AnInput, several
 from sheer.data.shares import is_mask, positions_in, split_part
-from sheer.data.sources import TRAIN_NAMES, VALID_NAMES, Data, assemble, class_folders
+from sheer.data.sources import Data, Decided, assemble
 from sheer.data.splits import SPLITS, fold_split, group_fold_split, grouped_split
-from sheer.data.targets import items_csv, numbers, one_class, several_labels
+from sheer.data.targets import numbers, one_class, several_labels
 from sheer.data.weighing import listed_weights, weighed, weight_name
 from sheer.errors import DataError, nearest, shown
 from sheer.plan.checks import check_texts, path_of, whole
@@ -31,26 +32,6 @@ from sheer.streams import permutation, stream_key
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 VALID_WORDS = {"valid": True, "validation": True, "val": True, "train": False, "training": False, "true": True, "false": False}
 VALID_WORDS |= {"1": True, "0": False, "test": True}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Decided:
-    """What a block decides of a listing: targets and classes, the task, which items are held out, weights; with who decided.
-
-    `listing` has the items that are left, as many as there are targets; `left` says which are not, and why.
-    """
-
-    listing: Listing
-    left: LeftOut
-    targets: np.ndarray
-    classes: tuple[str, ...]
-    task: str
-    task_origin: Origin
-    held_out: np.ndarray
-    part: Part
-    split_origin: Origin
-    weights: np.ndarray | None
-    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,44 +146,38 @@ class DataBlock:
         if self.group is not None and self.split is not None:
             raise DataError(f"split={self.split!r} beside group: groups are held out at random; leave split away.")
 
+    def target_names(self) -> tuple[str, ...]:
+        """The columns that the targets of rows are in; DataError where the label is none."""
+        if self.label is None or callable(self.label):
+            raise DataError("inputs= needs label=: the name of the column to predict, or several names.")
+        return (self.label,) if isinstance(self.label, str) else tuple(self.label)
+
     def left_out(self) -> LeftOut:
         """The policies for items that cannot be used, with nothing left out yet."""
         return LeftOut.by(self.bad_files, self.unknown, self.profile, self.cache)
 
     def _listed(self, every: Listing, folder: bool, left: LeftOut) -> Data:
-        listing, kept = left.from_listing(every)
-        decided = self.decided(listing, folder, kept, len(every.files), left)
-        listing = decided.listing
-        held_out, targets, notes = decided.held_out, decided.targets, list(decided.notes)
-        fingerprint, files = "", listing.opened is None
-        if files:
-            fingerprint = listing_hash(listing.root, list(listing.files))
-            notes += copies(listing.root, listing.files, held_out, targets)
+        kept, positions = left.from_listing(every)
+        listing, decided = self.decided(kept, folder, positions, len(every.files), left)
+        files = listing.opened is None
         return assemble(
-            root=os.path.abspath(listing.root) if listing.opened is None else "",
+            decided,
+            root=os.path.abspath(listing.root) if files else "",
             paths=listing.files,
-            arrays=None,
-            targets=targets,
-            classes=decided.classes,
-            held_out=held_out,
-            part=decided.part,
-            split_origin=decided.split_origin,
             source=listing.source,
-            listing=fingerprint,
-            task=decided.task,
-            task_origin=decided.task_origin,
-            notes=notes,
-            left=left,
             opened=listing.opened,
-            listing_text=items_csv(listing.files, held_out, targets, decided.task, decided.classes, decided.weights) if files else "",
-            weights=decided.weights,
-            weight=weight_name(self.weight),
+            listing=listing_hash(listing.root, list(listing.files)) if files else "",
+            listing_text=decided.csv(listing.files) if files else "",
+            notes=copies(listing.root, listing.files, decided.held_out, decided.targets) if files else (),
         )
 
-    def decided(self, listing: Listing, folder: bool, kept: np.ndarray, listed: int, left: LeftOut | None = None) -> Decided:
-        """Targets, task, split and weights of a listing; `kept` int64 (items,) has its items' positions among the `listed` ones.
+    def decided(
+        self, listing: Listing, folder: bool, kept: np.ndarray, listed: int, left: LeftOut | None = None
+    ) -> tuple[Listing, Decided]:
+        """The listing's items that are left, and what is decided of them.
 
-        Where the policy is to skip them, held-out items with labels that no item to train on has are left out.
+        `kept` int64 (items,) has the items' positions among the `listed` ones. Where the policy is to skip them, held-out items with
+        labels that no item to train on has are left out.
 
         Raises:
             DataError: as in `build`.
@@ -223,17 +198,18 @@ class DataBlock:
             notes += imbalance(Counter(classes[number] for number in targets[~held_out].tolist()))
         elif task == "tag":
             check_known(listing.source, targets, held_out, classes)
-        return Decided(
-            listing=listing,
-            left=left,
+        return listing, Decided(
             targets=targets,
             classes=classes,
-            task=task,
-            task_origin=origin,
             held_out=held_out,
             part=part,
             split_origin=split_origin,
+            task=task,
+            task_origin=origin,
             weights=weights,
+            weight=weight_name(self.weight),
+            separator=self.separator or "",
+            left=left,
             notes=tuple(notes),
         )
 

@@ -7,6 +7,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -23,15 +24,30 @@ MOST_BITS = 4096  # Python writes no whole number of more than 4,300 digits
 HALF_LETTER = re.compile("[\ud800-\udfff]")
 
 
-def read_rows(source: Any) -> tuple[str, dict[str, list[Any]]]:
-    """The source in words, and its columns; DataError where it is no table, or has no rows or a name twice."""
+@dataclass(frozen=True, kw_only=True)
+class Sheet:
+    """Rows as columns of cells; `name` is what they are from, in words, `folder` where the CSV file lies, "" for a frame."""
+
+    name: str
+    columns: dict[str, list[Any]]
+    folder: str = ""
+
+
+def read_rows(source: Any) -> Sheet:
+    """The rows of a CSV file, a data frame or a dict of columns; DataError where it is no table, or has no rows or a name twice.
+
+    Rows that were read already are given back as they are.
+    """
+    folder = ""
+    if isinstance(source, Sheet):
+        return source
     if isinstance(source, str | Path):
         path = Path(source).expanduser()
         if path.suffix.lower() == ".csv" and not path.exists():
             raise DataError(f"There is no file {str(source)!r}. Give a CSV file, or a data frame of pandas or polars.")
         if path.suffix.lower() != ".csv" or not path.is_file():
             raise DataError(f"{str(source)!r} is no CSV file. Give one, or a data frame of pandas or polars.")
-        name, read = f"table {path.name}", csv_columns(path)
+        name, folder, read = f"table {path.name}", str(path.parent), csv_columns(path)
         found = {one: typed(read.pop(one)) for one in list(read)}  # one column at a time, so that few are there as text and as numbers
     elif isinstance(source, Mapping):
         name, found = "columns", _by_name("The dict", [(one, _listed(str(one), cells)) for one, cells in source.items()])
@@ -59,7 +75,7 @@ def read_rows(source: Any) -> tuple[str, dict[str, list[Any]]]:
         raise DataError(f"Column {huge!r} holds a whole number of a thousand digits or more. Make text of it, or take the column out.")
     if odd is not None:
         raise DataError(f"The name of column {odd!r} holds half of a surrogate pair, which is no Unicode text. Rename it.")
-    return name, found
+    return Sheet(name=name, columns=found, folder=folder)
 
 
 def _by_name(what: str, pairs: Sequence[tuple[Any, list[Any]]]) -> dict[str, list[Any]]:

@@ -1,9 +1,9 @@
-"""Target columns of tables: what cannot be a target, and the task that numbers are for."""
+"""Rows with their targets: what cannot be a target, the task that numbers are for, and what a block decides of rows."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import isfinite
 from numbers import Real
@@ -13,15 +13,36 @@ import numpy as np
 
 from sheer.data.cells import NUMBER_CELL
 from sheer.data.columns import FEW, MIXED, OTHER_NUMBER
-from sheer.data.frames import written
-from sheer.data.listing import is_empty, is_missing
-from sheer.errors import DataError, first_line
+from sheer.data.frames import Sheet, written
+from sheer.data.listing import Listing, is_empty, is_missing
+from sheer.data.sources import Decided
+from sheer.errors import DataError, first_line, nearest
 from sheer.plan.plan import Origin
 
 COLLECTIONS = (list, tuple, set, frozenset)
 
 
-def with_task(block: Any, source: str, columns: dict[str, list[Any]], targets: Sequence[str]) -> tuple[Any, Origin | None]:
+def labelled_rows(sheet: Sheet, targets: Sequence[str], named: Mapping[str, Sequence[str]], block: Any) -> tuple[Listing, Decided]:
+    """The rows that are left, with all their columns, and what the `DataBlock` decides of them.
+
+    `named` are columns, the targets among them, by the argument that names them.
+
+    Raises:
+        DataError: naming the column that is missing or cannot be a target, and the remedy.
+    """
+    for what, names in named.items():
+        for one in names:
+            if one not in sheet.columns:
+                raise DataError(f"{what}={one!r}: {sheet.name} has no such column. {nearest(str(one), sheet.columns)}")
+    block.check()
+    block, origin = _with_task(block, sheet.name, sheet.columns, targets)
+    count = len(next(iter(sheet.columns.values())))
+    every = Listing(source=sheet.name, root="", files=tuple(f"row {n}" for n in range(1, count + 1)), columns=sheet.columns)
+    listing, decided = block.decided(every, False, np.arange(count), count)
+    return listing, replace(decided, target=tuple(targets), task_origin=origin or decided.task_origin)
+
+
+def _with_task(block: Any, source: str, columns: dict[str, list[Any]], targets: Sequence[str]) -> tuple[Any, Origin | None]:
     """The block with the task of its target columns, and who decided it where their numbers did.
 
     One column of more than FEW different numbers, or of fractions, is to be predicted as a number; whole numbers that are classes

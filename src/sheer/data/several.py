@@ -16,10 +16,9 @@ from sheer.data.columns import Kinds, cut_texts, fitted, other_columns, read_tex
 from sheer.data.folders import listing_hash
 from sheer.data.frames import cells_of, read_rows, text_cells, with_cells
 from sheer.data.inputs import Input, inputs_sha256, places_of
-from sheer.data.labels import with_task
+from sheer.data.labels import labelled_rows
 from sheer.data.listing import Listing, checked, is_empty
 from sheer.data.sources import Data, assemble
-from sheer.data.targets import items_csv
 from sheer.errors import DataError, nearest
 from sheer.plan.checks import path_of
 from sheer.plan.facts import HELD
@@ -66,20 +65,13 @@ def several(block: Any, source: Any) -> Data:
         DataError: naming the input and the column that cannot be used, and the remedy.
     """
     wanted = _checked_inputs(block)
-    name, columns = read_rows(source)
-    labels = (block.label,) if isinstance(block.label, str) else tuple(block.label)
+    sheet, labels = read_rows(source), block.target_names()
     apart = {*labels, *(one for one in (block.valid, block.group, block.weight) if isinstance(one, str))}
-    reads = _read_by(wanted, name, columns, apart)
-    count = len(next(iter(columns.values())))
-    for one in labels:
-        if one not in columns:
-            raise DataError(f"label={one!r}: {name} has no such column. {nearest(str(one), columns)}")
-    block, origin_of_task = with_task(block, name, columns, labels)
-    listing = Listing(source=name, root="", files=tuple(f"row {number}" for number in range(1, count + 1)), columns=columns)
-    decided = block.decided(listing, False, np.arange(count), count)
-    listing, columns = decided.listing, decided.listing.columns
+    reads = _read_by(wanted, sheet.name, sheet.columns, apart)
+    listing, decided = labelled_rows(sheet, labels, {"label": labels}, block)
+    columns = listing.columns
     train = ~decided.held_out
-    notes, plans, cells = list(decided.notes), list[InputPlan](), dict[str, list[str]]()
+    notes, plans, cells = list[str](), list[InputPlan](), dict[str, list[str]]()
     texts = dict[str, tuple[str, ...]]()
     for key, one in wanted.items():
         own = {column: _texts(KINDS[type(one)], column, columns[column]) for column in reads[key]}
@@ -106,28 +98,16 @@ def several(block: Any, source: Any) -> Data:
             InputPlan(name=key, kind=KINDS[type(one)], reads=tuple(own), columns=parts, missing_train=lacks[0], missing_valid=lacks[1])
         )
         cells |= own
-    root = str(Path(block.root).expanduser()) if block.root is not None else _folder_of(source)
-    paths, inputs = inputs_of_cells(plans, cells, root, name)
-    text = items_csv(listing.files, decided.held_out, decided.targets, decided.task, decided.classes, decided.weights)
+    root = str(Path(block.root).expanduser()) if block.root is not None else sheet.folder or "."
+    paths, inputs = inputs_of_cells(plans, cells, root, sheet.name)
     made = assemble(
+        decided,
         root=str(Path(root).absolute()) if paths else "",
         paths=paths,
-        arrays=None,
-        targets=decided.targets,
-        classes=decided.classes,
-        held_out=decided.held_out,
-        part=decided.part,
-        split_origin=decided.split_origin,
-        source=name,
+        source=sheet.name,
         listing=several_sha256(root, paths, inputs),
-        task=decided.task,
-        task_origin=origin_of_task or decided.task_origin,
         notes=notes,
-        listing_text=with_cells(text, cells),
-        left=decided.left,
-        weights=decided.weights,
-        weight=block.weight or "",
-        target=labels,
+        listing_text=with_cells(decided.csv(listing.files), cells),
         texts=texts,
     )
     pictures = "files" if paths else "none"
@@ -154,8 +134,6 @@ def _checked_inputs(block: Any) -> dict[str, AnInput]:
         raise DataError(f"path={block.path!r} is for one input; ImageInput(column=...) names the column of file names.")
     if block.bad_files == "skip":
         raise DataError("bad_files='skip' leaves whole rows out; with several inputs empty the cell of a file that cannot be read.")
-    if block.label is None or callable(block.label):
-        raise DataError("inputs= needs label=: the name of the column to predict, or several names.")
     return dict(inputs)
 
 
@@ -184,10 +162,6 @@ def _read_by(wanted: Mapping[str, AnInput], source: str, columns: Mapping[str, A
                 raise DataError(f"Input {key!r}: {what}. Its columns are {', '.join(reads[key]) or 'none'}.")
             taken += list(reads[key]) if one.columns is None else []
     return reads
-
-
-def _folder_of(source: Any) -> str:
-    return str(Path(source).expanduser().parent) if isinstance(source, str | Path) else "."
 
 
 def _texts(kind: str, column: str, values: Sequence[Any], further: bool = False) -> list[str]:
@@ -299,7 +273,8 @@ def further_items(
     Raises:
         DataError: a column or a file is missing, or a cell holds what its column cannot.
     """
-    name, columns = read_rows(source)
+    sheet = read_rows(source)
+    name, columns = sheet.name, sheet.columns
     cells, notes = dict[str, list[str]](), list[str]()
     for plan in plans:
         lacks = [column for column in plan.reads if column not in columns]
@@ -311,8 +286,9 @@ def further_items(
         if plan.kind == "table":
             rows = np.flatnonzero(_present([cells[column] for column in plan.reads])).tolist()
             notes += unknown_cells(plan.columns, {column: [cells[column][row] for row in rows] for column in plan.reads})[0]
-    folder = _root_of(source, [cell for plan in plans if plan.kind == "image" for cell in cells[plan.reads[0]] if cell], root, learned)
-    if root is None and folder == learned and isinstance(source, str | Path):
+    files = [cell for plan in plans if plan.kind == "image" for cell in cells[plan.reads[0]] if cell]
+    folder = _root_of(sheet.folder, files, root, learned)
+    if root is None and folder == learned and sheet.folder:
         notes.append(f"photographs are those below {folder}, which was learned from: fewer of them lie beside the file")
     paths, inputs = inputs_of_cells(plans, cells, folder, name, tokenizer)
     for plan, one in zip(plans, inputs, strict=True):
@@ -324,10 +300,9 @@ def further_items(
     return folder, paths, inputs, tuple(notes)
 
 
-def _root_of(source: Any, files: Sequence[str], root: str | Path | None, learned: str) -> str:
+def _root_of(beside: str, files: Sequence[str], root: str | Path | None, learned: str) -> str:
     """The folder that was given, else the one of two in which the fewest files are missing; the first of them where that is the same."""
     if root is not None:
         return str(path_of(root, "root"))
-    beside = _folder_of(source)
-    folders = [beside, learned] if isinstance(source, str | Path) else [learned, beside]
+    folders = [beside, learned] if beside else [learned, "."]
     return min(filter(None, folders), key=lambda folder: sum(not os.path.isfile(os.path.join(folder, file)) for file in files))

@@ -1,27 +1,20 @@
-"""`Data` is items, targets and split; and its most usual source, a folder of class folders."""
+"""`Data` is items, targets and split; and how it is put together, whatever it comes from."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
-from sheer.data.cache import Cache
-from sheer.data.check import check_classes, copies, empty_folders, imbalance, look_alikes, picture_sizes
-from sheer.data.folders import SUFFIXES, listing_hash, photo_files
-from sheer.data.formats import UNKNOWN_FORMATS
+from sheer.data.check import look_alikes, picture_sizes
 from sheer.data.inputs import Input
 from sheer.data.leftout import LeftOut
 from sheer.data.preflight import FileProblem, problems_csv
-from sheer.data.shares import held_out_by, split_part
-from sheer.data.targets import check_varied, counted, weighted_prior
+from sheer.data.targets import check_varied, counted, items_csv, weighted_prior
 from sheer.errors import DataError
 from sheer.plan.facts import HELD
 from sheer.plan.markup import html_table
@@ -29,9 +22,6 @@ from sheer.plan.plan import DataPlan, Origin, Part, Value
 from sheer.plan.table import columns as aligned
 from sheer.plan.table import schema
 
-TRAIN_NAMES = ("train", "training")
-VALID_NAMES = ("valid", "validation", "val")
-TEST_NAMES = ("test", "testing")
 ONE_CLASS = Origin(field="task", by="data", reason="each item has one class")
 LISTED = ("train_items", "valid_items", "train_counts", "valid_counts", "weighted_prior", "inputs")
 NO_TABLE = Origin(field="columns", by="data", reason="the items are no rows of a table")
@@ -103,168 +93,57 @@ class Data:
         return [[name, str(train), str(valid)] for name, train, valid in counts]
 
 
-def class_folders(
-    folder: str | Path,
-    *,
-    valid: float | str | None = None,
-    split: str | None = None,
-    seed: int = 0,
-    profile: str = "default",
-    bad_files: str | None = None,
-    unknown: str | None = None,
-    cache: bool | Cache = True,
-) -> Data:
-    """Photographs in class folders, `folder/<class>/...`, or `folder/train/<class>/...` and `folder/valid/<class>/...`.
+@dataclass(frozen=True, kw_only=True)
+class Decided:
+    """What is decided of items, and who decided it: targets and classes, the task, which are held out, what each counts.
 
-    No file is opened, only listed, unless those that cannot be read are to be left out. Where there is a folder
-    `train` (or `training`), one of `valid`, `validation`, `val` beside it is held out; without one, a share of
-    `train` is. A `test` folder is left alone, for `sheer evaluate`.
-
-    Args:
-        folder: The top folder.
-        valid: The share of items to hold out, below 1 (0: none is, and nothing is validated), or the name of the folder to hold out.
-        split: `stratified` or `random`; the profile's where not given.
-        seed: Of the stream `split`.
-        profile: Whose share and split are used where none is given.
-        bad_files, unknown, cache: See `DataBlock`.
-
-    Raises:
-        DataError: no such folder, no or one class, a class with one photo, a file that is no picture
-            by its name, classes that differ between the parts.
+    `targets`, `classes` and `weights` as in `Data`, `held_out` bool (items,); `left` says which items are left out, and why; `weight`,
+    `target`, `separator` and `notes` as in `DataPlan`.
     """
-    root = Path(folder).expanduser()
-    if not root.is_dir():
-        raise DataError(f"There is no folder {str(folder)!r}. Give a folder with one folder of photographs a class.")
-    part_names = {path.name.lower(): path.name for path in root.iterdir() if path.is_dir()}
-    train_part = next((part_names[name] for name in TRAIN_NAMES if name in part_names), None)
-    if isinstance(valid, str):
-        if train_part is None or not (root / valid).is_dir():
-            raise DataError(f"valid={valid!r}: {folder} has no folders train and {valid}; give a share such as 0.2 instead.")
-        if valid == train_part:
-            raise DataError(f"valid={valid!r} is the folder to learn from: what is held out must be another one.")
-        valid_part: str | None = valid
-    else:
-        valid_part = next((part_names[name] for name in VALID_NAMES if name in part_names), None)
-    if train_part and valid_part and valid is not None and not isinstance(valid, str):
-        raise DataError(f"valid={valid}: {folder} has its own folder {valid_part}. Leave valid away, or move the photos together.")
-    if train_part is None and any(name in part_names for name in (*VALID_NAMES, *TEST_NAMES)):
-        named = next(name for name in (*VALID_NAMES, *TEST_NAMES) if name in part_names)
-        raise DataError(f"{folder} has a folder {named} but none called train: rename the folder to learn from to train.")
-    left = LeftOut.by(bad_files, unknown, profile, cache)
-    try:
-        listed = _listed(root, train_part, left)
-        held = _listed(root, valid_part, left) if train_part and valid_part else []
-    except OSError as error:
-        raise DataError(f"{folder} cannot be read: {error}. A class that cannot be read would be missing.") from error
-    return _photo_data(root, listed, held, valid, split, seed, profile, train_part, valid_part, left)
 
+    targets: np.ndarray
+    classes: tuple[str, ...]
+    held_out: np.ndarray
+    part: Part
+    split_origin: Origin
+    task: str = "classify"
+    task_origin: Origin = ONE_CLASS
+    weights: np.ndarray | None = None
+    weight: str = ""
+    target: tuple[str, ...] = ()
+    separator: str = ""
+    left: LeftOut = field(default_factory=lambda: LeftOut.by(None, None, "default", False))
+    notes: tuple[str, ...] = ()
 
-def _photo_data(
-    root: Path,
-    listed: list[tuple[str, str]],
-    held: list[tuple[str, str]],
-    valid: float | str | None,
-    split: str | None,
-    seed: int,
-    profile: str,
-    train_part: str | None,
-    valid_part: str | None,
-    left: LeftOut,
-) -> Data:
-    where = root / train_part if train_part else root
-    classes, parted, listing_text = tuple(sorted({label for _, label in listed})), bool(train_part and valid_part), ""
-    if parted:
-        check_classes(where, Counter(label for _, label in listed), where_is_split=True)
-    if left.unknown == "raise" and (counts := Counter(label for _, label in held if label not in classes)):
-        unseen = ", ".join(f"{label} ({count} files)" for label, count in sorted(counts.items())[:5])
-        raise DataError(
-            f"{root / (valid_part or '')} has classes that {where} does not: {unseen}. Give them photos to learn from, or leave them out: "
-            "unknown='skip'."
-        )
-    known = left.from_labels([path for path, _ in held], [[] if label in classes else [label] for _, label in held])
-    everything = listed + [row for row, stays in zip(held, known.tolist(), strict=True) if stays]
-    numbers = {label: number for number, label in enumerate(classes)}
-    labels, paths = np.array([numbers[label] for _, label in everything], dtype=np.int64), [path for path, _ in everything]
-    if parted:
-        part = Part(name="folders", settings=(("train", train_part or ""), ("valid", valid_part or "")))
-        held_out = np.arange(len(paths)) >= len(listed)
-        origin = Origin(field="split", by="data", reason="the folder has its own parts")
-    else:
-        part, origin = split_part(valid, split, seed, profile)
-        held_out, part = held_out_by(labels, part), Part(name=part.name, settings=(*part.settings, ("part", train_part or "")))
-        paths, labels, classes, held_out, listing_text = left.from_share(paths, labels, classes, held_out)
-        check_classes(where, Counter(classes[number] for number in labels.tolist()), where_is_split=False)
-    return assemble(
-        root=os.path.abspath(root),  # so that another current folder does not change what it means
-        paths=tuple(paths),
-        arrays=None,
-        targets=labels,
-        classes=classes,
-        held_out=held_out,
-        part=part,
-        split_origin=origin,
-        source=f"folder {root.resolve().name}",
-        listing=listing_hash(str(root), paths),
-        left=left,
-        notes=[
-            *imbalance(Counter(classes[number] for number in labels[~held_out].tolist())),
-            *copies(str(root), paths, held_out, labels),
-            *empty_folders(root / (train_part or ""), tuple(numbers)),
-        ],
-        listing_text=listing_text,
-    )
-
-
-def _listed(root: Path, part: str | None, left: LeftOut) -> list[tuple[str, str]]:
-    """The photographs of one part; DataError where there are none, or, unless bad files are left out, one is none by its name."""
-    where = root / part if part else root
-    found = photo_files(str(root), part or "")
-    if left.policy == "skip" and found:
-        found = left.from_folders(root, where, found)
-    strangers = [path for path, _ in found if not path.lower().endswith(SUFFIXES)]
-    if strangers:
-        suffix = Path(strangers[0]).suffix.lower()
-        remedy = UNKNOWN_FORMATS.get(suffix, "move it out of the class folders, or save it as one of them")
-        more = f" and {len(strangers) - 1} more" if len(strangers) > 1 else ""
-        raise DataError(f"{root / strangers[0]}{more} is no photograph by its name; read are {', '.join(SUFFIXES)}. Remedy: {remedy}.")
-    broken = [path for path, _ in found if not os.path.isfile(os.path.join(root, path))]
-    if broken:
-        raise DataError(f"{root / broken[0]} is no file that can be read (a broken link, or a device): {len(broken)} such. Take it out.")
-    if not found:
-        loose = sum(path.suffix.lower() in SUFFIXES for path in where.iterdir() if path.is_file())
-        also = f" There are {loose} photos in it directly: sort them into folders, one a class." if loose else ""
-        raise DataError(f"{where} holds no photographs in class folders (read are {', '.join(SUFFIXES)}).{also}")
-    return found
+    def csv(self, files: Sequence[str]) -> str:
+        """The items of these names as CSV text, as a run folder keeps them."""
+        return items_csv(files, self.held_out, self.targets, self.task, self.classes, self.weights)
 
 
 def assemble(
+    decided: Decided,
     *,
-    root: str,
-    paths: tuple[str, ...],
-    arrays: torch.Tensor | None,
-    targets: np.ndarray,
-    classes: tuple[str, ...],
-    held_out: np.ndarray,
-    part: Part,
-    split_origin: Origin,
     source: str,
-    listing: str,
-    task: str = "classify",
-    task_origin: Origin = ONE_CLASS,
-    notes: Sequence[str] = (),
-    left: LeftOut | None = None,
+    root: str = "",
+    paths: tuple[str, ...] = (),
+    arrays: torch.Tensor | None = None,
     opened: Callable[[str], Image.Image] | None = None,
-    listing_text: str = "",
-    weights: np.ndarray | None = None,
-    weight: str = "",
+    texts: Mapping[str, tuple[str, ...]] | None = None,
     columns: tuple[Part, ...] = (),
     columns_origin: Origin = NO_TABLE,
-    texts: Mapping[str, tuple[str, ...]] | None = None,
-    target: Sequence[str] = (),
+    listing: str = "",
+    listing_text: str = "",
+    notes: Sequence[str] = (),
 ) -> Data:
-    """The data with its plan: counts, scale of numbers, origins; DataError where a side of the split is empty."""
-    train, valid, left = np.flatnonzero(~held_out), np.flatnonzero(held_out), left or LeftOut.by(None, None, "default", False)
-    if (len(valid) == 0 and part.options().get("share") != 0) or len(train) == 0:
+    """The data with its plan: counts, scale of numbers, origins; DataError where a side of the split is empty.
+
+    `listing` is the hash of what is learned from, `listing_text` its items as CSV text, `notes` what else is odd; the others as in `Data`
+    and `DataPlan`.
+    """
+    targets, classes, task, left, weights = decided.targets, decided.classes, decided.task, decided.left, decided.weights
+    held_out, target, separator = decided.held_out, decided.target, decided.separator
+    train, valid = np.flatnonzero(~held_out), np.flatnonzero(held_out)
+    if (len(valid) == 0 and decided.part.options().get("share") != 0) or len(train) == 0:
         why = "".join(f" ({note.rstrip('.')})" for note in left.notes())
         raise DataError(
             f"The split leaves {len(train)} items to train on and {len(valid)} to validate on{why}: hold out another share or other items; "
@@ -287,27 +166,37 @@ def assemble(
         valid_items=len(valid),
         train_counts=counted(targets[train], task, len(classes)),
         valid_counts=counted(targets[valid], task, len(classes)),
-        split=part,
-        weight=weight,
+        split=decided.part,
+        weight=decided.weight,
         bad_files=left.policy,
         unknown=left.unknown,
         skipped=tuple(problem.file for problem in left.problems),
         columns=columns,
-        target=tuple(target),
+        target=target,
+        separator=separator,
         weighted_prior=() if weights is None else weighted_prior(targets[train], weights[train], task, len(classes)),
         listing_sha256=listing,
         targets_sha256=hashlib.sha256(targets.tobytes() + (b"" if weights is None else weights.tobytes())).hexdigest(),
         held_out_sha256=hashlib.sha256(held_out.tobytes()).hexdigest(),
-        notes=(*notes, *look_alikes(classes), *left.notes()),
+        notes=(*decided.notes, *notes, *look_alikes(classes), *left.notes()),
         origins=(
             Origin(field="source", by="you", reason="you gave it"),
             Origin(field="pictures", by="data", reason=HELD[pictures]),
             Origin(field="classes", by="data", reason="the names that the targets have, sorted; several target columns in your order"),
             Origin(field="target", by="you" if target else "data", reason="you named it" if target else "targets come with the items"),
-            task_origin,
+            Origin(
+                field="separator",
+                by="you" if separator else "data",
+                reason="you gave it" if separator else "no cell of targets holds several labels as text",
+            ),
+            decided.task_origin,
             *(Origin(field=name, by="data", reason="as listed") for name in LISTED),
-            split_origin,
-            Origin(field="weight", by="you" if weight else "default", reason="scaled to a mean of 1" if weight else "items count alike"),
+            decided.split_origin,
+            Origin(
+                field="weight",
+                by="you" if decided.weight else "default",
+                reason="scaled to a mean of 1" if decided.weight else "items count alike",
+            ),
             *left.origins,
             Origin(field="skipped", by="data", reason="what the policies leave out" if left.problems else "nothing had to be left out"),
             columns_origin,

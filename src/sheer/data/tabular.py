@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from sheer.data.arrays import tensors_hash
-from sheer.data.block import DataBlock, Decided
+from sheer.data.block import DataBlock
 from sheer.data.cells import table_cell
 from sheer.data.columns import Kinds, cut_texts, fitted, other_columns, table_inputs, unknown_cells
-from sheer.data.frames import cells_of, read_rows, text_cells, with_cells
-from sheer.data.labels import with_task
+from sheer.data.frames import Sheet, cells_of, read_rows, text_cells, with_cells
+from sheer.data.labels import labelled_rows
 from sheer.data.leftout import policy_of
-from sheer.data.listing import Listing, is_missing
+from sheer.data.listing import is_empty, is_missing
 from sheer.data.sources import Data, assemble
-from sheer.data.targets import item_weights, items_csv, numbers, several_labels
+from sheer.data.targets import item_weights, label_sets, numbers, several_labels
 from sheer.errors import DataError, nearest, shown
 from sheer.plan.plan import DataPlan, Origin, Part
 
@@ -79,8 +78,9 @@ def table(
         profile=profile,
         unknown=unknown,
     )
-    rows = labelled_rows(source, target, vars(kinds), block)
-    name, columns, targets, decided = rows.listing.source, rows.listing.columns, rows.targets, rows.decided
+    sheet, targets = read_rows(source), block.target_names()
+    listing, decided = labelled_rows(sheet, targets, {"target": targets, **vars(kinds)}, block)
+    columns = listing.columns
     named = Counter(one for names in (kinds.categorical, kinds.continuous, kinds.ignore, targets) for one in set(names))
     both = [one for one, times in named.items() if times > 1]
     if both:
@@ -94,26 +94,13 @@ def table(
     used = list(dict.fromkeys(str(part.options()["column"]) for part in parts))
     unseen, _ = unknown_cells(parts, {column: [c for c, t in zip(cells[column], train.tolist(), strict=True) if not t] for column in used})
     given = bool(kinds.categorical or kinds.continuous or kinds.ignore)
-    text = items_csv(rows.listing.files, decided.held_out, decided.targets, decided.task, decided.classes, decided.weights)
     return assemble(
-        root="",
-        paths=(),
+        decided,
         arrays=matrix,
-        targets=decided.targets,
-        classes=decided.classes,
-        held_out=decided.held_out,
-        part=decided.part,
-        split_origin=decided.split_origin,
-        source=name,
+        source=sheet.name,
         listing=tensors_hash(matrix),
-        task=decided.task,
-        task_origin=rows.task_origin,
-        notes=[*decided.notes, *notes, *unseen],
-        listing_text=with_cells(text, {column: cells[column] for column in used}),
-        left=decided.left,
-        weights=decided.weights,
-        weight=weight or "",
-        target=targets,
+        notes=[*notes, *unseen],
+        listing_text=with_cells(decided.csv(listing.files), {column: cells[column] for column in used}),
         columns=parts,
         columns_origin=Origin(
             field="columns",
@@ -121,36 +108,6 @@ def table(
             reason="kinds that you gave, the others seen from the cells" if given else "kinds seen from the cells, fitted on training rows",
         ),
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rows:
-    """Rows with their targets: the listing with all columns, what the block decided, and who decided the task."""
-
-    listing: Listing
-    targets: tuple[str, ...]
-    decided: Decided
-    task_origin: Origin
-
-
-def labelled_rows(source: Any, target: str | Sequence[str], wanted: Mapping[str, Sequence[str]], block: DataBlock) -> Rows:
-    """The rows of a CSV file or data frame with their targets and split; `wanted` are columns by the argument that names them.
-
-    Raises:
-        DataError: naming the column that is missing or cannot be a target, and the remedy.
-    """
-    name, columns = read_rows(source)
-    targets = (target,) if isinstance(target, str) else tuple(target)
-    for what, names in (("target", targets), *wanted.items()):
-        for one in names:
-            if one not in columns:
-                raise DataError(f"{what}={one!r}: {name} has no such column. {nearest(str(one), columns)}")
-    block.check()
-    block, origin = with_task(block, name, columns, targets)
-    count = len(next(iter(columns.values())))
-    listing = Listing(source=name, root="", files=tuple(f"row {n}" for n in range(1, count + 1)), columns=columns)
-    decided = block.decided(listing, False, np.arange(count), count)
-    return Rows(listing=decided.listing, targets=targets, decided=decided, task_origin=origin or decided.task_origin)
 
 
 def _names(given: object, what: str) -> tuple[str, ...]:
@@ -164,47 +121,60 @@ def further_targets(
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     """What a CSV file or data frame says of the targets that a plan was trained on: class numbers, or a column a label or number.
 
-    `target` is the column of one class an item, by default the one learned from; labels and numbers are found by their names. Besides
-    the positions of the rows, int64, and a note where rows of a class that the plan does not know were left out (`unknown="skip"`).
+    `target` is the column of one class an item, or of all its labels, by default the one learned from; labels and numbers with a column
+    each are found by their names. Besides, the positions of the rows, int64, and a note where rows of a class or label that the plan does
+    not know were left out (`unknown="skip"`).
 
     Raises:
         DataError: a column is missing, has an empty cell, a class that the plan does not know, or no number.
     """
     policy, _ = policy_of("unknown", unknown, "default")
-    (name, columns), task = read_rows(source), plan.task.name
-    named = tuple(target) if isinstance(target, list | tuple) else (target,)
-    given = plan.target if target is None else named
-    if given != plan.target and (task != "classify" or len(given) != 1):
-        told = "one column has the classes" if task == "classify" else f"the targets are {', '.join(plan.target)}, found by their names"
+    sheet, task = read_rows(source), plan.task.name
+    named = task == "classify" or (task == "tag" and plan.target != plan.classes)  # cells of one column name classes or labels
+    given = plan.target if target is None else tuple(target) if isinstance(target, list | tuple) else (target,)
+    if given != plan.target and not (named and len(given) == 1):
+        what = "classes" if task == "classify" else "labels"
+        told = f"one column has the {what}" if named else f"the targets are {', '.join(plan.target)}, found by their names"
         raise DataError(f"target={target!r}: {told}. Leave target away, or call the columns so.")
-    wanted = given if task == "classify" else plan.classes
+    wanted = given if named else plan.classes
     for one in wanted:
-        if one not in columns:
-            more = "; target=COLUMN names another" if task == "classify" else ""
-            labels = task == "tag" and wanted != plan.target
-            more = f": labels of one column {plan.target[0]!r} are read from a column of 0 and 1 each" if labels else more
-            raise DataError(f"{name} lacks the target {one!r}{more}. {nearest(str(one), columns)}")
-        empty = [row for row, value in enumerate(columns[one], 1) if is_missing(value)]
-        if empty:
+        if one not in sheet.columns:
+            more = "; target=COLUMN names another" if named else ""
+            raise DataError(f"{sheet.name} lacks the target {one!r}{more}. {nearest(str(one), sheet.columns)}")
+        empty = [row for row, value in enumerate(sheet.columns[one], 1) if is_missing(value)]
+        if empty and not plan.separator:
             raise DataError(
-                f"{name}: column {one!r} is empty in {len(empty)} rows, first in row {empty[0]}: nothing to compare with there."
+                f"{sheet.name}: column {one!r} is empty in {len(empty)} rows, first in row {empty[0]}: nothing to compare with there."
             )
-    if task != "classify":
-        raw = list(zip(*(columns[one] for one in wanted), strict=True))
-        values = (several_labels if task == "tag" and len(wanted) > 1 else numbers)(raw, wanted, None)[0]
+    if not named:
+        raw = list(zip(*(sheet.columns[one] for one in wanted), strict=True))
+        values = (several_labels if task == "tag" else numbers)(raw, wanted, None)[0]
         return values, np.arange(len(values)), ()
+    return _known_classes(plan, sheet, given[0], policy)
+
+
+def _known_classes(plan: DataPlan, sheet: Sheet, column: str, policy: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    cells, one_each = sheet.columns[column], plan.task.name == "classify"
+    filled = ["" if is_empty(cell) else cell for cell in cells]
+    said = [{str(cell)} for cell in cells] if one_each else label_sets(filled, plan.separator or None)
     places = {table_cell(one): place for place, one in enumerate(plan.classes)} | {one: place for place, one in enumerate(plan.classes)}
-    said = [str(value) for value in columns[given[0]]]
-    found = np.array([places.get(one, places.get(table_cell(one), -1)) for one in said], dtype=np.int64)
-    rows, strange = np.flatnonzero(found >= 0), Counter(one for one, place in zip(said, found.tolist(), strict=True) if place < 0)
-    shown = ", ".join(f"{one!r} ({count} rows)" for one, count in strange.most_common(5))
+    found = [[places.get(one, places.get(table_cell(one), -1)) for one in sorted(row)] for row in said]
+    rows = np.array([row for row, numbers in enumerate(found) if -1 not in numbers], dtype=np.int64)
+    pairs = zip(said, found, strict=True)
+    strange = Counter(one for row, numbers in pairs for one, place in zip(sorted(row), numbers, strict=True) if place < 0)
+    shown, what = ", ".join(f"{one!r} ({count} rows)" for one, count in strange.most_common(5)), "classes" if one_each else "labels"
     if strange and (policy == "raise" or not len(rows)):
         raise DataError(
-            f"{name}: column {given[0]!r} has classes that the model does not know: {shown}. It knows {', '.join(plan.classes[:12])}. Mend "
-            "them, or leave those rows out: unknown='skip'."
+            f"{sheet.name}: column {column!r} has {what} that the model does not know: {shown}. It knows {', '.join(plan.classes[:12])}. "
+            "Mend them, or leave those rows out: unknown='skip'."
         )
-    notes = (f"{len(said) - len(rows)} of {len(said)} rows are left out: the model does not know their class: {shown}",) if strange else ()
-    return found[rows], rows, notes
+    left = (
+        f"{len(said) - len(rows)} of {len(said)} rows are left out: the model does not know their {'class' if one_each else what}: {shown}"
+    )
+    flags = np.zeros((len(rows), len(plan.classes)), dtype=np.float32)
+    for place, row in enumerate(rows.tolist()):
+        flags[place, found[row]] = 1
+    return flags.argmax(1) if one_each else flags, rows, (left,) if strange else ()
 
 
 def further_weights(source: Any, weight: object, rows: np.ndarray) -> np.ndarray:
@@ -213,12 +183,16 @@ def further_weights(source: Any, weight: object, rows: np.ndarray) -> np.ndarray
     Raises:
         DataError: there is no such column, or it holds what is no weight.
     """
-    name, columns = read_rows(source)
+    sheet = read_rows(source)
     if callable(weight):
-        raise DataError(f"weight={shown(weight)}: functions are of a photograph's path; name the column of {name} that has the weights.")
-    if not isinstance(weight, str) or weight not in columns:
-        raise DataError(f"{name} lacks the column of weights {weight!r}, by which metrics are weighted. {nearest(str(weight), columns)}")
-    return item_weights([columns[weight][row] for row in rows.tolist()], weight, np.ones(len(rows), dtype=bool))
+        raise DataError(
+            f"weight={shown(weight)}: functions are of a photograph's path; name the column of {sheet.name} that has the weights."
+        )
+    if not isinstance(weight, str) or weight not in sheet.columns:
+        raise DataError(
+            f"{sheet.name} lacks the column of weights {weight!r}, by which metrics are weighted. {nearest(str(weight), sheet.columns)}"
+        )
+    return item_weights([sheet.columns[weight][row] for row in rows.tolist()], weight, np.ones(len(rows), dtype=bool))
 
 
 def further_rows(
@@ -235,13 +209,14 @@ def further_rows(
     wanted = list(dict.fromkeys(str(part.options()["column"]) for part in parts))
     texts = [str(part.options()["column"]) for part in parts if part.name == "text"]
     if isinstance(source, list | tuple) and texts == wanted[:1] == wanted:
-        name, columns = "the list", {wanted[0]: list(source)}
+        sheet = Sheet(name="the list", columns={wanted[0]: list(source)})
         if not source:
             raise DataError("Nothing to predict: the list has no texts.")
     elif isinstance(source, str) and texts == wanted and not source.lower().endswith(".csv"):
         raise DataError(f"{source[:40]!r} is no CSV file. Give texts in a list, a CSV file or a data frame.")
     else:
-        name, columns = read_rows(source)
+        sheet = read_rows(source)
+    name, columns = sheet.name, sheet.columns
     lacks = [one for one in wanted if one not in columns]
     if lacks:
         shown = f"column{'s' * (len(lacks) > 1)} {', '.join(map(repr, lacks))}"

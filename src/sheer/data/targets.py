@@ -29,12 +29,17 @@ def several_labels(raw: list[Any], names: tuple[str, ...], separator: str | None
         if any(value not in (0, 1) for row in raw for value in row):
             raise DataError("Several columns of labels hold 0 and 1; give separator= for one column that names them.")
         return np.array(raw, dtype=np.float32), names
-    sets = [set(map(str, v)) if isinstance(v, list | tuple | set | frozenset) else set(str(v).split(separator)) for v in raw]
-    sets = [{part.strip() for part in found if part.strip()} for found in sets]
+    sets = label_sets(raw, separator)
     labels = tuple(sorted(set().union(*sets)))
     if len(labels) < 1:
         raise DataError("No item has any label, so there is nothing to learn.")
     return np.array([[name in found for name in labels] for found in sets], dtype=np.float32), labels
+
+
+def label_sets(raw: list[Any], separator: str | None) -> list[set[str]]:
+    """Which labels each cell names: a collection of them, or text with `separator` (blanks where there is none) between them."""
+    sets = [set(map(str, v)) if isinstance(v, list | tuple | set | frozenset) else set(str(v).split(separator)) for v in raw]
+    return [{part.strip() for part in found if part.strip()} for found in sets]
 
 
 def numbers(raw: list[Any], names: tuple[str, ...], separator: str | None) -> tuple[np.ndarray, tuple[str, ...]]:

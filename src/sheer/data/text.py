@@ -12,11 +12,10 @@ import torch
 from sheer.data.arrays import tensors_hash
 from sheer.data.block import DataBlock
 from sheer.data.columns import columns_of, read_text, unread_text
-from sheer.data.frames import text_cells, with_cells
+from sheer.data.frames import read_rows, text_cells, with_cells
+from sheer.data.labels import labelled_rows
 from sheer.data.several import unread, with_token_ids
 from sheer.data.sources import Data, assemble
-from sheer.data.tabular import labelled_rows
-from sheer.data.targets import items_csv
 from sheer.errors import DataError
 from sheer.plan.checks import whole
 from sheer.plan.plan import DataPlan, Origin, Part
@@ -74,33 +73,20 @@ def text(
         profile=profile,
         unknown=unknown,
     )
-    rows = labelled_rows(source, target, {"text": (text,)}, block)
-    if text in rows.targets:
+    sheet, targets = read_rows(source), block.target_names()
+    listing, decided = labelled_rows(sheet, targets, {"target": targets, "text": (text,)}, block)
+    if text in targets:
         raise DataError(f"Column {text!r} was given as text and as target. Give two columns.")
-    decided, cells = rows.decided, text_cells(text, rows.listing.columns[text])
+    cells = text_cells(text, listing.columns[text])
     if not any(cells):
         raise DataError(f"Column {text!r} is empty in every row: there is nothing to read. Name another column as text.")
-    listed = items_csv(rows.listing.files, decided.held_out, decided.targets, decided.task, decided.classes, decided.weights)
     empty = cells.count("")
     return assemble(
-        root="",
-        paths=(),
+        decided,
         arrays=torch.zeros((len(cells), 0), dtype=torch.int32),
-        targets=decided.targets,
-        classes=decided.classes,
-        held_out=decided.held_out,
-        part=decided.part,
-        split_origin=decided.split_origin,
-        source=rows.listing.source,
-        listing="",
-        task=decided.task,
-        task_origin=rows.task_origin,
-        notes=[*decided.notes, *([f"column {text!r} is empty in {empty} of {len(cells)} rows: texts of no words"] if empty else [])],
-        listing_text=with_cells(listed, {text: cells}),
-        left=decided.left,
-        weights=decided.weights,
-        weight=weight or "",
-        target=rows.targets,
+        source=sheet.name,
+        notes=[f"column {text!r} is empty in {empty} of {len(cells)} rows: texts of no words"] if empty else [],
+        listing_text=with_cells(decided.csv(listing.files), {text: cells}),
         columns=(unread_text(text, length),),
         columns_origin=Origin(field="columns", by="you", reason="you named the column of texts"),
         texts={text: tuple(cells)},

@@ -19,9 +19,9 @@ from sheer.data.photos import to_network
 from sheer.data.pixels import RESIZES, Crop, Pad, Squish, decode
 from sheer.data.several import check_root, further_items
 from sheer.data.tabular import further_rows
-from sheer.errors import BundleError, DataError, ModelError, SheerError, first_line
+from sheer.errors import BundleError, DataError, SheerError, first_line
 from sheer.export.bundle import Interface, Parts, interface_of, read_bundle
-from sheer.interpret.predictions import Predictions, prior_outputs
+from sheer.interpret.predictions import Predictions, check_finite, prior_outputs
 from sheer.loop.engine import DTYPES, choose_numerics
 from sheer.model.hashing import weights_sha256
 from sheer.model.lora import merge_lora
@@ -97,10 +97,7 @@ class Predictor:
 
     def _said(self, items: tuple[str, ...], scores: torch.Tensor, notes: tuple[str, ...]) -> Predictions:
         outputs = self._task.outputs(scores)
-        if not np.isfinite(outputs).all():
-            raise ModelError(
-                f"The model gives outputs that are no finite numbers for {int((~np.isfinite(outputs)).any(axis=1).sum())} items."
-            )
+        check_finite(outputs)
         return Predictions(
             items=items,
             classes=self.classes,

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from sheer.data.feed import Batch, Feed, data_path
+from sheer.data.frames import read_rows
 from sheer.data.leftout import further_files
 from sheer.data.listing import labels_by
 from sheer.data.photos import Photos
@@ -25,7 +26,7 @@ from sheer.data.weighing import weight_name
 from sheer.errors import DataError, ModelError, PlanError
 from sheer.interpret.attribution import class_activation, overlay
 from sheer.interpret.neighbours import Pair, duplicate_pairs
-from sheer.interpret.predictions import Predictions, prior_outputs
+from sheer.interpret.predictions import Predictions, check_finite, prior_outputs
 from sheer.loop.engine import prepared, switched
 from sheer.loop.memory import Halving
 from sheer.loop.step import scores_of
@@ -195,9 +196,10 @@ class View:
             check_weighted(True, self.metrics, weight_name(weight))
         if self.plan.data.columns or self.plan.data.inputs:
             weight = self.plan.data.weight if weight is None and self.plan.weighted_metrics else weight
-            known = further_targets(self.plan.data, folder, target, unknown)
-            counts = None if weight is None else further_weights(folder, weight, known[1])
-            return replace(self._of_rows(folder, known, [*self.plan.data.target, *np.atleast_1d(target), str(weight)]), weights=counts)
+            rows = read_rows(folder)
+            known = further_targets(self.plan.data, rows, target, unknown)
+            counts = None if weight is None else further_weights(rows, weight, known[1])
+            return replace(self._of_rows(rows, known, [*self.plan.data.target, *np.atleast_1d(target), str(weight)]), weights=counts)
         if target is not None:
             raise DataError(f"target={target!r} is a column of a table; the model was trained on pictures, and takes class folders.")
         if self.plan.data.task.name != "classify":
@@ -256,11 +258,7 @@ class View:
                 passes = [task.outputs(self._scores(feed.augmented(items, counters, number))) for number in range(averaging.passes)]
                 outputs = averaged(outputs, passes, averaging.beta)
                 scores = scores_for(outputs, task)
-        if not np.isfinite(outputs).all():
-            raise ModelError(
-                f"The model gives outputs that are no finite numbers for {int((~np.isfinite(outputs)).any(axis=1).sum())} of "
-                f"{len(outputs)} items, so nothing can be said of them. Was it trained at too high a rate?"
-            )
+        check_finite(outputs)
         if target is not None:
             losses = loss_of(self.phase, self.functions, self.plan.model.kind)(scores, task.wanted(target)).double().numpy()
         return Predictions(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sheer.errors import DataError
+from sheer.errors import DataError, ModelError
 from sheer.plan.markup import ROWS, html_table
 from sheer.plan.plan import DataPlan
 from sheer.plan.table import columns
@@ -268,6 +268,16 @@ class Predictions:
 def _shown(share: tuple[float, float, float], otherwise: str) -> str:
     """A share with its interval as text; `otherwise` where it is one of no items, or of items that weigh nothing."""
     return "{:.3f} ({:.3f} to {:.3f})".format(*share) if share[0] == share[0] else otherwise
+
+
+def check_finite(outputs: np.ndarray) -> None:
+    """ModelError where an item's outputs (N, classes) are no finite numbers, for nothing can be said of it."""
+    odd = ~np.isfinite(outputs).all(axis=1)
+    if odd.any():
+        raise ModelError(
+            f"The model gives outputs that are no finite numbers for {int(odd.sum())} of {len(outputs)} items, so nothing can be said of "
+            "them. Was it trained at too high a rate?"
+        )
 
 
 def prior_outputs(data: DataPlan, weighted: bool = False) -> np.ndarray:

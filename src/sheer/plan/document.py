@@ -93,14 +93,14 @@ def _decode_dataclass(kind: type, value: Any, where: str) -> Any:
     return kind(**{name: _decode(hint, value[name], f"{where}.{name}") for name, hint in hints.items()})
 
 
-BESIDE = ("origins", "notes", "source", "target", "resident", "aside")
+BESIDE = ("origins", "notes", "source", "target", "separator", "resident", "aside")
 
 
 def differences(one: Any, other: Any, where: str = "") -> list[str]:
     """What differs between two plans, or parts of them, as `field: this there, that here`.
 
-    Beside the point are reasons, names of the folder and of columns of targets, where items lie, what is for later phases, and what was
-    measured for both: a measurement comes out otherwise now and then, and what was measured first stays.
+    Beside the point are reasons, names of the folder, how targets are named and written, where items lie, what is for later phases, and
+    what was measured for both: a measurement comes out otherwise now and then, and what was measured first stays.
 
     >>> differences((1, 2), (1, 3), "sizes")
     ['sizes[1]: 2 there, 3 here']

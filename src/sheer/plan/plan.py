@@ -141,7 +141,8 @@ class DataPlan:
     from: a column, "function:NAME", "given", or "", and `weighted_prior` the shares of the classes or labels, or the means of the
     numbers, of the items to train on by weight, () without; `columns` are what a table's columns become, from COLUMN_KINDS with what
     was fitted on the items to train on, () for no table; `inputs` are those of items that have several, () else; `target` are the columns
-    that the targets of a table, of texts or of several inputs are from, () else; `notes` are sentences about what is odd.
+    that the targets of a table, of texts or of several inputs are from, () else, `separator` what stands between several labels in one
+    of their cells, "" where nothing does; `notes` are sentences about what is odd.
     """
 
     source: str
@@ -159,6 +160,7 @@ class DataPlan:
     skipped: tuple[str, ...]
     columns: tuple[Part, ...]
     target: tuple[str, ...] = ()
+    separator: str = ""
     inputs: tuple[InputPlan, ...] = ()
     weighted_prior: tuple[float, ...] = ()
     listing_sha256: str
@@ -313,9 +315,9 @@ class Plan:
         return plan
 
     def decided(self) -> str:
-        """What is done, as JSON text: the plan without origins and notes (who decided, why, what is odd), the names of columns of targets,
-        where its items lie and what is for later phases."""
-        return json.dumps(document.encode(self, without=("origins", "notes", "resident", "aside", "target")), indent=2)
+        """What is done, as JSON text: the plan without origins and notes (who decided, why, what is odd), how targets are named and
+        written, where its items lie and what is for later phases."""
+        return json.dumps(document.encode(self, without=("origins", "notes", "resident", "aside", "target", "separator")), indent=2)
 
     def steps_before(self, phase: int) -> int:
         """The steps of the phases before number `phase`."""

@@ -243,6 +243,7 @@ def _data(plan: Plan) -> str:
         ("source", data.source, "source"),
         ("items are", _held(data), "pictures"),
         ("task", f"{data.task}{' of ' * bool(data.target)}{', '.join(data.target)}", "task"),
+        *([("labels between", repr(data.separator), "separator")] if data.separator else []),
         ("items", f"{data.train_items} to train on, {data.valid_items} to validate on", "train_items"),
         ("split", str(data.split), "split"),
         ("item weights", data.weight or "1 each", "weight"),
@@ -256,10 +257,8 @@ def _data(plan: Plan) -> str:
     ]
     table = columns(({"regress": "number", "tag": "label"}.get(data.task.name, "class"), "train", "valid"), shown, right=(1, 2))
     notes = "".join("\n" + textwrap.fill(f"  note: {note}", WIDTH, subsequent_indent="    ") for note in data.notes)
-    if data.columns:
-        rows.append(("columns", f"{len(data.columns)}, as below", "columns"))
-    if data.inputs:
-        rows.append(("inputs", ", ".join(one.name for one in data.inputs), "inputs"))
+    rows += [("columns", f"{len(data.columns)}, as below", "columns")] if data.columns else []
+    rows += [("inputs", ", ".join(one.name for one in data.inputs), "inputs")] if data.inputs else []
     if data.columns or data.inputs:
         notes = f"\n{schema(data)}{notes}"
     return f"Data\n{_decisions(data, rows)}\n{table}{notes}"

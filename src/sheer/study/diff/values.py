@@ -10,7 +10,7 @@ from sheer.plan.table import column_row
 
 FOLLOWS = (
     *("profile", "steps_per_epoch", "licence", "kind", "node", "features", "stride", "undecayed"),
-    *("train_items", "valid_items", "train_counts", "valid_counts", "weighted_prior", "target", "resident", "prefix.modules"),
+    *("train_items", "valid_items", "train_counts", "valid_counts", "weighted_prior", "target", "separator", "resident", "prefix.modules"),
 )
 """Fields that follow from other decisions, or only name what they come from."""
 

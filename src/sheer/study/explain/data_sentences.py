@@ -83,6 +83,11 @@ DATA: dict[str, Words] = {
     "target": lambda plan: (
         f"The targets are in the table: {listed(plan.data.target)}." if plan.data.target else "The targets are those that the items have."
     ),
+    "separator": lambda plan: (
+        f"Several labels of an item stand in one cell, with {plan.data.separator!r} between them."
+        if plan.data.separator
+        else "Nothing has to be taken apart to read the targets."
+    ),
     "classes": lambda plan: f"The model's outputs, in this order: {', '.join(plan.data.classes)}.",
     "train_items": lambda plan: f"{plan.data.train_items:,} items are learned from.",
     "valid_items": _valid,

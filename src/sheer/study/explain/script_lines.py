@@ -53,6 +53,7 @@ LINES: dict[str, tuple[str, ...]] = {
     "data.inputs": ("INPUTS = ",),
     "data.weighted_prior": (),
     "data.target": (),
+    "data.separator": (),
     "data.listing_sha256": ("!= LISTING_SHA256",),
     "data.targets_sha256": ("[TARGETS_SHA256, HELD_OUT_SHA256]",),
     "data.held_out_sha256": ("[TARGETS_SHA256, HELD_OUT_SHA256]",),
