@@ -169,6 +169,15 @@ def test_what_was_given_is_checked(given, message):
         sheer.table(frame, target="kind", **given)
 
 
+@pytest.mark.parametrize("target", [None, 5, [], ["kind", 3], len], ids=str)
+def test_a_target_that_names_no_column(target):
+    for data in (lambda: sheer.table(made(), target=target), lambda: sheer.text(made(), text="colour", target=target)):
+        with pytest.raises(DataError, match=r"target=.*: give the name of the column to predict, or several names in a list\."):
+            data()
+    columns = made().columns
+    assert sheer.table(made(), target=columns[columns == "kind"]).plan.target == ("kind",)
+
+
 def test_sources_that_are_no_tables(tmp_path):
     for source in (tmp_path, tmp_path / "no.csv", [1, 2], made().to_numpy()):
         with pytest.raises(DataError, match=r"is no (CSV file|table)|There is no file"):

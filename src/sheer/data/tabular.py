@@ -14,7 +14,7 @@ from sheer.data.block import DataBlock
 from sheer.data.cells import table_cell
 from sheer.data.columns import Kinds, cut_texts, fitted, other_columns, table_inputs, unknown_cells
 from sheer.data.frames import Sheet, cells_of, read_rows, text_cells, with_cells
-from sheer.data.labels import labelled_rows
+from sheer.data.labels import labelled_rows, target_label
 from sheer.data.leftout import policy_of
 from sheer.data.listing import is_empty, is_missing
 from sheer.data.sources import Data, assemble
@@ -65,7 +65,7 @@ def table(
         categorical=_names(categorical, "categorical"), continuous=_names(continuous, "continuous"), ignore=_names(ignore, "ignore")
     )
     block = DataBlock(
-        label=target if isinstance(target, str) else tuple(target),
+        label=target_label(target),
         separator=separator,
         task=task,
         valid=valid,

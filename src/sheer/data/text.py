@@ -13,7 +13,7 @@ from sheer.data.arrays import tensors_hash
 from sheer.data.block import DataBlock
 from sheer.data.columns import columns_of, read_text, unread_text
 from sheer.data.frames import read_rows, text_cells, with_cells
-from sheer.data.labels import labelled_rows
+from sheer.data.labels import labelled_rows, target_label
 from sheer.data.several import unread, with_token_ids
 from sheer.data.sources import Data, assemble
 from sheer.errors import DataError
@@ -60,7 +60,7 @@ def text(
     if length is not None:
         whole(length, "length", 2, ", the tokens of a text, such as 256")
     block = DataBlock(
-        label=target if isinstance(target, str) else tuple(target),
+        label=target_label(target),
         separator=separator,
         task=task,
         valid=valid,
