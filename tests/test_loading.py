@@ -37,6 +37,16 @@ def test_a_plan_is_carried_out_again_from_its_beginning(arrays, model):
     assert [row.weights_sha256 for row in again.history] == [row.weights_sha256 for row in first.history]
 
 
+def test_a_loaded_model_lies_in_memory_as_the_one_that_was_trained(photos, tmp_path):
+    learn = sheer.learner(sheer.images(photos), "test_resnet", weights="none", size=32, quiet=True, out=tmp_path / "run")
+    learn.fit_one_cycle(1)
+    loaded, files = sheer.load(tmp_path / "run"), sorted(photos.glob("*/*.jpg"))
+    assert (loaded.predict(files).outputs == learn.predict(files).outputs).all()
+    assert learn.plan().numerics.memory_format == "channels_last"
+    layouts = [[tensor.stride() for tensor in one.model.parameters()] for one in (learn, loaded)]
+    assert layouts[0] == layouts[1], "sums of another layout are taken in another order: other last bits"
+
+
 def test_another_seed_measures_the_start_anew(arrays):
     plan = sheer.learner(arrays, "resnet18", weights="none", quiet=True).fine_tune(1).plan()
     with pytest.raises(ModelError, match="does not start from the weights of the plan"):

@@ -221,7 +221,7 @@ def test_rows_held_out_when_asked():
     X, y = classes()
     est = SheerClassifier(epochs=3, validation_fraction=0.25, settings={"keep": "best", "stop": 2}).fit(X, y)
     assert est.learner_.plan().data.valid_items == 20 and len(est.learner_.validate()) == 20
-    with pytest.raises(PlanError, match=r"'valid_loss' is no metric of an epoch\. Did you mean 'train_loss'"):
+    with pytest.raises(PlanError, match=r"'valid_loss' is no metric of an epoch\. No item is held out \(valid=0\), so an"):
         SheerClassifier(epochs=3, settings={"keep": "best"}).fit(X, y)
 
 

@@ -236,6 +236,10 @@ def test_a_run_a_script_and_a_resumed_run_have_equal_hashes(here):
     assert hashes("again/history.csv") == hashes("run/history.csv") == [row.weights_sha256 for row in learn.history]
     said = [line.split()[3] for line in done.stdout.splitlines() if line.startswith("texts.csv row")]
     assert tuple(said) == learn.predict("texts.csv").labels
+    (here / "else" / "where" / "deep").mkdir(parents=True)
+    lost = [sys.executable, str(here / "train.py"), str(here / "train_items.csv"), "--out", "fourth"]
+    done = subprocess.run(lost, capture_output=True, text=True, cwd=here / "else" / "where" / "deep", timeout=60)
+    assert done.returncode and "with the pretrained encoder. Start where that path leads to it." in done.stderr.splitlines()[-1]
     (here / "train_tokenizer.json").write_text((here / "train_tokenizer.json").read_text().replace('"cat"', '"cot"'))
     wrong = subprocess.run([sys.executable, "train.py", "train_items.csv", "--out", "third"], capture_output=True, text=True)
     assert wrong.returncode and "does not hold the rows of the run" in wrong.stderr

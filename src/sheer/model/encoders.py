@@ -114,7 +114,10 @@ class FolderEncoder:
 
     def whole(self) -> nn.Module:
         """The pretrained encoder."""
-        return pretrained_encoder(encoder_folder(self.path, self.distribution), "main")
+        folder = encoder_folder(self.path, self.distribution)
+        if not os.path.isdir(folder):
+            raise FileNotFoundError(f"There is no folder {folder!r} with the pretrained encoder. Start where that path leads to it.")
+        return pretrained_encoder(folder, "main")
 
 
 def encoder_folder(path: str, distribution: str) -> str:

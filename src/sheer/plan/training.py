@@ -92,13 +92,17 @@ def _optimizer_reason(optimizer: Part, profile: Profile) -> str:
     return "; ".join([profile.reason("optimizer"), *(profile.reason(key) for key in keys)])
 
 
+def _loss_name(choice: Choice | Function) -> str:
+    return repr(choice) if isinstance(choice, str | tuple) else f"your own {function_name(choice)}"
+
+
 def _loss(given: Given, profile: Profile, task: str) -> Part:
     choice = str(profile.value(f"loss.{task}")) if given.loss is None else given.loss
     if given.label_smoothing is None and (not isinstance(choice, str | tuple) or choice[0] == "own"):
         return own_loss(cast(Function, choice))
     if given.label_smoothing is not None:
         if choice != "cross_entropy":
-            what = f"the task here is {task!r}" if task != "classify" else f"the loss here is {choice!r}"
+            what = f"the task here is {task!r}" if task != "classify" else f"the loss here is {_loss_name(choice)}"
             raise PlanError(f"label_smoothing={given.label_smoothing!r} is for the cross-entropy of one class an item; {what}.")
         choice = ("cross_entropy", {"label_smoothing": given.label_smoothing})
     part = chosen(cast(Choice, choice), LOSS_SETTINGS[task], profile, "loss")
@@ -197,7 +201,8 @@ def _keep(given: Keep, judged_by: Mapping[str, str]) -> Part:
 def _judged(metric: object, better: Sequence[object], field: str, judged_by: Mapping[str, str]) -> tuple[tuple[str, str], tuple[str, str]]:
     """The metric, and whether "min" or "max" of it is best: as given, or as is known of it, else "max"."""
     if not isinstance(metric, str) or metric not in judged_by:
-        raise PlanError(f"{field}: {metric!r} is no metric of an epoch. {nearest(metric, judged_by)}")
+        none = "No item is held out (valid=0), so an epoch has its train_loss alone. " if "valid_loss" not in judged_by else ""
+        raise PlanError(f"{field}: {metric!r} is no metric of an epoch. {none}{nearest(metric, judged_by)}")
     direction = better[0] if better else judged_by[metric]
     if direction not in ("min", "max"):
         raise PlanError(f"{field}: {direction!r} after the metric {metric!r}: give 'min' or 'max', whichever is best.")
