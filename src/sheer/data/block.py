@@ -104,17 +104,7 @@ class DataBlock:
         if isinstance(self.weight, str) and folder:
             raise DataError(f"weight={self.weight!r} is a column of a table; a folder has none. Give a function of the path, or CSV file.")
         if folder and self.label is None and self.group is None and self.folds is None and positions_in(self.valid) is None:
-            assert not isinstance(self.valid, Sequence) or isinstance(self.valid, str)
-            data = class_folders(
-                source,
-                valid=self.valid,
-                split=self.split,
-                seed=self.seed,
-                profile=self.profile,
-                bad_files=self.bad_files,
-                unknown=self.unknown,
-                cache=self.cache,
-            )
+            data = class_folders(self, source)
             return data if self.weight is None else weighed(data, labels_by(self.weight, data.paths), weight_name(self.weight))
         left = self.left_out()
         listing = read_listing(source, path=self.path, root=self.root, missing_allowed=left.policy == "skip")

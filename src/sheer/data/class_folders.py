@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from sheer.data.cache import Cache
 from sheer.data.check import check_classes, copies, empty_folders, imbalance
 from sheer.data.folders import SUFFIXES, listing_hash, photo_files
 from sheer.data.formats import UNKNOWN_FORMATS
@@ -23,35 +23,18 @@ VALID_NAMES = ("valid", "validation", "val")
 TEST_NAMES = ("test", "testing")
 
 
-def class_folders(
-    folder: str | Path,
-    *,
-    valid: float | str | None = None,
-    split: str | None = None,
-    seed: int = 0,
-    profile: str = "default",
-    bad_files: str | None = None,
-    unknown: str | None = None,
-    cache: bool | Cache = True,
-) -> Data:
-    """Photographs in class folders, `folder/<class>/...`, or `folder/train/<class>/...` and `folder/valid/<class>/...`.
+def class_folders(block: Any, folder: str | Path) -> Data:
+    """The data that a block makes of photographs in `folder/<class>/...`, or `folder/train/<class>/...` and `folder/valid/<class>/...`.
 
     No file is opened, only listed, unless those that cannot be read are to be left out. Where there is a folder
-    `train` (or `training`), one of `valid`, `validation`, `val` beside it is held out; without one, a share of
-    `train` is. A `test` folder is left alone, for `sheer evaluate`.
-
-    Args:
-        folder: The top folder.
-        valid: The share of items to hold out, below 1 (0: none is, and nothing is validated), or the name of the folder to hold out.
-        split: `stratified` or `random`; the profile's where not given.
-        seed: Of the stream `split`.
-        profile: Whose share and split are used where none is given.
-        bad_files, unknown, cache: See `DataBlock`.
+    `train` (or `training`), one of `valid`, `validation`, `val` beside it is held out, or that which the block's `valid` names; without
+    one, a share of `train` is. A `test` folder is left alone, for `sheer evaluate`.
 
     Raises:
         DataError: no such folder, no or one class, a class with one photo, a file that is no picture
             by its name, classes that differ between the parts.
     """
+    valid: float | str | None = block.valid
     root = Path(folder).expanduser()
     if not root.is_dir():
         raise DataError(f"There is no folder {str(folder)!r}. Give a folder with one folder of photographs a class.")
@@ -70,23 +53,20 @@ def class_folders(
     if train_part is None and any(name in part_names for name in (*VALID_NAMES, *TEST_NAMES)):
         named = next(name for name in (*VALID_NAMES, *TEST_NAMES) if name in part_names)
         raise DataError(f"{folder} has a folder {named} but none called train: rename the folder to learn from to train.")
-    left = LeftOut.by(bad_files, unknown, profile, cache)
+    left = block.left_out()
     try:
         listed = _listed(root, train_part, left)
         held = _listed(root, valid_part, left) if train_part and valid_part else []
     except OSError as error:
         raise DataError(f"{folder} cannot be read: {error}. A class that cannot be read would be missing.") from error
-    return _photo_data(root, listed, held, valid, split, seed, profile, train_part, valid_part, left)
+    return _photo_data(block, root, listed, held, train_part, valid_part, left)
 
 
 def _photo_data(
+    block: Any,
     root: Path,
     listed: list[tuple[str, str]],
     held: list[tuple[str, str]],
-    valid: float | str | None,
-    split: str | None,
-    seed: int,
-    profile: str,
     train_part: str | None,
     valid_part: str | None,
     left: LeftOut,
@@ -110,7 +90,7 @@ def _photo_data(
         held_out = np.arange(len(paths)) >= len(listed)
         origin = Origin(field="split", by="data", reason="the folder has its own parts")
     else:
-        part, origin = split_part(valid, split, seed, profile)
+        part, origin = split_part(block.valid, block.split, block.seed, block.profile)
         held_out, part = held_out_by(labels, part), Part(name=part.name, settings=(*part.settings, ("part", train_part or "")))
         paths, labels, classes, held_out, listing_text = left.from_share(paths, labels, classes, held_out)
         check_classes(where, Counter(classes[number] for number in labels.tolist()), where_is_split=False)
