@@ -99,7 +99,7 @@ def test_the_schema_is_fitted_on_the_rows_to_train_on_alone():
         "quantiles": pytest.approx(np.unique(np.quantile(filled, np.linspace(0, 1, 49)))),
     }
     assert (other.arrays[100:, 0] == 0).all()
-    assert any("60 of 60 further rows hold 'violet'" in note for note in other.plan.notes)
+    assert any("60 of 60 held-out rows hold 'violet'" in note for note in other.plan.notes)
 
 
 def test_kinds_can_be_overruled():
@@ -176,6 +176,18 @@ def test_a_target_that_names_no_column(target):
             data()
     columns = made().columns
     assert sheer.table(made(), target=columns[columns == "kind"]).plan.target == ("kind",)
+
+
+@pytest.mark.parametrize(("rows", "epochs"), [(20, 50), (300, 50), (1300, 19), (6400, 10)])
+def test_epochs_of_a_table_that_was_given_none(rows, epochs):
+    frame = pd.DataFrame({"width": np.arange(rows) % 97 / 7, "kind": np.where(np.arange(rows) % 2, "a", "b")})
+    learn = sheer.learner(sheer.table(frame, target="kind"), ("tabm", {"members": 2, "hidden": (4,)}), quiet=True)
+    phase = learn.plan(sheer.recipes.one_cycle()).phases[-1]
+    assert phase.epochs == epochs and "[default: at least 10, as many as take 300 steps, at most 50" in str(
+        learn.plan(sheer.recipes.one_cycle())
+    )
+    assert epochs in (10, 50) or 300 <= epochs * phase.steps_per_epoch < 300 + phase.steps_per_epoch
+    assert learn.plan(sheer.recipes.one_cycle(2)).phases[-1].epochs == 2
 
 
 def test_sources_that_are_no_tables(tmp_path):

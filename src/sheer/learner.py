@@ -177,14 +177,14 @@ class Learner(Showing):
         )
 
     def fine_tune(
-        self, epochs: int, rate: float | None = None, *, freeze_epochs: int | None = None, callbacks: Sequence[Callback] = ()
+        self, epochs: int | None = None, rate: float | None = None, *, freeze_epochs: int | None = None, callbacks: Sequence[Callback] = ()
     ) -> Learner:
         """Train the head, then everything at discriminative rates; see `sheer.recipes.fine_tune`."""
         name = self._plan.profile
         return self.run(recipes.fine_tune(epochs, rate=rate, freeze_epochs=freeze_epochs, profile=name), callbacks=callbacks)
 
     def fit_one_cycle(
-        self, epochs: int, rate: Rate | None = None, *, decay: float | None = None, callbacks: Sequence[Callback] = ()
+        self, epochs: int | None = None, rate: Rate | None = None, *, decay: float | None = None, callbacks: Sequence[Callback] = ()
     ) -> Learner:
         """Train what is not frozen for one cycle; `rate` is a number, a slice, or one number a stage.
 
@@ -192,7 +192,7 @@ class Learner(Showing):
         """
         return self.run(recipes.one_cycle(epochs, rate=rate, decay=decay, profile=self._plan.profile), callbacks=callbacks)
 
-    def fit(self, epochs: int, rate: Rate | None = None, *, callbacks: Sequence[Callback] = ()) -> Learner:
+    def fit(self, epochs: int | None = None, rate: Rate | None = None, *, callbacks: Sequence[Callback] = ()) -> Learner:
         """Train what is not frozen at a constant rate."""
         return self.run(recipes.constant(epochs, rate=rate, profile=self._plan.profile), callbacks=callbacks)
 

@@ -42,7 +42,7 @@ class TableEstimator(BaseEstimator):  # type: ignore[misc]
     def __init__(
         self,
         *,
-        epochs: int = 10,
+        epochs: int | None = None,
         rate: Rate | None = None,
         model: Any = None,
         validation_fraction: float | None = None,
@@ -154,7 +154,7 @@ class SheerClassifier(ClassifierMixin, TableEstimator):  # type: ignore[misc]
     categories. A target with several columns of 0 and 1 is several labels a row.
 
     Args:
-        epochs: Of the one cycle.
+        epochs: Of the one cycle; where not given 10 to 50, as many as take 300 steps.
         rate: Its peak learning rate, as for `fit_one_cycle`; the profile's where not given.
         model: As for `sheer.learner`.
         validation_fraction: The share of the rows to hold out, for `learner_.validate()` and the settings `stop` and `keep`; without

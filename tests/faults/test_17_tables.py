@@ -313,7 +313,7 @@ def test_17_very_many_categories_take_bounded_time():
     columns = {"code": [f"c{n % (count // 2) + (n >= count) * n}" for n in range(2 * count)], "kind": [n % 2 for n in range(2 * count)]}
     before = time.process_time()
     data = table(columns, categorical=["code"], valid=list(range(count, 2 * count)))
-    assert any("60000 of 60000 further rows hold" in note for note in data.plan.notes)
+    assert any("60000 of 60000 held-out rows hold" in note for note in data.plan.notes)
     with pytest.raises(DataError, match=r"'code' has 200,000 categories; at most 100,000 are taken.*ignore=\['code'\]"):
         table({"code": [f"c{n}" for n in range(200_000)], "kind": [n % 2 for n in range(200_000)]}, categorical=["code"], valid=0)
     assert time.process_time() - before < 30  # a second or two; each cell against a new set of all names took minutes

@@ -77,6 +77,13 @@ def test_every_recipe_resolves_under_every_profile(small_learner, name, profile)
     assert plan.phases and sheer.Plan.from_json(plan.to_json()) == plan
 
 
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_epochs_that_nobody_gave_are_a_default_with_its_reason(small_learner, name):
+    given, usual = (small_learner().plan(RECIPES[name](*epochs)).phases[-1] for epochs in ((2,), ()))
+    assert given.epochs == 2 and origin_of(given, "epochs").by == "you"
+    assert (usual.epochs, origin_of(usual, "epochs").by) == ((1, "recipe") if name == "linear_probe" else (3, "default"))
+
+
 def test_a_recipe_of_another_profile_is_refused(small_learner):
     with pytest.raises(PlanError, match="profile"):
         small_learner().plan(sheer.recipes.one_cycle(1, profile="fastai-2.8"))

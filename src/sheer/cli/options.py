@@ -45,7 +45,7 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
         "inputs as in Python, \"('tabm', {'members': 8})\" or \"{'image': 'resnet18'}\"",
     )
     parser.add_argument("--weights", default="default", help="default, none, package, or a file (default: %(default)s)")
-    parser.add_argument("--epochs", type=int, default=3, help="epochs of the recipe's main phase (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, help="epochs of the recipe's main phase (default: 3; of a table 10 to 50)")
     parser.add_argument("--minutes", type=float, help="as many epochs of the main phase as these hold, in the place of --epochs")
     parser.add_argument("--size", type=int, help="side of the pictures in pixels")
     parser.add_argument("--recipe", choices=sorted(RECIPES), help="(default: fine_tune, or one_cycle for a table)")
@@ -163,7 +163,8 @@ def prepare(args: argparse.Namespace) -> tuple[Learner, tuple[Draft, ...], Plan]
         checkpoints=checkpoints_of(args) if hasattr(args, "on_requeue") else EVERY,
         **for_learner,
     )
-    recipe = RECIPES[_recipe(args)](args.epochs if args.minutes is None else 1, profile=args.profile, **for_recipe)
+    asked = [] if args.epochs is None and args.minutes is None else [args.epochs if args.minutes is None else 1]
+    recipe = RECIPES[_recipe(args)](*asked, profile=args.profile, **for_recipe)
     if args.minutes is not None:
         seconds = 60 * real(args.minutes, "minutes", 0)
         epochs, each = epochs_within(learn.model, learn.plan(recipe), seconds)

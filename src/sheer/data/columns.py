@@ -173,9 +173,9 @@ def bin_edges(part: Part) -> tuple[float, ...]:
     return tuple(float(str(edge)) for edge in np.unique(seen.astype(np.float32)))  # the fewest digits that give the same float32
 
 
-def unknown_cells(parts: Sequence[Part], cells: Mapping[str, Sequence[str]]) -> tuple[list[str], int]:
-    """What further rows hold that no row to train on did, in words a column; and how many such cells there are."""
-    notes, total = list[str](), 0
+def unknown_cells(parts: Sequence[Part], cells: Mapping[str, Sequence[str]], which: str = "further") -> list[str]:
+    """What `which` rows hold that no row to train on did, in words a column."""
+    notes = list[str]()
     fills = {str(part.options()["column"]) for part in parts if part.name != "continuous"}
     for part in parts:
         column, names = str(part.options()["column"]), part.options().get("categories")
@@ -191,9 +191,8 @@ def unknown_cells(parts: Sequence[Part], cells: Mapping[str, Sequence[str]]) -> 
             found.append((empty, "are empty: texts of no words"))
         elif column not in fills:
             found.append((empty, "are missing, as in no row to train on: the median"))
-        total += sum(count for count, _ in found)
-        notes += [f"column {column!r}: {count} of {len(cells[column])} further rows {what}" for count, what in found if count]
-    return notes, total
+        notes += [f"column {column!r}: {count} of {len(cells[column])} {which} rows {what}" for count, what in found if count]
+    return notes
 
 
 def other_columns(columns: Sequence[str], read: Collection[str]) -> list[str]:

@@ -88,7 +88,7 @@ def several(block: Any, source: Any) -> Data:
             own = {column: own[column] for column in dict.fromkeys(str(part.options()["column"]) for part in parts)}
             there = _present(list(own.values()))
             held = np.flatnonzero(decided.held_out & there).tolist()
-            unseen, _ = unknown_cells(parts, {column: [values[row] for row in held] for column, values in own.items()})
+            unseen = unknown_cells(parts, {column: [values[row] for row in held] for column, values in own.items()}, "held-out")
             notes += [f"input {key!r}: {text}" for text in (*said, *unseen)]
         lacks = int((train & ~there).sum()), int((decided.held_out & ~there).sum())
         if any(lacks):
@@ -285,7 +285,7 @@ def further_items(
         notes += cut_texts(plan.columns, cells, tokenizer)
         if plan.kind == "table":
             rows = np.flatnonzero(_present([cells[column] for column in plan.reads])).tolist()
-            notes += unknown_cells(plan.columns, {column: [cells[column][row] for row in rows] for column in plan.reads})[0]
+            notes += unknown_cells(plan.columns, {column: [cells[column][row] for row in rows] for column in plan.reads})
     files = [cell for plan in plans if plan.kind == "image" for cell in cells[plan.reads[0]] if cell]
     folder = _root_of(sheet.folder, files, root, learned)
     if root is None and folder == learned and sheet.folder:

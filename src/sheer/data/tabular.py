@@ -92,7 +92,8 @@ def table(
     parts, notes = fitted(cells, train, kinds)
     matrix = torch.from_numpy(table_inputs(parts, cells))
     used = list(dict.fromkeys(str(part.options()["column"]) for part in parts))
-    unseen, _ = unknown_cells(parts, {column: [c for c, t in zip(cells[column], train.tolist(), strict=True) if not t] for column in used})
+    held = {column: [cell for cell, trains in zip(cells[column], train.tolist(), strict=True) if not trains] for column in used}
+    unseen = unknown_cells(parts, held, "held-out")
     given = bool(kinds.categorical or kinds.continuous or kinds.ignore)
     return assemble(
         decided,
@@ -222,5 +223,5 @@ def further_rows(
         shown = f"column{'s' * (len(lacks) > 1)} {', '.join(map(repr, lacks))}"
         raise DataError(f"{name} lacks the {shown}, which the model takes. {nearest(lacks[0], columns)}")
     cells = {one: text_cells(one, columns[one]) if one in texts else cells_of(one, columns[one], further=True) for one in wanted}
-    notes = [*unknown_cells(parts, cells)[0], *cut_texts(parts, cells, tokenizer), *other_columns(list(columns), {*wanted, *beside})]
+    notes = [*unknown_cells(parts, cells), *cut_texts(parts, cells, tokenizer), *other_columns(list(columns), {*wanted, *beside})]
     return torch.from_numpy(table_inputs(parts, cells, tokenizer)), tuple(notes)

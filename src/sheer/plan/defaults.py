@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 from sheer.errors import PlanError, nearest
 from sheer.plan.augmentations import mix_part
@@ -21,12 +22,12 @@ from sheer.plan.training import Training, training_values
 
 NORM_POLICIES = ("train", "adapt", "frozen")
 KEYS = {
-    "pictures": ("norm_frozen", "norm_trained", "batch_size"),
-    "table": ("norm_frozen", "tabular.norm", "tabular.batch_size"),
-    "text": ("text.norm_frozen", "text.norm", "text.batch_size"),
+    "pictures": ("norm_frozen", "norm_trained", "batch_size", "epochs"),
+    "table": ("norm_frozen", "tabular.norm", "tabular.batch_size", "tabular.epochs"),
+    "text": ("text.norm_frozen", "text.norm", "text.batch_size", "epochs"),
 }
-"""For each kind of items (`items_of`), the profile's keys for the norm policies of stages that are frozen and that train, and for the
-batch size."""
+"""For each kind of items (`items_of`), the profile's keys for the norm policies of stages that are frozen and that train, for the batch
+size, and for the epochs of a recipe that was given none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,12 +132,15 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
         given, rates = fitted_given(given, situation.pictures, items, batch_size), tuple(float(i >= trains_from) for i in range(count))
         look = replace(look, augmentation=())
         training, decay, mix = _learning(given, situation, batch_size)
+    last_batch = "keep" if fits else str(profile.value("last_batch"))
+    steps = steps_of(situation.train_items, batch_size, last_batch, training.accumulate)
+    epochs, epochs_origin = (1, Origin(field="epochs", by="recipe", reason=FITTED)) if fits else _epochs(draft, profile, keys[3], steps)
     prefix, prefix_origin = prefix_part(
         given,
         profile,
         fact,
         mixed=mix[0] is not None,
-        epochs=1 if fits else draft.epochs,
+        epochs=epochs,
         items=items + situation.valid_items,
         plain=fits,
         drawn=situation.pictures != "none" and fact.drawn,
@@ -144,8 +148,8 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
     )
     phase = Phase(
         name=draft.name,
-        epochs=1 if fits else draft.epochs,
-        steps_per_epoch=0,
+        epochs=epochs,
+        steps_per_epoch=steps,
         trains_from=trains_from,
         rates=rates,
         norm=norm,
@@ -165,7 +169,7 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
         stop=training.stop,
         keep=training.keep,
         batch_size=batch_size,
-        last_batch="keep" if fits else str(profile.value("last_batch")),
+        last_batch=last_batch,
         size=look.size,
         resize=look.resize,
         resident=resident,
@@ -178,8 +182,9 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
             *(
                 rates_origin if origin.field == "rates" else origin
                 for origin in draft.origins
-                if origin.field not in ("trains_from", "size")
+                if origin.field not in ("trains_from", "size", "epochs")
             ),
+            epochs_origin,
             *training.origins,
             trains_origin,
             norm_origin,
@@ -200,7 +205,7 @@ def resolve(draft: Draft, situation: Situation) -> Phase:
         origins = tuple(Origin(field=o.field, by="recipe", reason=FITTED) if o.field in ours else o for o in origins)
     if unfit:
         origins = tuple(replace(o, reason=f"{o.reason}; the head is not fitted: {unfit}") if o.field == "optimizer" else o for o in origins)
-    phase = replace(phase, origins=origins, steps_per_epoch=steps_of(situation.train_items, phase), aside=aside)
+    phase = replace(phase, origins=origins, aside=aside)
     return replace(phase, groups=groups_of(phase, situation))
 
 
@@ -283,7 +288,15 @@ def _pick(given: float | None, profile: Profile, field: str, key: str) -> tuple[
     return real(given, field, 0), Origin(field=field, by="you", reason="you gave it")
 
 
-def steps_of(items: int, phase: Phase) -> int:
-    """Updates an epoch over `items`: what is left over after whole batches (or nothing, where it is dropped) makes a last one."""
-    used = items - items % phase.batch_size if phase.last_batch == "drop" else items
-    return -(-used // (phase.accumulate or phase.batch_size))
+def _epochs(draft: Draft, profile: Profile, key: str, steps: int) -> tuple[int, Origin]:
+    """The epochs that were given; else the profile's: at least so many, as many as take so many steps, at most so many."""
+    if draft.epochs is not None:
+        return draft.epochs, next(origin for origin in draft.origins if origin.field == "epochs")
+    least, least_steps, most = cast(tuple[int, int, int], profile.value(key))
+    return min(max(least, -(-least_steps // steps)), most), Origin(field="epochs", by="default", reason=profile.reason(key))
+
+
+def steps_of(items: int, batch_size: int, last_batch: str, accumulate: int) -> int:
+    """Updates an epoch: what is left over after whole batches (or nothing, where it is dropped) makes a last one."""
+    used = items - items % batch_size if last_batch == "drop" else items
+    return -(-used // (accumulate or batch_size))

@@ -57,7 +57,7 @@ class Given:
 
 @dataclass(frozen=True, kw_only=True)
 class Draft:
-    """A phase before it knows its model and data. `trains_from` counts from the end where negative.
+    """A phase before it knows its model and data. `trains_from` counts from the end where negative; `epochs` are the profile's where None.
 
     `gradual`: one phase a stage instead, each training one stage more, from the last to all of them. `fit`: the head is fitted
     instead, where it can be. `after_fit`: the rate, and why, where the phase before has fitted the head. `share` of the pictures'
@@ -66,7 +66,7 @@ class Draft:
 
     profile: str
     name: str
-    epochs: int
+    epochs: int | None
     rate: Rate
     trains_from: int | None
     schedule: Part
@@ -106,6 +106,11 @@ def _origin(name: str, given: bool, reason: str) -> Origin:
     return Origin(field=name, by="you" if given else "recipe", reason="you gave it" if given else reason)
 
 
+def _asked(epochs: int | None, least: int, more: str = "") -> int | None:
+    """The epochs that were asked for; None where the profile's are wanted."""
+    return None if epochs is None else whole(epochs, "epochs", least, more)
+
+
 def _one_cycle(profile: Profile, warmup: str, start_div: str) -> Part:
     """One cycle with the profile's constants of these names."""
     settings = {"warmup": profile.number(warmup), "start_div": profile.number(start_div)}
@@ -113,7 +118,7 @@ def _one_cycle(profile: Profile, warmup: str, start_div: str) -> Part:
 
 
 def fine_tune(
-    epochs: int,
+    epochs: int | None = None,
     *,
     rate: float | None = None,
     freeze_epochs: int | None = None,
@@ -130,7 +135,7 @@ def fine_tune(
     Raises:
         PlanError: epochs or freeze_epochs below 0, or both 0, or a rate that is not positive.
     """
-    epochs = whole(epochs, "epochs", 0, ", of the whole network; 0 for the head alone")
+    epochs = _asked(epochs, 0, ", of the whole network; 0 for the head alone")
     constants = profile_named(profile)
     base = constants.number("fine_tune.rate") if rate is None else rate
     check_rates([base], base)
@@ -171,9 +176,9 @@ def fine_tune(
             _origin("schedule", False, constants.reason("fine_tune.unfrozen_warmup")),
         ),
     )
-    if not frozen_epochs and not epochs:
+    if not frozen_epochs and epochs == 0:
         raise PlanError("epochs=0 and freeze_epochs=0: there would be nothing to train. Give one of them at least 1.")
-    return (*[frozen] * (frozen_epochs > 0), *[unfrozen] * (epochs > 0))
+    return (*[frozen] * (frozen_epochs > 0), *[unfrozen] * (epochs != 0))
 
 
 SCHEDULE_REASONS = {
@@ -190,7 +195,7 @@ SCHEDULE_REASONS = {
 
 
 def scheduled(
-    epochs: int,
+    epochs: int | None = None,
     *,
     schedule: Choice | Sequence[tuple[Choice, float]] = "flat_cosine",
     rate: Rate | None = None,
@@ -211,7 +216,7 @@ def scheduled(
     Raises:
         PlanError: epochs below 1, an unknown schedule or setting, or decay with a rate that is no number.
     """
-    epochs = whole(epochs, "epochs", 1)
+    epochs = _asked(epochs, 1)
     constants = profile_named(profile)
     if isinstance(schedule, str) or (isinstance(schedule, tuple) and schedule and isinstance(schedule[0], str)):
         part = chosen(cast(Choice, schedule), SCHEDULE_SETTINGS, constants, "schedule")
@@ -220,7 +225,9 @@ def scheduled(
     return (_single(constants, part.name, epochs, rate, decay, part, SCHEDULE_REASONS[part.name]),)
 
 
-def one_cycle(epochs: int, *, rate: Rate | None = None, decay: float | None = None, profile: str = "default") -> tuple[Draft, ...]:
+def one_cycle(
+    epochs: int | None = None, *, rate: Rate | None = None, decay: float | None = None, profile: str = "default"
+) -> tuple[Draft, ...]:
     """One phase up to `rate` and down again: `scheduled` with one_cycle.
 
     Source: Smith 2018 (arXiv 1803.09820), with fastai 2.8's constants.
@@ -228,23 +235,27 @@ def one_cycle(epochs: int, *, rate: Rate | None = None, decay: float | None = No
     return scheduled(epochs, schedule="one_cycle", rate=rate, decay=decay, profile=profile)
 
 
-def constant(epochs: int, *, rate: Rate | None = None, decay: float | None = None, profile: str = "default") -> tuple[Draft, ...]:
+def constant(
+    epochs: int | None = None, *, rate: Rate | None = None, decay: float | None = None, profile: str = "default"
+) -> tuple[Draft, ...]:
     """One phase at one rate and momentum: `scheduled` with constant."""
     return scheduled(epochs, schedule="constant", rate=rate, decay=decay, profile=profile)
 
 
-def flat_cosine(epochs: int, *, rate: Rate | None = None, decay: float | None = None, profile: str = "default") -> tuple[Draft, ...]:
+def flat_cosine(
+    epochs: int | None = None, *, rate: Rate | None = None, decay: float | None = None, profile: str = "default"
+) -> tuple[Draft, ...]:
     """One phase at the peak rate, then down: `scheduled` with flat_cosine. Source: fastai's fit_flat_cos."""
     return scheduled(epochs, schedule="flat_cosine", rate=rate, decay=decay, profile=profile)
 
 
-def sgdr(epochs: int, *, rate: Rate | None = None, decay: float | None = None, profile: str = "default") -> tuple[Draft, ...]:
+def sgdr(epochs: int | None = None, *, rate: Rate | None = None, decay: float | None = None, profile: str = "default") -> tuple[Draft, ...]:
     """One phase of cosine cycles: `scheduled` with sgdr. Source: Loshchilov, Hutter 2017."""
     return scheduled(epochs, schedule="sgdr", rate=rate, decay=decay, profile=profile)
 
 
 def progressive(
-    epochs: int, *, sizes: tuple[int, ...] | None = None, rate: float | None = None, profile: str = "default"
+    epochs: int | None = None, *, sizes: tuple[int, ...] | None = None, rate: float | None = None, profile: str = "default"
 ) -> tuple[Draft, ...]:
     """Progressive resizing: `fine_tune` at the first size, then `epochs` of one cycle at each further size.
 
@@ -254,7 +265,7 @@ def progressive(
     Raises:
         PlanError: epochs below 1, or sizes that are no positive whole numbers.
     """
-    epochs = whole(epochs, "epochs", 1)
+    epochs = _asked(epochs, 1)
     constants = profile_named(profile)
     if sizes is not None and (isinstance(sizes, str) or not isinstance(sizes, Sequence) or not sizes):
         raise PlanError(f"sizes={sizes!r}: give the sides of the pictures in pixels, such as (96, 128, 160).")
@@ -275,7 +286,7 @@ def progressive(
     return tuple(drafts)
 
 
-def gradual(epochs: int, *, rate: float | None = None, profile: str = "default") -> tuple[Draft, ...]:
+def gradual(epochs: int | None = None, *, rate: float | None = None, profile: str = "default") -> tuple[Draft, ...]:
     """Gradual unfreezing: a phase a stage, the last stage alone, then one stage more each, one cycle of `epochs` each.
 
     Source: Howard, Ruder 2018 (ULMFiT); the rates fall towards the first stage as in `fine_tune`.
@@ -283,7 +294,7 @@ def gradual(epochs: int, *, rate: float | None = None, profile: str = "default")
     Raises:
         PlanError: epochs below 1, or a rate that is not positive.
     """
-    epochs = whole(epochs, "epochs", 1)
+    epochs = _asked(epochs, 1)
     constants = profile_named(profile)
     base = constants.number("fine_tune.rate") if rate is None else rate
     check_rates([base], base)
@@ -310,7 +321,7 @@ def linear_probe(epochs: int = 0, *, rate: float | None = None, profile: str = "
     return (replace(draft, name="probe", trains_from=-1, origins=(*kept, why, name)),)
 
 
-def of_profile(epochs: int, *, profile: str = "default") -> tuple[Draft, ...]:
+def of_profile(epochs: int | None = None, *, profile: str = "default") -> tuple[Draft, ...]:
     """What the profile's source itself trains: its phases, schedules and rates, in `epochs` of its last phase.
 
     Phases before it have as many times its epochs as in the source. A profile without phases of its own trains as `fine_tune`.
@@ -318,11 +329,12 @@ def of_profile(epochs: int, *, profile: str = "default") -> tuple[Draft, ...]:
     Raises:
         PlanError: epochs below 1.
     """
-    epochs, constants = whole(epochs, "epochs", 1), profile_named(profile)
+    constants = profile_named(profile)
+    usual = cast(tuple[int, int, int], constants.value("epochs"))[0] if epochs is None else whole(epochs, "epochs", 1)
     drafts = []
     for stretch in constants.stretches:
         rate = slice(*stretch.rate) if isinstance(stretch.rate, tuple) else stretch.rate
-        count = max(1, round(epochs * stretch.times))
+        count = max(1, round(usual * stretch.times))
         (draft,) = scheduled(count, schedule=stretch.schedule, rate=rate, profile=profile)
         trains_from = -1 if stretch.frozen else 0
         fields = ("name", "epochs", "trains_from", "rates", "schedule")
@@ -331,7 +343,7 @@ def of_profile(epochs: int, *, profile: str = "default") -> tuple[Draft, ...]:
     return tuple(drafts) or fine_tune(epochs, profile=profile)
 
 
-def _single(constants: Profile, name: str, epochs: int, rate: Rate | None, decay: float | None, schedule: Part, why: str) -> Draft:
+def _single(constants: Profile, name: str, epochs: int | None, rate: Rate | None, decay: float | None, schedule: Part, why: str) -> Draft:
     own = constants.number("rate")
     peak = (slice(own) if constants.value("rate.sliced") else own) if rate is None else rate
     if decay is not None:

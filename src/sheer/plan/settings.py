@@ -60,6 +60,12 @@ class Profile:
 
 
 SHARED = {
+    "epochs": Setting(value=(3, 0, 3), reason="what three epochs do tells whether more are worth their time"),
+    "tabular.epochs": Setting(
+        value=(10, 300, 50),
+        reason="at least 10, as many as take 300 steps, at most 50: a network from random weights learns little in fewer, and more "
+        "overfit some tables (log 2026-11-21)",
+    ),
     "rate": Setting(value=1e-3, reason="peak rate of fit and fit_one_cycle when none is given"),
     "precision.cuda": Setting(value="float32", reason="full precision"),
     "memory_format.cuda": Setting(value="contiguous", reason="tensors as PyTorch makes them"),

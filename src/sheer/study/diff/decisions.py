@@ -231,7 +231,9 @@ def taken(a: Plan, b: Plan, wanted: Collection[str]) -> Plan:
             phases.append(moved(beside, theirs, OWN_TO_A_PHASE if fits(beside) == fits(theirs) else (*OWN_TO_A_PHASE, *WITH_A_FIT)))
     items = a.data.train_items
     whole = [refitted(phase, items) for phase in phases]
-    fresh = [replace(phase, groups=(), steps_per_epoch=steps_of(items, phase)) for phase in whole]
+    fresh = [
+        replace(phase, groups=(), steps_per_epoch=steps_of(items, phase.batch_size, phase.last_batch, phase.accumulate)) for phase in whole
+    ]
     return replace(a, model=model, numerics=numerics, phases=tuple(fresh))
 
 
