@@ -1,6 +1,8 @@
 """The ejected script: processes of its own in which `import sheer` fails, the same weights after every epoch."""
 
+import ast
 import csv
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +19,7 @@ from conftest import Small, make_photos
 from scripts import run_fresh, run_script
 from sheer.errors import EjectError
 from sheer.export.eject import LEAVES
-from sheer.export.source import definitions
+from sheer.export.source import definitions, elsewhere, names_read
 from sheer.plan.plan import Part
 
 
@@ -172,6 +174,83 @@ def test_your_own_code_that_cannot_be_copied_is_refused(photos, tmp_path, model,
     sheer.learner(sheer.images(photos), model, size=32, batch_size=8, quiet=True, out=tmp_path / "run").fit(1)
     with pytest.raises(EjectError, match=message):
         sheer.eject(tmp_path / "run", tmp_path / "train.py", objects={model.__name__: model})
+
+
+READS = {
+    "parameters": ("def f(x, *rest, key=1, **more): return g(x, rest, key, more)", "g"),
+    "defaults and decorators": ("@mark(size)\ndef f(n=n, *, m: int = m): return n + m", "mark size n m int"),
+    "locals": ("def f():\n n = 1\n n += n\n for i in range(n): print(i)", "range print"),
+    "with, except, walrus, import": (
+        "def f():\n import a\n with a as b:\n  if c := b: pass\n try: d = c\n except E as e: print(d, e)",
+        "E print",
+    ),
+    "nested": ("def f(x):\n def g(y): return x + y + z\n return g", "z"),
+    "lambda": ("f = lambda x, y=y: x + y + z", "y z"),
+    "comprehensions": ("f = [i * j for i in rows if i for j in i] + list({k: v for k, v in i})", "rows list i"),
+    "a declared global": ("def f():\n global count\n count += 1", "count"),
+    "a class body": ("class A(B):\n x = 3\n size = size\n def f(self): return x\n @property\n def g(self): return 1", "B size x property"),
+    "a setter": ("class A:\n @property\n def x(self): return 1\n @x.setter\n def x(self, to): pass", "property"),
+    "annotations": ("def f(x: T) -> U:\n y: V = x\n return y", "T U V"),
+    "itself": ("class A(B):\n def f(self): return super(A, self).f()", "B super"),
+}
+
+
+@pytest.mark.parametrize("case", READS)
+def test_which_names_a_piece_of_source_reads_from_around_it(case):
+    source, names = READS[case]
+    assert names_read(ast.parse(source).body[0]) == set(names.split())
+
+
+def test_which_names_a_file_binds_by_statements_that_are_not_copied():
+    source = "rows = f([i for i in range(9)], lambda j: j)\nx = 1\nx += 1\na, b = c = 1, 2\nif c:\n  def g(k): m = k\n"
+    source += "lost = []\nlost.append([x.real for one in lost])\nkept = []\nprint([kept.real for kept in lost])\nd = {}\nd['a'] = 1\n"
+    assert elsewhere(source) == {"x", "a", "b", "g", "lost", "d"}
+
+
+NOTEBOOK = """
+import pandas as pd
+import torch
+from torch import nn
+
+df = pd.DataFrame({"income": [1, 2]})
+x, y = df.drop(columns="income"), df.income
+target, output = "income", 3
+n = len(df)
+rows = []
+rows.append([images for images in range(n)])
+
+
+class Net(nn.Module):
+    def __init__(self, n=4):
+        super().__init__()
+        rows = [nn.Linear(3, n), nn.Linear(n, 2)]
+        self.layers = nn.Sequential(*[df for df in rows])
+
+    def forward(self, x):
+        for y in self.layers:
+            x = y(x.mean((2, 3)) if x.ndim == 4 else x)
+        return x
+
+
+def hinge(output, target):
+    true = output.gather(1, target[:, None])
+    return (1 - true + output).clamp(min=0).sum(1)
+"""
+
+
+def test_globals_of_a_file_are_not_the_parameters_and_locals_of_your_own_code(photos, tmp_path, monkeypatch):
+    (tmp_path / "notebook.py").write_text(NOTEBOOK)
+    spec = importlib.util.spec_from_file_location("notebook", tmp_path / "notebook.py")
+    notebook = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "notebook", notebook)
+    spec.loader.exec_module(notebook)
+    learn = sheer.learner(sheer.images(photos), notebook.Net, loss=notebook.hinge, size=32, quiet=True, out=tmp_path / "run").fit(1)
+    objects = {"Net": notebook.Net, "hinge": notebook.hinge}
+    script = sheer.eject(tmp_path / "run", tmp_path / "train.py", objects=objects)
+    assert "pandas" not in script.read_text() and "rows.append" not in script.read_text()
+    done = run_script(script, photos, "--out", tmp_path / "again")
+    assert done.returncode == 0, done.stderr
+    assert [row["weights_sha256"] for row in rows(tmp_path / "again" / "history.csv")] == [row.weights_sha256 for row in learn.history]
 
 
 def test_your_own_code_must_be_what_the_run_used(photos, tmp_path):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import dis
 import inspect
+import symtable
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,28 +86,21 @@ def reached(everything: Iterable[Definition], wanted: Iterable[str]) -> list[Def
 
 
 def elsewhere(source: str) -> frozenset[str]:
-    """Names that a module binds at its top level by statements which are not taken apart: `a, b = ...`, inside if, try, for, with."""
-    tree = ast.parse(source)
-    known = {item.name for item in definitions(source)} | set(definitions_imports(tree))
-    bound: set[str] = set()
+    """Names that a module gives their last value at its top level by statements which are not taken apart: `a, b = ...`, inside if, for."""
+    tree, found = ast.parse(source), set[str]()
+    defined, imported = {item.name for item in definitions(source)}, set(definitions_imports(tree))
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Import | ast.ImportFrom):
             continue
-        for inner in ast.walk(node):
-            if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
-                bound.add(inner.id)
-            elif isinstance(inner, ast.Import | ast.ImportFrom):
-                bound |= {alias.asname or alias.name.partition(".")[0] for alias in inner.names}
-            elif isinstance(inner, ast.FunctionDef | ast.ClassDef):
-                bound.add(inner.name)
-    changed = {
-        inner.value.id
-        for node in tree.body
-        if isinstance(node, ast.Expr | ast.For | ast.While | ast.If | ast.With | ast.AugAssign)
-        for inner in ast.walk(node)
-        if isinstance(inner, ast.Attribute) and isinstance(inner.value, ast.Name)
-    }
-    return frozenset((bound - known) | (changed & {item.name for item in definitions(source)}))
+        code = compile(ast.Module([node], []), "", "exec", dont_inherit=True)
+        bound = {str(step.argval) for step in dis.get_instructions(code) if step.opname in ("STORE_NAME", "STORE_GLOBAL")}
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        found |= bound - {target.id for target in targets if isinstance(target, ast.Name)} - imported
+        parts = [one for one in targets if isinstance(one, ast.Attribute | ast.Subscript)]
+        if isinstance(node, ast.Expr | ast.For | ast.While | ast.If | ast.With | ast.AugAssign):
+            parts += [one for one in ast.walk(node) if isinstance(one, ast.Attribute)]
+        found |= {one.value.id for one in parts if isinstance(one.value, ast.Name)} & names_read(node) & defined
+    return frozenset(found)
 
 
 def import_block(used: Iterable[Definition]) -> str:
@@ -127,8 +123,21 @@ def import_block(used: Iterable[Definition]) -> str:
 
 
 def names_read(tree: ast.AST) -> frozenset[str]:
-    """The names that are read in a piece of source; those it binds do not count."""
-    return frozenset(node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load))
+    """The names that a piece of source reads from the module around it; those that its own scopes bind do not count.
+
+    >>> sorted(names_read(ast.parse("def area(side, of=SIDE): return [side * one for one in of if one > LEAST]")))
+    ['LEAST', 'SIDE']
+    """
+    within = "def piece():\n" + textwrap.indent(ast.unparse(tree), " ")  # so that what it binds itself is local
+    found, tables = set[str](), symtable.symtable(within, "", "exec").get_children()
+    while tables:
+        table = tables.pop()
+        found |= {symbol.get_name() for symbol in table.get_symbols() if symbol.is_global()}
+        tables += table.get_children()
+    for line in (line for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for line in node.body):
+        if isinstance(line, ast.Assign | ast.AnnAssign) and line.value:  # `size = size` in a class body reads the one around it
+            found |= names_read(line.value) - names_read(line)
+    return frozenset(found)
 
 
 def own_definitions(plan: Plan, record: Record | None, objects: Mapping[str, Callable[..., Any]]) -> list[Definition]:
@@ -182,8 +191,8 @@ def _copied(name: str, objects: Mapping[str, Callable[..., Any]]) -> list[Defini
     lost = sorted(elsewhere(source) & frozenset().union(*(definition.uses for definition in used)))
     if lost:
         raise EjectError(
-            f"{name!r} uses {lost[0]!r}, which {path} makes by a statement that cannot be copied (several names at once, or inside if, "
-            "try, for or with). Write it as one assignment, function or class of its own."
+            f"{name!r} uses {lost[0]!r}, which {path} makes by a statement that cannot be copied (several names at once, changed later, or "
+            "inside if, try, for or with). Write it as one assignment, function or class of its own."
         )
     for definition in used:
         for bound in definition.uses & set(definition.imports):
