@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import sheer
-from sheer.errors import ModelError, RunError
+from sheer.errors import DataError, ModelError, RunError
 from sheer.loading import begun
 
 COUNT = 40
@@ -47,6 +47,21 @@ def test_a_loaded_model_lies_in_memory_as_the_one_that_was_trained(photos, tmp_p
     assert layouts[0] == layouts[1], "sums of another layout are taken in another order: other last bits"
 
 
+def test_looking_leaves_the_layout_of_your_own_network_alone(arrays):
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net, self.conv, self.deep = Net(), nn.Conv2d(3, 3, 3), nn.Conv3d(1, 1, 1)
+
+        def forward(self, images):
+            return self.net(self.deep(self.conv(images)[:, None])[:, 0]) + self.conv.weight.view(3, -1).sum()
+
+    own = Own()
+    before = own.conv.weight.stride()
+    sheer.learner(arrays, own, quiet=True).validate()
+    assert own.conv.weight.stride() == before
+
+
 def test_another_seed_measures_the_start_anew(arrays):
     plan = sheer.learner(arrays, "resnet18", weights="none", quiet=True).fine_tune(1).plan()
     with pytest.raises(ModelError, match="does not start from the weights of the plan"):
@@ -75,3 +90,43 @@ def test_a_plan_that_goes_on_from_a_run_needs_the_runs_weights(arrays, tmp_path)
     wrong = {name: tensor + 1 for name, tensor in further._start.items()}
     with pytest.raises(ModelError, match="not those of the plan"):
         begun(plan, more, start=wrong)
+
+
+def rows_of(categories, numbers):
+    """Rows whose class is "yes" for category "a" and for large numbers; one number is missing."""
+    cells = [float(number) for number in numbers]
+    kinds = ["yes" if one == "a" or number > 4 else "no" for one, number in zip(categories, cells, strict=True)]
+    return {"letter": list(categories), "width": [None, *cells[1:]], "words": [f"text {one}" for one in categories], "kind": kinds}
+
+
+@pytest.mark.parametrize("kind", ["table", "several"])
+def test_data_for_a_loaded_run_gets_the_schema_that_its_network_knows(kind, tmp_path):
+    first = rows_of("abc" * 16, range(48))
+    other = rows_of("bcz" * 10, [n / 4 for n in range(30)])
+
+    def made(columns, **options):
+        if kind == "table":
+            return sheer.table(columns, target="kind", continuous=["width"], ignore=["words"], **options)
+        inputs = {
+            "one": sheer.TableInput(columns=["letter"], categorical=["letter"]),
+            "two": sheer.TableInput(columns=["width"], continuous=["width"]),
+        }
+        return sheer.DataBlock(inputs=inputs, label="kind", **options).build(columns)
+
+    model = ("tabm", {"members": 2, "hidden": (8,)}) if kind == "table" else None
+    learn = sheer.learner(made(first), model, quiet=True, out=tmp_path / "run").fit_one_cycle(3)
+    loaded = sheer.load(tmp_path / "run", data=made(other))
+    told = learn.predict(other).outputs
+    assert (loaded.predict(other).outputs == told).all()
+    assert abs(loaded.validate().outputs - told[loaded.data.valid]).max() < 1e-6
+    assert any("given rows hold 'z', which no row to train on did" in note for note in loaded.data.plan.notes)
+    was, now = learn.plan().data, loaded.data.plan
+    assert now.columns == was.columns and [one.columns for one in now.inputs] == [one.columns for one in was.inputs]
+    loaded.fit_one_cycle(1)
+    assert sheer.Plan.from_json(loaded.plan().to_json()) == loaded.plan()
+    with pytest.raises(RunError, match="trained on the same files under the split"):
+        sheer.load(tmp_path / "run", data=made(first, seed=1))
+    lacks = {name: cells for name, cells in other.items() if name != "width"} | {"wide": other["width"]}
+    with pytest.raises(DataError, match=r"reads the column 'width', which|Input 'two' reads the column 'width'"):
+        data = sheer.table(lacks, target="kind", ignore=["words"]) if kind == "table" else made(lacks)
+        sheer.load(tmp_path / "run", data=data)

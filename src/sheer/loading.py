@@ -12,8 +12,10 @@ from safetensors.torch import load_file
 
 from sheer.api import assembled
 from sheer.data.cache import Cache
+from sheer.data.feed import MEMORY_FORMATS
 from sheer.data.pictures import threads_of
 from sheer.data.sources import Data
+from sheer.data.tabular import fitted_as
 from sheer.data.text import tokenised_as
 from sheer.errors import DataError, ModelError, PlanError, RunError, first_line
 from sheer.learner import Learner
@@ -79,6 +81,8 @@ def load(
         raise RunError(f"The model of {run} cannot be made from its plan: {first_line(error)}. Was it edited?") from error
     load_weights(kept, built.model)
     plan = kept.plan
+    layout = MEMORY_FORMATS[plan.numerics.memory_format]  # as training left it: in another layout sums are taken in another order
+    built.model.to(memory_format=layout)  # type: ignore[call-overload]
     if device not in (None, plan.numerics.device) or not available(plan.numerics.device):
         profile = profile_named(plan.profile)
         plan = replace(plan, numerics=choose_numerics(device, profile, pictures=plan.numerics.memory_format == "channels_last"))
@@ -223,12 +227,12 @@ def _checked(kept: Run, data: Data, tokenizer: str) -> Data:
     """The data, texts tokenised as in the run, if the run's model can be asked about it."""
     if not isinstance(data, Data):
         raise DataError(f"data={data!r}: give what sheer.images(folder) or sheer.arrays(inputs, labels) returns.")
-    data = tokenised_as(data, kept.plan.data, tokenizer)
+    data = tokenised_as(fitted_as(data, kept.plan.data), kept.plan.data, tokenizer)
     old, missing = kept.plan.data, [name for name in kept.plan.data.classes if name not in data.classes]
     if data.plan.listing_sha256 and data.plan.listing_sha256 == old.listing_sha256 and data.plan.held_out_sha256 != old.held_out_sha256:
         raise RunError(
             f"{kept.folder} was trained on the same files under the split {old.split}; the data has {data.plan.split}. Items that it "
-            "learned would be held out now, and its metrics flatter. Give sheer.images the split of the run."
+            "learned would be held out now, and its metrics flatter. Make the data with the split of the run."
         )
     if data.plan.task.name != old.task.name or missing or (old.task.name == "regress" and data.classes != old.classes):
         raise RunError(

@@ -19,7 +19,7 @@ from sheer.data.leftout import LeftOut
 from sheer.data.listing import Listing, is_empty, labels_by, read_listing
 from sheer.data.several import AnInput, several
 from sheer.data.shares import is_mask, positions_in, split_part
-from sheer.data.sources import Data, Decided, assemble
+from sheer.data.sources import NO_SEPARATOR, Data, Decided, assemble
 from sheer.data.splits import SPLITS, fold_split, group_fold_split, grouped_split
 from sheer.data.targets import numbers, one_class, several_labels
 from sheer.data.weighing import listed_weights, weighed, weight_name
@@ -116,6 +116,9 @@ class DataBlock:
         check_texts(texts, DataError)
         if self.separator == "":
             raise DataError("separator='': give what stands between two labels of a cell, such as ' ' or ';'.")
+        if self.separator is not None and (self.task not in (None, "tag") or _names(self.label)):
+            what = "the labels have a column each" if self.task in (None, "tag") else f"the task is {self.task!r}"
+            raise DataError(f"separator={self.separator!r} is for one column whose cells name several labels; {what}. Leave it away.")
         if not (self.label is None or isinstance(self.label, str) or callable(self.label) or _names(self.label)):
             raise DataError(f"label={self.label!r}: give the name of a column, several names, an expression, or a function of the path.")
         for name, given in (("group", self.group), ("weight", self.weight)):
@@ -181,6 +184,7 @@ class DataBlock:
         left = left or self.left_out()
         if task != "regress" and left.unknown == "skip" and (unseen := unknown_classes(targets, held_out)):
             listing, targets, classes, held_out = left.without(unseen, listing, targets, classes, held_out)
+        separator, between = self._separated(raw, names, task)
         weights = None if self.weight is None else listed_weights(self.weight, listing, held_out)
         notes: list[str] = []
         if task == "classify":
@@ -198,10 +202,19 @@ class DataBlock:
             task_origin=origin,
             weights=weights,
             weight=weight_name(self.weight),
-            separator=self.separator or "",
+            separator=separator,
+            separator_origin=between,
             left=left,
             notes=tuple(notes),
         )
+
+    def _separated(self, raw: list[Any], names: tuple[str, ...], task: str) -> tuple[str, Origin]:
+        """What stands between several labels in one cell, and who decided it."""
+        if self.separator is not None:
+            return self.separator, Origin(field="separator", by="you", reason="you gave it")
+        if task == "tag" and len(names) == 1 and any(isinstance(value, str) for value in raw):
+            return " ", Origin(field="separator", by="data", reason="labels stand in one cell, with blanks between them")
+        return "", NO_SEPARATOR
 
     def _raw_targets(self, listing: Listing, folder: bool) -> tuple[list[Any], tuple[str, ...]]:
         """Each item's target as the source has it, and the names of its columns (of one, but for several columns)."""
@@ -311,4 +324,4 @@ TASK_NAMES = ("classify", "tag", "regress")
 
 
 def _names(value: object) -> bool:
-    return isinstance(value, Sequence) and len(value) > 0 and all(isinstance(name, str) for name in value)
+    return isinstance(value, Sequence) and not isinstance(value, str) and len(value) > 0 and all(isinstance(name, str) for name in value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import isfinite
 from numbers import Real
@@ -16,24 +16,24 @@ from sheer.data.columns import FEW, MIXED, OTHER_NUMBER
 from sheer.data.frames import Sheet, written
 from sheer.data.listing import Listing, is_empty, is_missing
 from sheer.data.sources import Decided
+from sheer.data.targets import COLLECTIONS
 from sheer.errors import DataError, first_line, nearest, shown
 from sheer.plan.plan import Origin
-
-COLLECTIONS = (list, tuple, set, frozenset)
 
 
 def target_label(target: object) -> str | tuple[str, ...]:
     """What a block takes as label for the `target` of rows; DataError where it names no column."""
     if isinstance(target, str):
         return target
-    names = tuple(target) if isinstance(target, Iterable) else ()
+    listed = target.tolist() if hasattr(target, "tolist") else target  # an array, or the columns of a frame
+    names = tuple(listed) if isinstance(listed, Sequence) else ()
     if not names or not all(isinstance(name, str) for name in names):
         raise DataError(f"target={shown(target)}: give the name of the column to predict, or several names in a list.")
     return names
 
 
 def labelled_rows(sheet: Sheet, targets: Sequence[str], named: Mapping[str, Sequence[str]], block: Any) -> tuple[Listing, Decided]:
-    """The rows that are left, with all their columns, and what the `DataBlock` decides of them.
+    """The rows that are left, with all their columns, and what the `DataBlock` decides of them; the sheet's columns are taken over.
 
     `named` are columns, the targets among them, by the argument that names them.
 

@@ -76,7 +76,7 @@ def several(block: Any, source: Any) -> Data:
     for key, one in wanted.items():
         own = {column: _texts(KINDS[type(one)], column, columns[column]) for column in reads[key]}
         parts: tuple[Part, ...] = ()
-        there = _present(list(own.values()))
+        there = present(list(own.values()))
         if not (there & train).any():
             raise DataError(f"Input {key!r}: no row to train on has it ({', '.join(own)} are empty), so its branch has nothing to train.")
         if isinstance(one, TextInput):
@@ -86,7 +86,7 @@ def several(block: Any, source: Any) -> Data:
             kinds = Kinds(categorical=tuple(one.categorical), continuous=tuple(one.continuous), ignore=tuple(one.ignore))
             parts, said = fitted(own, there & train, kinds)
             own = {column: own[column] for column in dict.fromkeys(str(part.options()["column"]) for part in parts)}
-            there = _present(list(own.values()))
+            there = present(list(own.values()))
             held = np.flatnonzero(decided.held_out & there).tolist()
             unseen = unknown_cells(parts, {column: [values[row] for row in held] for column, values in own.items()}, "held-out")
             notes += [f"input {key!r}: {text}" for text in (*said, *unseen)]
@@ -170,7 +170,7 @@ def _texts(kind: str, column: str, values: Sequence[Any], further: bool = False)
     return ["" if is_empty(value) else str(value) for value in values]
 
 
-def _present(cells: Sequence[Sequence[str]]) -> np.ndarray:
+def present(cells: Sequence[Sequence[str]]) -> np.ndarray:
     """bool (items,): whether any of the cells of an item holds something."""
     return np.array([any(row) for row in zip(*cells, strict=True)])
 
@@ -195,7 +195,7 @@ def inputs_of_cells(
             array = torch.zeros((len(own[0]), 0), dtype=torch.int32)
             if not unread:
                 array = torch.from_numpy(table_inputs(plan.columns, {column: cells[column] for column in plan.reads}, tokenizer))
-            inputs.append(Input(name=plan.name, array=array, present=_present(own)))
+            inputs.append(Input(name=plan.name, array=array, present=present(own)))
     if paths:
         checked(Listing(source=source, root=root, files=tuple(paths), columns={}), False)
     return tuple(paths), tuple(inputs)
@@ -284,7 +284,7 @@ def further_items(
         cells |= {column: _texts(plan.kind, column, columns[column], further=True) for column in plan.reads}
         notes += cut_texts(plan.columns, cells, tokenizer)
         if plan.kind == "table":
-            rows = np.flatnonzero(_present([cells[column] for column in plan.reads])).tolist()
+            rows = np.flatnonzero(present([cells[column] for column in plan.reads])).tolist()
             notes += unknown_cells(plan.columns, {column: [cells[column][row] for row in rows] for column in plan.reads})
     files = [cell for plan in plans if plan.kind == "image" for cell in cells[plan.reads[0]] if cell]
     folder = _root_of(sheet.folder, files, root, learned)

@@ -24,6 +24,7 @@ from sheer.plan.table import schema
 
 ONE_CLASS = Origin(field="task", by="data", reason="each item has one class")
 LISTED = ("train_items", "valid_items", "train_counts", "valid_counts", "weighted_prior", "inputs")
+NO_SEPARATOR = Origin(field="separator", by="data", reason="no cell of targets holds several labels as text")
 NO_TABLE = Origin(field="columns", by="data", reason="the items are no rows of a table")
 
 
@@ -112,6 +113,7 @@ class Decided:
     weight: str = ""
     target: tuple[str, ...] = ()
     separator: str = ""
+    separator_origin: Origin = NO_SEPARATOR
     left: LeftOut = field(default_factory=lambda: LeftOut.by(None, None, "default", False))
     notes: tuple[str, ...] = ()
 
@@ -154,7 +156,7 @@ def assemble(
     settings: tuple[tuple[str, Value], ...] = ()
     if task == "regress":
         mean, std = targets[train].mean(axis=0, dtype=np.float64), targets[train].std(axis=0, dtype=np.float64)
-        check_varied(std, classes)
+        check_varied(targets[train], std, classes)
         settings = (("mean", tuple(mean.tolist())), ("std", tuple(std.tolist())))
     pictures = "files" if arrays is None else "memory" if arrays.dtype == torch.uint8 else "none"
     plan = DataPlan(
@@ -184,11 +186,7 @@ def assemble(
             Origin(field="pictures", by="data", reason=HELD[pictures]),
             Origin(field="classes", by="data", reason="the names that the targets have, sorted; several target columns in your order"),
             Origin(field="target", by="you" if target else "data", reason="you named it" if target else "targets come with the items"),
-            Origin(
-                field="separator",
-                by="you" if separator else "data",
-                reason="you gave it" if separator else "no cell of targets holds several labels as text",
-            ),
+            decided.separator_origin,
             decided.task_origin,
             *(Origin(field=name, by="data", reason="as listed") for name in LISTED),
             decided.split_origin,

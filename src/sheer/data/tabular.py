@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections import Counter
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,14 +16,16 @@ from sheer.data.arrays import tensors_hash
 from sheer.data.block import DataBlock
 from sheer.data.cells import table_cell
 from sheer.data.columns import Kinds, cut_texts, fitted, other_columns, table_inputs, unknown_cells
-from sheer.data.frames import Sheet, cells_of, read_rows, text_cells, with_cells
+from sheer.data.frames import INPUT, Sheet, cells_of, read_rows, text_cells, with_cells
+from sheer.data.inputs import Input
 from sheer.data.labels import labelled_rows, target_label
 from sheer.data.leftout import policy_of
-from sheer.data.listing import is_empty, is_missing
+from sheer.data.listing import is_missing
+from sheer.data.several import present, several_sha256
 from sheer.data.sources import Data, assemble
 from sheer.data.targets import item_weights, label_sets, numbers, several_labels
 from sheer.errors import DataError, nearest, shown
-from sheer.plan.plan import DataPlan, Origin, Part
+from sheer.plan.plan import DataPlan, InputPlan, Origin, Part
 
 
 def table(
@@ -131,7 +136,7 @@ def further_targets(
     """
     policy, _ = policy_of("unknown", unknown, "default")
     sheet, task = read_rows(source), plan.task.name
-    named = task == "classify" or (task == "tag" and plan.target != plan.classes)  # cells of one column name classes or labels
+    named = task == "classify" or (task == "tag" and len(plan.target) == 1)  # cells of one column name classes or labels
     given = plan.target if target is None else tuple(target) if isinstance(target, list | tuple) else (target,)
     if given != plan.target and not (named and len(given) == 1):
         what = "classes" if task == "classify" else "labels"
@@ -155,27 +160,30 @@ def further_targets(
 
 
 def _known_classes(plan: DataPlan, sheet: Sheet, column: str, policy: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """The classes, int64 (rows,), or labels, float32 (rows, labels), that the cells of a column name, of the rows whose are all known."""
     cells, one_each = sheet.columns[column], plan.task.name == "classify"
-    filled = ["" if is_empty(cell) else cell for cell in cells]
-    said = [{str(cell)} for cell in cells] if one_each else label_sets(filled, plan.separator or None)
+    said = [[str(cell)] for cell in cells] if one_each else list(map(sorted, label_sets(cells, plan.separator or None)))
     places = {table_cell(one): place for place, one in enumerate(plan.classes)} | {one: place for place, one in enumerate(plan.classes)}
-    found = [[places.get(one, places.get(table_cell(one), -1)) for one in sorted(row)] for row in said]
-    rows = np.array([row for row, numbers in enumerate(found) if -1 not in numbers], dtype=np.int64)
-    pairs = zip(said, found, strict=True)
-    strange = Counter(one for row, numbers in pairs for one, place in zip(sorted(row), numbers, strict=True) if place < 0)
-    shown, what = ", ".join(f"{one!r} ({count} rows)" for one, count in strange.most_common(5)), "classes" if one_each else "labels"
-    if strange and (policy == "raise" or not len(rows)):
-        raise DataError(
-            f"{sheet.name}: column {column!r} has {what} that the model does not know: {shown}. It knows {', '.join(plan.classes[:12])}. "
-            "Mend them, or leave those rows out: unknown='skip'."
-        )
-    left = (
-        f"{len(said) - len(rows)} of {len(said)} rows are left out: the model does not know their {'class' if one_each else what}: {shown}"
-    )
+    places |= {one: places.get(table_cell(one), -1) for one in {label for row in said for label in row} if one not in places}
+    rows = np.array([row for row, labels in enumerate(said) if all(places[label] >= 0 for label in labels)], dtype=np.int64)
+    notes: tuple[str, ...] = ()
+    if len(rows) < len(said):
+        strange = Counter(label for labels in said for label in labels if places[label] < 0)
+        shown, what = ", ".join(f"{one!r} ({count} rows)" for one, count in strange.most_common(5)), "classes" if one_each else "labels"
+        if policy == "raise" or not len(rows):
+            raise DataError(
+                f"{sheet.name}: column {column!r} has {what} that the model does not know: {shown}. It knows "
+                f"{', '.join(plan.classes[:12])}. Mend them, or leave those rows out: unknown='skip'."
+            )
+        theirs = "class" if one_each else "labels"
+        notes = (f"{len(said) - len(rows)} of {len(said)} rows are left out: the model does not know their {theirs}: {shown}",)
+    kept = [[places[label] for label in said[row]] for row in rows.tolist()]
+    if one_each:
+        return np.array([known[0] for known in kept], dtype=np.int64), rows, notes
     flags = np.zeros((len(rows), len(plan.classes)), dtype=np.float32)
-    for place, row in enumerate(rows.tolist()):
-        flags[place, found[row]] = 1
-    return flags.argmax(1) if one_each else flags, rows, (left,) if strange else ()
+    for row, known in enumerate(kept):
+        flags[row, known] = 1
+    return flags, rows, notes
 
 
 def further_weights(source: Any, weight: object, rows: np.ndarray) -> np.ndarray:
@@ -225,3 +233,53 @@ def further_rows(
     cells = {one: text_cells(one, columns[one]) if one in texts else cells_of(one, columns[one], further=True) for one in wanted}
     notes = [*unknown_cells(parts, cells), *cut_texts(parts, cells, tokenizer), *other_columns(list(columns), {*wanted, *beside})]
     return torch.from_numpy(table_inputs(parts, cells, tokenizer)), tuple(notes)
+
+
+def fitted_as(data: Data, was: DataPlan) -> Data:
+    """The data with its columns as an earlier plan's schema makes them, not one fitted anew: that is what a trained network knows.
+
+    Raises:
+        DataError: the data lacks a column that the network reads, or an input.
+    """
+    if [(one.name, one.kind) for one in data.plan.inputs] != [(one.name, one.kind) for one in was.inputs]:
+        given, had = (", ".join(f"{one.name} ({one.kind})" for one in plan.inputs) or "none" for plan in (data.plan, was))
+        raise DataError(f"The data has the inputs {given}; the run has {had}. Give them the names of the run.")
+    if not (was.columns or was.inputs):
+        return data
+    if data.plan.columns == was.columns and [one.columns for one in data.plan.inputs] == [one.columns for one in was.inputs]:
+        return data
+    listed = zip(*csv.reader(io.StringIO(data.listing)), strict=True)
+    cells = {one[0].removeprefix(INPUT): one[1:] for one in listed if one[0].startswith(INPUT)}
+    read = [one for one in was.inputs if one.kind == "table"]
+    wanted = [*(str(part.options()["column"]) for part in was.columns), *(column for one in read for column in one.reads)]
+    lacks = next((column for column in wanted if column not in cells), None)
+    if lacks is not None:
+        raise DataError(
+            f"The run's network reads the column {lacks!r}, which {data.plan.source} lacks, or leaves out. Add it, or have it go in as "
+            f"what it is there: categorical=[{lacks!r}] or continuous=[{lacks!r}]."
+        )
+    notes = [note for note in data.plan.notes if not note.startswith(("column ", "input "))]
+    if was.columns:
+        if any(part.name == "text" for part in was.columns):
+            return data  # its tokenizer and length are the run's as well: tokenised_as
+        matrix = torch.from_numpy(table_inputs(was.columns, cells))
+        notes += unknown_cells(was.columns, cells, "given")
+        plan = replace(data.plan, columns=was.columns, listing_sha256=tensors_hash(matrix), notes=tuple(notes))
+        return replace(data, arrays=matrix, plan=_with_origins(plan, was))
+    inputs, plans = list[Input](), list[InputPlan]()
+    for one, mine, theirs in zip(data.inputs, data.plan.inputs, was.inputs, strict=True):
+        plans.append(replace(mine, columns=theirs.columns, reads=theirs.reads if theirs.kind == "table" else mine.reads))
+        if theirs.kind == "table":
+            notes += [f"input {theirs.name!r}: {text}" for text in unknown_cells(theirs.columns, cells, "given")]
+            own = [cells[column] for column in theirs.reads]
+            one = replace(one, array=torch.from_numpy(table_inputs(theirs.columns, cells)), present=present(own))
+        inputs.append(one)
+    listing = several_sha256(data.root, data.paths, inputs)
+    plan = replace(data.plan, inputs=tuple(plans), listing_sha256=listing, notes=tuple(notes))
+    return replace(data, inputs=tuple(inputs), plan=_with_origins(plan, was))
+
+
+def _with_origins(plan: DataPlan, was: DataPlan) -> DataPlan:
+    """The plan with the reasons of an earlier one for its schema."""
+    theirs = {origin.field: origin for origin in was.origins if origin.field in ("columns", "inputs")}
+    return replace(plan, origins=tuple(theirs.get(origin.field, origin) for origin in plan.origins))

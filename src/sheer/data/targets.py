@@ -9,7 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from sheer.data.cells import table_cell
+from sheer.data.listing import is_empty
 from sheer.errors import DataError
+
+COLLECTIONS = (list, tuple, set, frozenset)
 
 
 def one_class(raw: list[Any], names: tuple[str, ...], separator: str | None) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -27,7 +31,9 @@ def several_labels(raw: list[Any], names: tuple[str, ...], separator: str | None
     _check_once(names)
     if len(names) > 1:
         if any(value not in (0, 1) for row in raw for value in row):
-            raise DataError("Several columns of labels hold 0 and 1; give separator= for one column that names them.")
+            place = next(place for row in raw for place, value in enumerate(row) if value not in (0, 1))
+            odd = next(row[place] for row in raw if row[place] not in (0, 1))
+            raise DataError(f"Several columns of labels hold 0 and 1; {names[place]!r} holds {odd!r}.")
         return np.array(raw, dtype=np.float32), names
     sets = label_sets(raw, separator)
     labels = tuple(sorted(set().union(*sets)))
@@ -37,9 +43,17 @@ def several_labels(raw: list[Any], names: tuple[str, ...], separator: str | None
 
 
 def label_sets(raw: list[Any], separator: str | None) -> list[set[str]]:
-    """Which labels each cell names: a collection of them, or text with `separator` (blanks where there is none) between them."""
-    sets = [set(map(str, v)) if isinstance(v, list | tuple | set | frozenset) else set(str(v).split(separator)) for v in raw]
+    """Which labels each cell names: a collection of them, or text with `separator` (blanks of any kind for " " and None) between them.
+
+    A number alone is a label, written the same with a point as without.
+    """
+    by = None if separator == " " else separator
+    sets = [set(map(str, one)) if isinstance(one, COLLECTIONS) else set(_label_text(one).split(by)) for one in raw]
     return [{part.strip() for part in found if part.strip()} for found in sets]
+
+
+def _label_text(cell: Any) -> str:
+    return "" if is_empty(cell) else cell if isinstance(cell, str) else table_cell(str(cell))
 
 
 def numbers(raw: list[Any], names: tuple[str, ...], separator: str | None) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -67,8 +81,18 @@ def _check_once(names: tuple[str, ...]) -> None:
         raise DataError(f"The target column {twice[0]!r} is named twice. Name each column once.")
 
 
-def check_varied(std: np.ndarray, names: tuple[str, ...]) -> None:
-    """DataError where a number's standard deviation over the items to train on, float64 (numbers,), is 0."""
+def check_varied(values: np.ndarray, std: np.ndarray, names: tuple[str, ...]) -> None:
+    """DataError where the numbers to train on, float32 (items, numbers), do not vary, or by little more than float32's last digit.
+
+    `std` are their standard deviations, float64 (numbers,).
+    """
+    coarse = np.spacing(np.abs(values).max(axis=0)) > 0.01 * std
+    if (coarse & (std > 0)).any():
+        place = int(np.argmax(coarse & (std > 0)))
+        raise DataError(
+            f"{names[place]!r} has a standard deviation of {std[place]:.3g} around {values[:, place].mean():.6g}, of which float32 keeps 7 "
+            "digits: too few to tell its values apart. Subtract their mean first, or count from a nearer point (times from the first day)."
+        )
     if (std == 0).any():
         raise DataError(
             f"{names[int(np.argmin(std))]!r} is the same for all items to train on, to the 7 digits that float32 keeps: there is nothing "

@@ -125,7 +125,7 @@ def tokenised_as(data: Data, plan: DataPlan, tokenizer: str) -> Data:
     if not data.texts or data.tokenizer:
         return data
     if data.inputs:
-        return with_token_ids(data, plan.inputs, tokenizer, [])
+        return with_token_ids(data, data.plan.inputs, tokenizer, [])
     return _with_ids(data, plan.columns, tokenizer, [], next(origin for origin in plan.origins if origin.field == "columns"))
 
 

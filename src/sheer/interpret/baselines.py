@@ -124,7 +124,9 @@ def _categories(given: object) -> tuple[object, ...]:
 def _fitted(data: Data, name: str, model: Any, own: Predictions) -> Baseline:
     assert data.arrays is not None
     inputs, task, started = data.arrays.numpy(), data.plan.task.name, time.perf_counter()
-    targets = data.targets[:, 0] if task == "regress" and len(data.classes) == 1 else data.targets
+    inputs = inputs.astype(np.float64) if inputs.dtype == np.float32 else inputs  # float32 in, float32 sums
+    targets = data.targets.astype(np.float64) if task == "regress" else data.targets
+    targets = targets[:, 0] if task == "regress" and len(data.classes) == 1 else targets
     key = f"{model.steps[-1][0]}__sample_weight" if hasattr(model, "steps") else "sample_weight"
     weights = {} if data.weights is None else {key: data.weights[data.train]}
     try:

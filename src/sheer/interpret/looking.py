@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from sheer.data.feed import MEMORY_FORMATS, Batch, Feed, data_path
+from sheer.data.feed import Batch, Feed, data_path
 from sheer.data.frames import read_rows
 from sheer.data.leftout import further_files
 from sheer.data.listing import labels_by
@@ -116,8 +116,7 @@ class View:
     def ready(self) -> Iterator[None]:
         """The model on the plan's device in its precision, PyTorch's switches as the plan says."""
         with switched(self.plan.numerics), prepared(self.model, self.plan.numerics):
-            layout = MEMORY_FORMATS[self.plan.numerics.memory_format]  # of the weights too, or sums are taken in another order
-            self.model.to(self.plan.numerics.device, memory_format=layout)  # type: ignore[call-overload]
+            self.model.to(self.plan.numerics.device)
             yield
 
     def _items(self, part: str) -> tuple[Data, np.ndarray]:

@@ -13,6 +13,7 @@ from torch import nn
 from sheer.errors import ModelError
 from sheer.interpret.predictions import RESAMPLES
 from sheer.learner import Learner
+from sheer.loop.batch_loss import weighs
 from sheer.loop.step import scores_of
 from sheer.loop.train import loss_of
 from sheer.plan.checks import whole
@@ -20,6 +21,7 @@ from sheer.plan.table import columns
 from sheer.streams import permutation, stream_key, uniform_draws
 from sheer.study.ablate.statistics import half_width
 from sheer.study.checks import check_learner
+from sheer.task.losses import ItemWeighted, per_weight
 from sheer.task.metrics import counting
 from sheer.task.tasks import TASKS
 
@@ -103,7 +105,7 @@ def branches(learn: Learner, part: str = "valid", *, repeats: int = 5) -> Branch
 
     Each branch is ablated (its features are their mean over the items that have the input, for every item) and permuted (each item gets
     the features of another, `repeats` times). Both are differences on the same items. What two branches both know shows in neither.
-    Where the plan's metrics are weighted, so are metric and loss here.
+    Where the plan's metrics are weighted, so is the metric here; the loss is that of `valid_loss`, of weighted items and classes.
     Source of the permutation: Breiman 2001; Fisher et al. 2019.
 
     Raises:
@@ -130,11 +132,13 @@ def branches(learn: Learner, part: str = "valid", *, repeats: int = 5) -> Branch
             return task.outputs(scores), loss(scores, task.wanted(targets)).double().numpy()
 
         task, loss, targets = plan.data.task.made(TASKS), loss_of(view.phase, view.functions, plan.model.kind), data.targets[items]
+        if data.weights is not None:
+            loss = ItemWeighted(loss=loss, weight=torch.from_numpy(data.weights[items]))
+        loss = per_weight(loss, task.wanted(targets)) if weighs(view.phase, data.weights) else loss
         name, metric = next(iter(view.metrics.items()))
         whole_outputs, whole_losses = judged(rows)
         draws = (uniform_draws(stream_key(plan.seed, "branches"), np.arange(RESAMPLES), len(items)) * len(items)).astype(np.int64)
         counts = view.weights(data, items)
-        each = np.ones(len(items)) if counts is None else counts / counts.mean()
 
         def measured(outputs: np.ndarray) -> np.ndarray:
             """The metric of all items, then of each resample of them."""
@@ -155,7 +159,7 @@ def branches(learn: Learner, part: str = "valid", *, repeats: int = 5) -> Branch
                 left = np.mean([measured(outputs) for outputs, _ in said], axis=0)
                 changes = left[1:] - base[1:]
                 low, high = np.quantile(changes[np.isfinite(changes)], (0.025, 0.975)).tolist()
-                worse = (each * (np.mean([losses for _, losses in said], axis=0) - whole_losses)).tolist()
+                worse = (np.mean([losses for _, losses in said], axis=0) - whole_losses).tolist()
                 found.append(
                     Worth(
                         branch=one.name,
@@ -169,5 +173,4 @@ def branches(learn: Learner, part: str = "valid", *, repeats: int = 5) -> Branch
                         missing=int((~there).sum()),
                     )
                 )
-    loss_of_all = float((each * whole_losses).mean())
-    return BranchReport(metric=name, value=float(base[0]), loss=loss_of_all, items=len(items), rows=tuple(found))
+    return BranchReport(metric=name, value=float(base[0]), loss=float(whole_losses.mean()), items=len(items), rows=tuple(found))

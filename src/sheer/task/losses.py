@@ -105,7 +105,8 @@ class PerWeight:
 def per_weight(loss: Any, target: torch.Tensor) -> PerWeight:
     """A weighted loss so scaled that the mean over the whole batch `target` (N, ...) is sum(weight loss) / sum(weight).
 
-    As `torch.nn.CrossEntropyLoss(weight=...)` takes it; the same for a batch that goes through the network in parts.
+    As `torch.nn.CrossEntropyLoss(weight=...)` takes it, but 0 where all weights are 0; the same for a batch that goes through the
+    network in parts.
 
     >>> weighted = Weighted(loss=CrossEntropy(), weights=(0.5, 2.0))
     >>> scores, target = torch.tensor([[1.0, 0.0], [0.0, 3.0]]), torch.tensor([0, 1])
@@ -113,7 +114,8 @@ def per_weight(loss: Any, target: torch.Tensor) -> PerWeight:
     >>> abs(per_weight(weighted, target)(scores, target).mean() - whole).item() < 1e-7
     True
     """
-    return PerWeight(loss=loss, scale=len(target) / loss.counts(target).sum())
+    total = loss.counts(target).sum()
+    return PerWeight(loss=loss, scale=torch.where(total > 0, len(target) / total, torch.zeros_like(total)))
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
