@@ -190,6 +190,17 @@ def test_epochs_of_a_table_that_was_given_none(rows, epochs):
     assert learn.plan(sheer.recipes.one_cycle(2)).phases[-1].epochs == 2
 
 
+@pytest.mark.parametrize(("numbers", "kept"), [(1e7, False), (1e6, False), (1e5, True), (0.0, True)])
+def test_targets_that_float32_cannot_tell_apart_are_refused(numbers, kept):
+    draw = np.random.default_rng(0)
+    frame = pd.DataFrame({"width": draw.normal(size=80), "when": numbers + draw.normal(size=80)})
+    if kept:
+        assert sheer.table(frame, target="when").plan.task.name == "regress"
+        return
+    with pytest.raises(DataError, match=r"'when' has a standard deviation of .* float32 keeps 7 digits: .*Subtract their mean first"):
+        sheer.table(frame, target="when")
+
+
 def test_sources_that_are_no_tables(tmp_path):
     for source in (tmp_path, tmp_path / "no.csv", [1, 2], made().to_numpy()):
         with pytest.raises(DataError, match=r"is no (CSV file|table)|There is no file"):
@@ -428,6 +439,9 @@ def test_a_bundle_predicts_from_a_table(tmp_path):
     found = bundle.predict(rows)
     assert np.abs(found.outputs - learn.predict(rows).outputs).max() < 1e-6
     assert found.notes == learn.predict(rows).notes and "violet" in found.notes[0]
+    for array in (learn.data.arrays[:4], learn.data.arrays[:4].numpy(), np.array([["red", 1]], dtype=object)):
+        with pytest.raises(DataError, match="is no table: give a CSV file"):
+            bundle.predict(array)
 
 
 def test_explain_diff_and_compare_name_the_columns(tmp_path):

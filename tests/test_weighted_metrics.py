@@ -248,10 +248,11 @@ def test_what_a_branch_is_worth_is_by_weight():
     block = sheer.DataBlock(
         inputs={"one": sheer.TableInput(columns=["x"]), "other": sheer.TableInput(columns=["z"])}, label="kind", weight="w", valid=0.4
     )
-    learn = sheer.learner(block.build(rows_of), quiet=True, batch_size=16, weighted_metrics=True).fit_one_cycle(1)
-    report = sheer.branches(learn, repeats=2)
-    assert report.value == pytest.approx(learn.validate().metrics()["accuracy"])
-    assert report.loss == pytest.approx(learn.history[-1].valid_loss, rel=1e-5)
+    for more in ({"weighted_metrics": True}, {}, {"class_weights": [1.0, 30.0]}, {"loss_mean": "items"}):
+        learn = sheer.learner(block.build(rows_of), quiet=True, batch_size=16, **more).fit_one_cycle(1)
+        report = sheer.branches(learn, repeats=2)
+        assert report.value == pytest.approx(learn.validate().metrics()["accuracy"])
+        assert report.loss == pytest.approx(learn.history[-1].valid_loss, rel=1e-5), more
 
 
 def test_a_bundle_a_module_swapped_and_an_ablation_keep_it(tmp_path):

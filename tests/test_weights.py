@@ -260,6 +260,23 @@ def test_weights_that_are_none_are_refused(weight, message):
         sheer.arrays(inputs, target, weight=weight)
 
 
+@pytest.mark.parametrize("accumulate", [None, 32])
+def test_batches_that_weigh_nothing_are_steps_without_a_gradient(accumulate):
+    generator = np.random.default_rng(0)
+    rows = torch.from_numpy(generator.normal(size=(400, 3)).astype(np.float32))
+    labels = (rows[:, 0] > 0).long()
+    weight = np.zeros(400)
+    weight[generator.choice(400, 12, replace=False)] = 1.0
+    data = sheer.arrays(rows, labels, weight=weight, valid=0)
+    learn = sheer.learner(data, nn.Linear(3, 2), batch_size=16, quiet=True, accumulate=accumulate).fit_one_cycle(2, 0.1)
+    assert not learn._state.events and all(np.isfinite(row.train_loss) for row in learn.history)
+    loss = per_weight(ItemWeighted(loss=CrossEntropy(), weight=torch.zeros(4)), labels[:4])
+    scores = torch.ones(4, 2, requires_grad=True)
+    value = loss(scores, labels[:4]).mean()
+    value.backward()
+    assert value == 0 and not scores.grad.any()
+
+
 def test_held_out_items_that_all_weigh_nothing_are_refused():
     inputs, target, _ = batch(60)
     held_out = sheer.arrays(inputs, target).valid

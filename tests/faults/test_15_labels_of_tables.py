@@ -18,7 +18,7 @@ from conftest import Small, make_photos
 from sheer.cli.main import main
 from sheer.data.listing import csv_columns
 from sheer.errors import DataError, RunError
-from sheer.plan.plan import Plan
+from sheer.plan.plan import Plan, origin_of
 from sheer.record.again import data_again
 from sheer.record.run import read_run
 
@@ -274,6 +274,26 @@ def test_15_further_items_with_several_labels_are_read_as_those_that_were_learne
     with pytest.raises(DataError, match="lacks the target 'tags'; target=COLUMN names another"):
         learn.evaluate(named)
     assert (learn.evaluate(named, target="labels").target == learn.evaluate(columns).target).all()
+
+
+@pytest.mark.parametrize("kind", ["pandas", "text", "image + table"])
+def test_15_a_separator_is_for_labels_of_one_column(built, kind):
+    columns = rows(tags=lambda n: "ab"[n % 2], flag=lambda n: n % 2, mark=lambda n: n % 3 % 2)
+    for target, more in (("kind", {"task": "classify"}), ("width", {"task": "regress"}), (["flag", "mark"], {})):
+        with pytest.raises(DataError, match=r"separator=';' is for one column whose cells name several labels"):
+            built(kind, columns, target, separator=";", **more)
+    blanks = built(kind, rows(tags=lambda n: ("red  big", "red", "blue")[n % 3]), "tags", task="tag")
+    assert blanks.classes == ("big", "blue", "red") and blanks.plan.separator == " "
+    assert origin_of(blanks.plan, "separator").reason == "labels stand in one cell, with blanks between them"
+    assert built(kind, columns, ["flag", "mark"]).plan.separator == ""
+    numbers = built(kind, rows(tags=lambda n: (1.0, 2.0, math.nan)[n % 3]), "tags", separator=";")
+    assert numbers.classes == ("1", "2"), "labels are written the same with a point as without"
+
+
+def test_15_one_label_called_like_its_column(built):
+    columns = rows(red=lambda n: ["red"] if n % 2 else [])
+    learn = sheer.learner(built("pandas", columns, "red", task="tag"), quiet=True)
+    assert learn.evaluate(columns).target.tolist() == [[n % 2] for n in range(ROWS)]
 
 
 def test_rows_are_read_once_to_be_judged(built, tmp_path, monkeypatch):

@@ -82,7 +82,7 @@ class Predictor:
         if self.plan.data.inputs:
             scores, notes = self._of_items(pictures, root)
             return self._said(tuple(f"item {number}" for number in range(len(scores))), scores, notes)
-        if self.plan.data.columns and not isinstance(pictures, np.ndarray | torch.Tensor):
+        if self.plan.data.columns:
             pictures, notes = further_rows(self.plan.data.columns, pictures, self._tokenizer)
         batch = isinstance(pictures, np.ndarray | torch.Tensor) and (pictures.ndim == 4 or self._in.pictures == "none")
         if batch:
