@@ -108,6 +108,12 @@ def test_a_csv_file_and_frames_are_the_same(folder, monkeypatch):
         ({"inputs": {"table": sheer.TableInput(columns=["width"], categorical=["doors"])}}, "'doors' is not among its columns"),
         ({"inputs": {"table": sheer.TableInput(columns=["width"], ignore=["width"])}}, "no column is left"),
         ({"inputs": {"image": sheer.ImageInput(column="doors")}}, "is no photograph by its name"),
+        ({"inputs": {"image": sheer.ImageInput(column=3)}}, r"inputs\['image'\]: column=3: give the name of the one column"),
+        ({"inputs": {"text": sheer.TextInput(column=["a"])}}, r"inputs\['text'\]: column=\['a'\]: give the name of the one column"),
+        ({"inputs": {"t": sheer.TableInput(columns="width")}}, r"inputs\['t'\]: columns='width': give the names of columns in a list"),
+        ({"inputs": {"t": sheer.TableInput(categorical="doors")}}, r"categorical='doors': give the names of columns in a list"),
+        ({"inputs": {"t": sheer.TableInput(continuous=None)}}, r"continuous=None: give the names of columns in a list"),
+        ({"inputs": {"t": sheer.TableInput(ignore=["width", 1])}}, r"ignore=\['width', 1\]: give the names of columns in a list"),
         ({"label": None}, "inputs= needs label="),
         ({"path": "photo"}, r"ImageInput\(column=...\) names"),
         ({"bad_files": "skip"}, "empty the cell of a file that cannot be read"),
@@ -581,8 +587,25 @@ def test_text_and_table_alone_from_the_run_folder(texts, tmp_path):
         assert [row["weights_sha256"] for row in csv.DictReader(file)] == [row.weights_sha256 for row in whole.history]
     with pytest.raises(DataError, match=r"Column 'width' holds .* which is no text"):
         block(inputs={"text": sheer.TextInput(column="width")}).build(texts)
-    with pytest.raises(DataError, match="length=99: the encoder takes at most 24"):
+    with pytest.raises(DataError, match=r"Column .*: length=99: the encoder takes at most 24"):
         long = {"text": sheer.TextInput(column="words", length=99)}
         sheer.learner(block(inputs=long).build(texts), {"text": "encoder"})
+    with pytest.raises(PlanError, match=r"inputs\['text'\]: length='16': give a whole number of at least 2"):
+        block(inputs={"text": sheer.TextInput(column="words", length="16")}).build(texts)
     with pytest.raises(ModelError, match="no such folder"):
         sheer.learner(block(inputs=TEXT).build(texts), {"text": "./nothing"})
+    with pytest.raises(ModelError, match=r"model='tabm' is a network for the columns of a table\. Texts take an encoder"):
+        sheer.learner(block(inputs=TEXT).build(texts), {"text": "tabm"})
+    with (tmp_path / "run" / "items.csv").open("a") as file:
+        file.write("row 61,train,1.0,good,,,\n")
+    with pytest.raises(RunError, match=r"does not list what the run was trained on, or .* Bring it back as it was\.$"):
+        sheer.eject(tmp_path / "run", tmp_path / "other.py")
+
+
+def test_the_length_of_a_text_on_the_command_line(texts, capsys):
+    command = ["plan", str(texts), "--target", "kind", "--columns", "width,doors", "--model", "{'text': 'encoder'}", "--epochs", "1"]
+    assert main([*command, "--text", "words", "--set", "length=12"]) == 0
+    assert "12 tokens a text" in capsys.readouterr().out
+    assert main([*command, "--text", "words", "--set", "column=more"]) == 2
+    assert main([*command, "--image", "photo", "--set", "length=16"]) == 2
+    assert capsys.readouterr().err.count("give NAME=VALUE, a keyword of sheer.DataBlock") == 2

@@ -140,7 +140,7 @@ def test_items_that_no_epoch_drew_are_told_by_themselves():
     assert seen.never_drawn() == ("c",) and [one.item for one in seen.never_learnt()] == ["b"]
     report = seen.report().splitlines()
     assert report[0] == "4 items over 2 epochs: 1 never learnt, 0 forgotten, 2 unforgettable"
-    assert report[1].startswith("Of 1 items nothing is known: no epoch drew them")
+    assert report[1].startswith("Of 1 item nothing is known: no epoch drew it,")
     assert "nothing is known" not in made([[1, 0]]).report()
     lost = made([[0, 0, 0]], [[1.0, np.nan, 3.0]])
     assert [one.item for one in lost.never_learnt()] == ["b", "c", "a"]

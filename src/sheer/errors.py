@@ -94,6 +94,15 @@ def shown(value: object, most: int = 60) -> str:
     return text if len(text) <= most else f"{text[:most]}..."
 
 
+def plural(count: int, what: str) -> str:
+    """A count with what is counted, which gets an s unless there is one.
+
+    >>> plural(1, "row"), plural(2000, "item")
+    ('1 row', '2,000 items')
+    """
+    return f"{count:,} {what}{'s' * (count != 1)}"
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, or its kind where it says nothing."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from numbers import Integral
@@ -12,9 +13,10 @@ import narwhals
 import numpy as np
 
 from sheer.api import learner
+from sheer.data.frames import listed_cells
 from sheer.data.listing import is_empty, is_missing
 from sheer.data.tabular import table
-from sheer.errors import DataError, MissingError, PlanError, nearest
+from sheer.errors import DataError, MissingError, PlanError, nearest, plural
 from sheer.learner import Learner
 from sheer.plan import recipes
 from sheer.plan.checks import keywords_of, real
@@ -68,7 +70,7 @@ class TableEstimator(BaseEstimator):  # type: ignore[misc]
         array = np.asarray(y)
         empty = sum(map(is_empty, array.ravel().tolist())) if array.dtype.kind in "OUT" else 0
         if empty:
-            raise DataError(f"y is empty in {empty} of {len(array)} rows. Fill them in, or take the rows out.")
+            raise DataError(f"y is empty in {empty} of {plural(len(array), 'row')}. Fill them in, or take the rows out.")
         array = check_array(array, ensure_2d=False, dtype=dtype, input_name="y")
         return array if array.ndim == 2 and array.shape[1] > 1 else column_or_1d(array, warn=True)
 
@@ -90,15 +92,18 @@ class TableEstimator(BaseEstimator):  # type: ignore[misc]
             targets = targets[kept]
         is_seed = isinstance(self.random_state, Integral)
         seed = self.random_state if is_seed else int(check_random_state(self.random_state).randint(2**31 - 1))
-        data = table(
-            columns | dict(zip(names, targets.reshape(len(targets), -1).T.tolist(), strict=True)),
-            target=names[0] if len(names) == 1 else names,
-            task=task,
-            valid=0 if self.validation_fraction is None else real(self.validation_fraction, "validation_fraction", 0, 1),
-            weight=weight,
-            seed=seed,
-            **for_table,
-        )
+        try:
+            data = table(
+                columns | dict(zip(names, targets.reshape(len(targets), -1).T.tolist(), strict=True)),
+                target=names[0] if len(names) == 1 else names,
+                task=task,
+                valid=0 if self.validation_fraction is None else real(self.validation_fraction, "validation_fraction", 0, 1),
+                weight=weight,
+                seed=seed,
+                **for_table,
+            )
+        except DataError as error:
+            raise DataError(_as_settings(str(error))) from error
         learn = learner(data, copy.deepcopy(self.model), seed=seed, quiet=True, **for_learner)
         return learn.run(recipes.one_cycle(self.epochs, rate=self.rate, **for_recipe))
 
@@ -128,7 +133,7 @@ class TableEstimator(BaseEstimator):  # type: ignore[misc]
             if 0 in frame.shape:
                 raise DataError(f"The data frame has {frame.shape[0]} rows and {frame.shape[1]} columns: there is nothing to look at.")
             validate_data(self, x, reset=reset, skip_check_array=True)
-            cells = [series.to_list() for series in frame.iter_columns()]
+            cells = [listed_cells(series) for series in frame.iter_columns()]
             types = [series.dtype for series in frame.iter_columns()]
         else:
             array = validate_data(self, x, reset=reset, dtype=None, ensure_all_finite="allow-nan", ensure_min_samples=2 if reset else 1)
@@ -238,6 +243,16 @@ class SheerRegressor(RegressorMixin, TableEstimator):  # type: ignore[misc]
         """The number of each row, float64 (rows,), or (rows, targets) of several."""
         outputs = self._outputs(X)
         return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+
+
+def _as_settings(message: str) -> str:
+    """What `sheer.table` advises, as an estimator takes it.
+
+    >>> _as_settings("Leave it out: ignore=['a'].")
+    "Leave it out: settings={'ignore': ['a']}."
+    """
+    without = message.replace("; give separator= for one column that names them", "")
+    return re.sub(r"(?<!\w)(ignore|categorical|continuous)=(\[[^]]*\])", r"settings={'\1': \2}", without)
 
 
 def _cell(name: Any) -> str:

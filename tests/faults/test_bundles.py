@@ -85,6 +85,18 @@ def test_07_parts_of_a_bundle_that_do_not_belong_together(bundle, tmp_path, case
         sheer.load_bundle(resealed(bundle, tmp_path / "y.sheer", change))
 
 
+def test_a_bundle_where_a_run_folder_is_wanted(bundle, tmp_path, capsys):
+    for call in (lambda: sheer.load(bundle), lambda: sheer.eject(bundle, tmp_path / "x.py")):
+        with pytest.raises(RunError, match=r"x\.sheer is a bundle, no run folder: it predicts, by sheer predict .*sheer\.load_bundle\("):
+            call()
+    for command in (["evaluate", str(bundle), str(tmp_path)], ["report", str(bundle)]):
+        assert main(command) == 2
+        assert "is a bundle, no run folder" in capsys.readouterr().err
+    (tmp_path / "note.txt").write_text("a note")
+    with pytest.raises(RunError, match=r"note\.txt is a file\. Give the run folder"):
+        sheer.load(tmp_path / "note.txt")
+
+
 def test_07_weights_or_probe_of_another_model(bundle, photos, tmp_path):
     learn = sheer.learner(sheer.images(photos), Small, size=32, batch_size=8, quiet=True).fit(1)
     with zipfile.ZipFile(learn.export(tmp_path / "small.sheer")) as packed:

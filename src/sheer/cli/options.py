@@ -7,6 +7,7 @@ import ast
 import subprocess
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from sheer.api import learner
@@ -89,14 +90,20 @@ def data_of(args: argparse.Namespace) -> Data:
         valid = None if args.valid is None else float(args.valid)
     except ValueError:
         valid = args.valid
-    for_data, _, _ = settings_of(args)
+    for_data, _, _, *for_text = settings_of(args)
     named = {option: getattr(args, option) for option in ("text", "image", "columns") if getattr(args, option)}
     for option, what in ("text", "the texts"), ("image", "the photographs"), ("columns", "what goes in"):
         if option in named and not args.target:
             raise PlanError(f"--{option} {named[option]} names {what}; --target COLUMN has to name what is predicted from them.")
     if len(named) > 1:
         block = DataBlock(
-            inputs=_inputs(named), label=_target(args), valid=valid, root=args.root, seed=args.seed, profile=args.profile, **for_data
+            inputs=_inputs(named, *for_text),
+            label=_target(args),
+            valid=valid,
+            root=args.root,
+            seed=args.seed,
+            profile=args.profile,
+            **for_data,
         )
         return block.build(args.folder)
     if args.image or args.columns:
@@ -119,13 +126,13 @@ def data_of(args: argparse.Namespace) -> Data:
     )
 
 
-def _inputs(named: Mapping[str, str]) -> dict[str, AnInput]:
-    """The inputs that options name, called image, text and table, in this order."""
+def _inputs(named: Mapping[str, str], for_text: Mapping[str, Any] = MappingProxyType({})) -> dict[str, AnInput]:
+    """The inputs that options name, called image, text and table, in this order; `for_text` is more of `TextInput`."""
     found: dict[str, AnInput] = {}
     if "image" in named:
         found["image"] = ImageInput(column=named["image"])
     if "text" in named:
-        found["text"] = TextInput(column=named["text"])
+        found["text"] = TextInput(column=named["text"], **for_text)
     if "columns" in named:
         found["table"] = TableInput(columns=[name.strip() for name in named["columns"].split(",")])
     return found
@@ -147,7 +154,7 @@ def _recipe(args: argparse.Namespace) -> str:
 
 def prepare(args: argparse.Namespace) -> tuple[Learner, tuple[Draft, ...], Plan]:
     """The learner, the recipe and the whole plan that the options ask for; nothing is run."""
-    _, for_learner, for_recipe = settings_of(args)
+    _, for_learner, for_recipe, *_ = settings_of(args)
     learn = learner(
         data_of(args),
         _as_written(args.model),
@@ -179,10 +186,11 @@ def prepare(args: argparse.Namespace) -> tuple[Learner, tuple[Draft, ...], Plan]
 
 
 def settings_of(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """What --set gives to `images` (or `table`, or `text`), to `learner`, and to the recipe."""
+    """What --set gives to `images` (or `table`, or `text`), to `learner`, to the recipe, and of several inputs to the `TextInput`."""
     several = bool(args.image or args.columns)
     taker = DataBlock if several else text if args.text else table if args.target else images
-    return settings(args.set, (taker, learner, RECIPES[_recipe(args)]), vars(args))
+    for_text = (TextInput,) if several and args.text else ()
+    return settings(args.set, (taker, learner, RECIPES[_recipe(args)], *for_text), vars(args))
 
 
 def _as_written(given: str | None) -> Any:
@@ -202,7 +210,7 @@ def settings(given: Sequence[str], takers: Sequence[Callable[..., Any]], flags: 
         PlanError: a text without =, a name twice, one that no function takes, or one that has an option of its own.
     """
     taken = [keywords_of(taker) for taker in takers]
-    allowed = [name for name in sorted(set().union(*taken)) if name not in (*flags, "cache", "quiet", "inputs")]
+    allowed = [name for name in sorted(set().union(*taken)) if name not in (*flags, "cache", "quiet", "inputs", "column")]
     found: list[dict[str, Any]] = [{} for _ in takers]
     for one in given:
         name, equals, value = one.partition("=")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sheer.data.again import data_as_before
 from sheer.data.folders import listing_hash, photo_files
-from sheer.errors import DataError
+from sheer.errors import DataError, plural
 from sheer.interpret.interpretation import Interpretation
 from sheer.loading import load
 from sheer.plan.facts import data_words
@@ -84,7 +84,7 @@ def _recorded(run: str) -> str:
         says = "weighted" if kept.plan.weighted_metrics else says
         rows.append([name, f"{value:.4f}", f"not defined here: {why_undefined(name, held)}" if math.isnan(value) else says])
     table = columns((f"epoch {last.epoch}", "value", f"of {held} held-out items"), rows, right=(1,))
-    head = f"{run}: {kept.record.stop_reason}, {len(kept.rows)} epochs"
+    head = f"{run}: {kept.record.stop_reason}, {plural(len(kept.rows), 'epoch')}"
     events = "".join(f"\n{line}" for line in told(kept.record.events))
     if data.pictures == "none" and (data.columns or data.inputs):
         return f"{head}\n{table}{events}"

@@ -60,7 +60,7 @@ class DataBlock:
         bad_files: What happens to files that cannot be read: `raise` stops before training, `skip` reads every file
             now and leaves those out, with the reasons in `Data.skipped` and the run's skipped.csv; nothing takes their place.
         cache: Where the verdicts of that reading are kept, so that files that have not changed are not read again.
-        inputs: Where an item has several, each under its name: `ImageInput` and `TableInput`, for CSV files and data frames.
+        inputs: Where an item has several, each under its name: `ImageInput`, `TableInput` and `TextInput`, for CSV files and data frames.
     """
 
     label: str | Sequence[str] | Callable[[str], Any] | None = None

@@ -13,7 +13,7 @@ import numpy as np
 
 from sheer.data.cells import COLUMN_KINDS, NUMBER_CELL, encoded, number_in
 from sheer.data.tokens import Text, token_counts
-from sheer.errors import DataError, first_line
+from sheer.errors import DataError, first_line, plural
 from sheer.plan.plan import Part
 
 FEW = 20
@@ -74,7 +74,7 @@ def fitted(cells: Mapping[str, Sequence[str]], train: np.ndarray, kinds: Kinds) 
             names = tuple(sorted(counts, key=_by_value if all(map(NUMBER_CELL.fullmatch, counts)) else None))
             empty = len(learned) - len(filled)
             categorical.append(Part(name="categorical", settings=(("column", column), ("categories", names), ("missing", empty))))
-            notes += [f"column {column!r} is missing in {empty} rows to train on: code 0"] if empty else []
+            notes += [f"column {column!r} is missing in {plural(empty, 'row')} to train on: code 0"] if empty else []
             continue
         numbers = _numbers(column, values)[train]
         median = float(np.nanmedian(numbers))
@@ -89,9 +89,8 @@ def fitted(cells: Mapping[str, Sequence[str]], train: np.ndarray, kinds: Kinds) 
             )
         if len(filled) < len(learned):
             missing.append(Part(name="missing", settings=(("column", column),)))
-            notes.append(
-                f"column {column!r} is missing in {len(learned) - len(filled)} rows to train on: their median {median:g}, and a mark"
-            )
+            lacks = plural(len(learned) - len(filled), "row")
+            notes.append(f"column {column!r} is missing in {lacks} to train on: their median {median:g}, and a mark")
         quantiles = tuple(np.unique(np.quantile(whole, np.linspace(0, 1, BINS + 1))).tolist())
         fit = (("column", column), ("median", median), ("mean", mean), ("std", std), ("quantiles", quantiles))
         continuous.append(Part(name="continuous", settings=fit))
@@ -237,7 +236,9 @@ def read_text(part: Part, tokenizer: str, pad: int, most: int, cells: Sequence[s
     column, given = str(part.options()["column"]), part.options()["length"]
     assert isinstance(given, int)
     if given > most:
-        raise DataError(f"length={given}: the encoder takes at most {most} tokens. Give at most that, or leave length away.")
+        raise DataError(
+            f"Column {column!r}: length={given}: the encoder takes at most {most} tokens. Give at most that, or leave length away."
+        )
     counts = token_counts(tokenizer, cells)
     usual = -(-int(np.quantile(counts[train], SHARE, method="higher")) // ROUND) * ROUND
     length = given or min(max(usual, ROUND), most)

@@ -21,6 +21,7 @@ from sheer.errors import DataError
 INPUT = "input "
 MOST_LETTERS = 131_072  # of a cell: more cannot be read again from items.csv, whose reader is Python's own
 MOST_BITS = 4096  # Python writes no whole number of more than 4,300 digits
+KINDS = ("text", "number", "truth value")
 HALF_LETTER = re.compile("[\ud800-\udfff]")
 
 
@@ -66,7 +67,7 @@ def read_rows(source: Any) -> Sheet:
             raise DataError(
                 f"{type(source).__name__} is no table: give a CSV file, a frame of pandas or polars{collect}, or a dict of columns."
             )
-        name, found = "data frame", {str(series.name): series.to_list() for series in frame.iter_columns()}
+        name, found = "data frame", {str(series.name): listed_cells(series) for series in frame.iter_columns()}
     if not found or not next(iter(found.values())):
         raise DataError(f"{name} has no rows: there is nothing to learn from, or to predict. Give at least one.")
     odd = next((one for one in found if HALF_LETTER.search(one)), None)
@@ -84,6 +85,19 @@ def _by_name(what: str, pairs: Sequence[tuple[Any, list[Any]]]) -> dict[str, lis
     if twice:
         raise DataError(f"{what} has the column {twice[0]!r} twice: which one is meant cannot be told. Rename one.")
     return {str(one): cells for one, cells in pairs}
+
+
+def listed_cells(series: Any) -> list[Any]:
+    """The cells of a column of a narwhals frame; those of a category type that no column may hold (intervals, dates, a mix) as text."""
+    import narwhals  # only where there is a frame: it takes long to import
+
+    cells = list(series.to_list())
+    if series.dtype in (narwhals.Categorical, narwhals.Enum):
+        kinds = {_kind_of(cell) for cell in cells if not is_empty(cell)}
+        if len(kinds) > 1 or not kinds <= {*KINDS}:
+            names = {one: str(one) for one in series.to_native().cat.categories}  # a cell may be (0.0, 1.0] where its category is (0, 1]
+            return [None if is_empty(cell) else names.get(cell, str(cell)) for cell in cells]
+    return cells
 
 
 def _listed(name: str, cells: Any) -> list[Any]:
@@ -106,7 +120,7 @@ def cells_of(column: str, values: Sequence[Any], further: bool = False) -> list[
         if not is_empty(value):
             kinds[_kind_of(value)] = value
     leave = "" if further else f", or leave it out: ignore=[{column!r}]"
-    odd = sorted(set(kinds) - {"text", "number", "truth value"})
+    odd = sorted(set(kinds) - {*KINDS})
     if odd:
         raise DataError(
             f"Column {column!r} holds values of type {odd[0]} ({str(kinds[odd[0]])[:40]!r}). Make text or numbers of them (a date as year, "

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import isfinite
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,11 @@ def target_label(target: object) -> str | tuple[str, ...]:
     listed = target.tolist() if hasattr(target, "tolist") else target  # an array, or the columns of a frame
     names = tuple(listed) if isinstance(listed, Sequence) else ()
     if not names or not all(isinstance(name, str) for name in names):
-        raise DataError(f"target={shown(target)}: give the name of the column to predict, or several names in a list.")
+        number = next((name for name in (names or (target,)) if isinstance(name, Integral) and not isinstance(name, bool)), None)
+        called = (
+            "" if number is None else f" Columns are called by text here, also those of a frame with numbers as names: {str(number)!r}."
+        )
+        raise DataError(f"target={shown(target)}: give the name of the column to predict, or several names in a list.{called}")
     return names
 
 

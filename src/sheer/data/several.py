@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ from sheer.data.inputs import Input, inputs_sha256, places_of
 from sheer.data.labels import labelled_rows
 from sheer.data.listing import Listing, checked, is_empty
 from sheer.data.sources import Data, assemble
-from sheer.errors import DataError, nearest
-from sheer.plan.checks import path_of
+from sheer.errors import DataError, nearest, plural
+from sheer.plan.checks import path_of, whole
 from sheer.plan.facts import HELD
 from sheer.plan.plan import InputPlan, Origin, Part
 
@@ -93,7 +93,7 @@ def several(block: Any, source: Any) -> Data:
         lacks = int((train & ~there).sum()), int((decided.held_out & ~there).sum())
         if any(lacks):
             learned = "a learned vector stands for it" if lacks[0] else "no row to train on does, so zeros stand for it"
-            notes.append(f"input {key!r} is missing in {lacks[0]} rows to train on and {lacks[1]} held out: {learned}")
+            notes.append(f"input {key!r} is missing in {plural(lacks[0], 'row')} to train on and {lacks[1]} held out: {learned}")
         plans.append(
             InputPlan(name=key, kind=KINDS[type(one)], reads=tuple(own), columns=parts, missing_train=lacks[0], missing_valid=lacks[1])
         )
@@ -130,11 +130,27 @@ def _checked_inputs(block: Any) -> dict[str, AnInput]:
             raise DataError(
                 f"inputs[{key!r}]: give another name, one word of letters and digits such as 'image': it names a branch of the model."
             )
+        _check_fields(key, one)
     if block.path is not None:
         raise DataError(f"path={block.path!r} is for one input; ImageInput(column=...) names the column of file names.")
     if block.bad_files == "skip":
         raise DataError("bad_files='skip' leaves whole rows out; with several inputs empty the cell of a file that cannot be read.")
     return dict(inputs)
+
+
+def _check_fields(key: str, one: AnInput) -> None:
+    """DataError where a column is no text, or columns are no list of texts; PlanError for a length that is no number."""
+    for field in fields(one):
+        given, named = getattr(one, field.name), f"inputs[{key!r}]: {field.name}"
+        if field.name == "length":
+            _ = given is None or whole(given, named, 2, ", the tokens of a text, such as 256")
+        elif field.name == "column":
+            if not isinstance(given, str):
+                raise DataError(f"{named}={given!r}: give the name of the one column, such as 'file'.")
+        elif given is None and field.default is None:
+            continue
+        elif isinstance(given, str) or not isinstance(given, Sequence) or not all(isinstance(name, str) for name in given):
+            raise DataError(f"{named}={given!r}: give the names of columns in a list, such as ['age'].")
 
 
 def _read_by(wanted: Mapping[str, AnInput], source: str, columns: Mapping[str, Any], apart: set[str]) -> dict[str, tuple[str, ...]]:

@@ -17,7 +17,7 @@ import torch
 from sheer.data.feed import data_path
 from sheer.data.mix import loss_at
 from sheer.data.sources import Data
-from sheer.errors import PlanError, RunError
+from sheer.errors import PlanError, RunError, plural
 from sheer.loop.callbacks import Position
 from sheer.plan.checks import path_of, real, whole
 from sheer.plan.table import columns
@@ -232,9 +232,10 @@ class ItemLosses:
         shown = [*groups["never learnt"], *groups["forgotten"]][: whole(n, "n", 1)]
         rows = [[one.item, str(one.first or "never"), str(one.since or "no"), str(one.events), f"{one.loss:.4f}"] for one in shown]
         header = ("item", "first right", "right since", "forgotten", "last loss")
-        text = f"{len(self.items)} items over {len(self.epochs)} epochs: {counts}\n"
+        text = f"{plural(len(self.items), 'item')} over {plural(len(self.epochs), 'epoch')}: {counts}\n"
         if undrawn := len(self.never_drawn()):
-            text += f"Of {undrawn} items nothing is known: no epoch drew them, as where a last batch that is not full is dropped.\n"
+            drew = f"Of {plural(undrawn, 'item')} nothing is known: no epoch drew {'it' if undrawn == 1 else 'them'}"
+            text += f"{drew}, as where a last batch that is not full is dropped.\n"
         return text + columns(header, rows, right=(1, 2, 3, 4))
 
     def save(self, file: str | Path) -> Path:

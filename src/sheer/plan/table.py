@@ -6,6 +6,8 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from sheer.errors import plural
+
 if TYPE_CHECKING:
     from sheer.plan.plan import DataPlan, ModelPlan, Numerics, Part, Phase, Plan
 
@@ -97,8 +99,7 @@ def put_aside(phase: Phase) -> list[str]:
 
 
 def _phase(phase: Phase, number: int, count: int, stages: Sequence[str]) -> str:
-    total = phase.epochs * phase.steps_per_epoch
-    title = f"Phase {number} of {count}: {phase.name}, {phase.epochs} epoch{'s' * (phase.epochs != 1)}, {total} steps"
+    length = f"{plural(phase.epochs, 'epoch')}, {plural(phase.epochs * phase.steps_per_epoch, 'step')}"
     rows = [
         ("epochs", str(phase.epochs), "epochs"),
         ("trains from", f"stage {phase.trains_from} on", "trains_from"),
@@ -109,7 +110,7 @@ def _phase(phase: Phase, number: int, count: int, stages: Sequence[str]) -> str:
         ("resident", "on the device" if phase.resident else "copied to the device batch by batch", "resident"),
         ("augmentation", ", ".join(map(str, phase.augmentation)) or "none", "augmentation"),
         ("mix", str(phase.mix) if phase.mix else "none", "mix"),
-        ("batch", f"{phase.batch_size} items, {phase.steps_per_epoch} steps an epoch", "batch_size"),
+        ("batch", f"{phase.batch_size} items, {plural(phase.steps_per_epoch, 'step')} an epoch", "batch_size"),
         ("last batch", phase.last_batch, "last_batch"),
         ("schedule", str(phase.schedule), "schedule"),
         ("optimiser", str(phase.optimizer), "optimizer"),
@@ -128,7 +129,7 @@ def _phase(phase: Phase, number: int, count: int, stages: Sequence[str]) -> str:
     ]
     said = [*frozen_but_training(phase, stages), *put_aside(phase)]
     notes = "".join("\n" + textwrap.fill(f"  note: {text}", WIDTH, subsequent_indent="    ") for text in said)
-    return f"{title}\n{_groups(phase)}{notes}\n{_decisions(phase, rows)}"
+    return f"Phase {number} of {count}: {phase.name}, {length}\n{_groups(phase)}{notes}\n{_decisions(phase, rows)}"
 
 
 def _not_finite(phase: Phase) -> str:

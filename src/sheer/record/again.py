@@ -123,9 +123,7 @@ def _several_again(root: str, items: Path, plan: Plan) -> Data:
         raise RunError(f"The data of {items} is others now: {error}") from error
     data = _proved(plan, items, text, rows, root, paths, None, several_sha256(root, paths, inputs), inputs)
     if data is None:
-        raise RunError(
-            f"{items} does not list what the run was trained on, or files have other sizes now. Give the data: resume(run, data=...)."
-        )
+        raise RunError(f"{items} does not list what the run was trained on, or files have other sizes now. {_remedy(items.parent)}")
     return replace(data, tokenizer=tokenizer)
 
 
@@ -139,8 +137,14 @@ def _table_again(items: Path, plan: Plan) -> Data:
         raise RunError(f"{items} is damaged: {error!r}.") from error
     data = _proved(plan, items, text, rows, "", (), matrix, tensors_hash(matrix))
     if data is None:
-        raise RunError(f"{items} does not hold the rows that the run was trained on: it was changed. Give the data: resume(run, data=...).")
+        raise RunError(f"{items} does not hold the rows that the run was trained on: it was changed. {_remedy(items.parent)}")
     return replace(data, tokenizer=tokenizer)
+
+
+def _remedy(run: Path) -> str:
+    """What helps where the run's data is not what it was; only a run that goes on takes it from its caller."""
+    given = "" if (run / "record.json").is_file() else f" Or give the data: sheer.resume({str(run)!r}, data=...)."
+    return f"Bring it back as it was.{given}"
 
 
 def text_columns(data: DataPlan) -> tuple[Part, ...]:

@@ -15,6 +15,7 @@ import shutil
 import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from zipfile import is_zipfile
 
 from sheer.errors import RunError, first_line
 
@@ -30,6 +31,17 @@ def _nothing(point: str) -> None:
 
 fault: Callable[[str], None] = _nothing
 """Called with each point that a commit comes to; tests of faults put a function here, nothing else does."""
+
+
+def check_folder(run: Path) -> None:
+    """RunError where a file, such as a bundle, was given in the place of a run folder."""
+    if run.is_file():
+        raise RunError(
+            f"{run} is a bundle, no run folder: it predicts, by sheer predict {run} FILES or sheer.load_bundle({str(run)!r}), and has no "
+            "history, data or script. Give the folder of the run."
+            if is_zipfile(run)
+            else f"{run} is a file. Give the run folder that sheer train named."
+        )
 
 
 def commit(folder: Path, number: int, files: Mapping[str, Callable[[], bytes]]) -> Path:

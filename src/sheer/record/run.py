@@ -29,12 +29,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
-from sheer.errors import DataError, PlanError, RunError
+from sheer.errors import DataError, PlanError, RunError, plural
 from sheer.model.hashing import weights_sha256
 from sheer.plan.checks import path_of
 from sheer.plan.document import decode, parse
 from sheer.plan.plan import Plan
-from sheer.record.commit import BEGUN, committed, damage, flush_folder
+from sheer.record.commit import BEGUN, check_folder, committed, damage, flush_folder
 from sheer.record.lock import LOCK
 
 FORMAT = 1
@@ -44,8 +44,10 @@ FINISHED = ("weights.safetensors", "plan.json", "history.csv", "record.json")
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One epoch: losses are means an item, metrics by name over the held-out items, `seconds` with validation.
+    """One epoch: its losses, metrics by name over the held-out items, `seconds` with validation.
 
+    `train_loss` is the mean over the steps that were taken, of each step's mean loss: all count alike, also that of a short last batch.
+    `valid_loss` is the mean over the held-out items, by their weights where they have any.
     `epoch` counts from 1 over the whole plan; `weights_sha256` covers the model's tensors after it.
     """
 
@@ -277,9 +279,9 @@ def check_contents(names: Sequence[str], before: Sequence[str], before_sha256: s
     if not before_sha256 or contents_sha256(now) == before_sha256:
         return now
     changed = [name for name, one, other in zip(names, before, now, strict=False) if one != other]
-    which = f"{len(changed)} files ({', '.join(changed[:5])})" if changed else "files of the data"
+    which = f"{plural(len(changed), 'file')} ({', '.join(changed[:5])})" if changed else "files of the data"
     raise DataError(
-        f"{which} have other contents than in the fit before, so one plan would have learned from two data sets. Nothing was trained. "
+        f"Other contents than in the fit before: {which}. One plan would have learned from two data sets, so nothing was trained. "
         "Put them back as they were, or make data and learner anew from what is there now."
     )
 
@@ -302,6 +304,7 @@ def read_run(folder: str | Path) -> Run:
         RunError: the folder is no finished run, or a file in it is damaged or of another format.
     """
     whole = path_of(folder, "run")
+    check_folder(whole)
     root = finished_commit(whole) or whole
     missing = [name for name in sorted(FINISHED) if not (root / name).is_file()]
     if missing:

@@ -37,7 +37,7 @@ def wilson_interval(hits: float, total: float) -> tuple[float, float]:
     share = hits / total
     centre = (share + z * z / (2 * total)) / (1 + z * z / total)
     half = z / (1 + z * z / total) * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    return centre - half, centre + half
+    return max(0.0, centre - half), min(1.0, centre + half)  # which rounding may miss by a last bit
 
 
 def effective_items(weight: np.ndarray) -> float:

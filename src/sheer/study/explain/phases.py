@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from sheer.errors import plural
 from sheer.plan.plan import Group, Plan
 from sheer.plan.table import branches_run_once, put_aside
 from sheer.study.explain.rates import decay_words, no_decay_words, optimizer_words, rates_words, schedule_words, steps_of_phase
@@ -108,6 +109,8 @@ def _batch(plan: Plan, number_: int) -> str:
 
 def _loss(plan: Plan, number_: int) -> str:
     text = f"The loss of an item is {plan.phases[number_].loss}; a step takes the mean over its batch."
+    if plan.data.task.name == "regress":
+        text += " It gets numbers scaled to a mean of 0 and a deviation of 1 over the items to learn from, so it counts in deviations."
     if plan.model.kind == "ensemble":
         text += (
             " Each member of the network has a loss of its own, and an item's is their mean; what is validated is what they say together."
@@ -141,7 +144,7 @@ PHASE: dict[str, PhaseWords] = {
     "name": lambda plan, i: f"Phase {i + 1} of {len(plan.phases)} is called {plan.phases[i].name!r}.",
     "epochs": lambda plan, i: f"It goes through the items {plan.phases[i].epochs} time{'s' * (plan.phases[i].epochs != 1)}.",
     "steps_per_epoch": lambda plan, i: (
-        f"An epoch has {plan.phases[i].steps_per_epoch} steps, the phase {steps_of_phase(plan.phases[i])}; "
+        f"An epoch has {plural(plan.phases[i].steps_per_epoch, 'step')}, the phase {steps_of_phase(plan.phases[i])}; "
         "the schedule moves at each step, not each epoch."
     ),
     "trains_from": _trains_from,
