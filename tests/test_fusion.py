@@ -1,6 +1,7 @@
 """Several inputs from end to end: branches, fusions, missing inputs, stages, the run folder, the script, what a branch is worth."""
 
 import csv
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from safetensors.torch import save_file
 import sheer
 import sheer.loop.cached as cached_module
 from conftest import Leave
+from scripts import run_script
 from sheer.cli.main import main
 from sheer.errors import DataError, ModelError, PlanError, RunError
 from sheer.model.fusion import FUSIONS, branch_of
@@ -376,6 +378,40 @@ def test_the_script_refuses_other_items(run, folder, tmp_path, change, message, 
         shutil.copy(items, other / "items.csv")
         with pytest.raises(RunError, match="does not have the targets, weights or split of the run"):
             sheer.eject(other, tmp_path / "other.py")
+
+
+def test_the_script_finds_photographs_where_the_learner_does(folder, tmp_path):
+    """Beside the CSV file, or below its folder argument; what it cannot find or read ends in one line."""
+    learn, far, wrong = learner(folder, out=tmp_path / "run").fit(1), tmp_path / "new.csv", tmp_path / "wrong.csv"
+    script = sheer.eject(tmp_path / "run", tmp_path / "train.py")
+    rows = pd.read_csv(folder / "items.csv")
+    rows.to_csv(far, index=False)
+    done = run_script(script, folder, "--out", "again", "--predict", "new.csv")
+    assert done.returncode == 0, done.stderr
+    said = [line.split()[-2] for line in done.stdout.splitlines()[-60:]]
+    assert said == list(learn.predict(far).labels)
+    text = rows.to_csv(index=False)
+    for change, message in (
+        (text, r"There is no photograph 01\.jpg below '\.'\.$"),
+        (text.replace("photo,", "picture,"), "wrong.csv has no rows, or lacks the column 'photo'.$"),
+        (text + "01.jpg,good\n", "wrong.csv row 61 has more or fewer cells"),
+        ("photo,width,doors\n,1,two\n,wide,two\n", "wrong.csv: Column 'width': row 2 holds 'wide', which is no finite number.$"),
+    ):
+        wrong.write_text(change)
+        done = run_script(script, "--out", "again", "--predict", "wrong.csv")
+        assert done.returncode == 1 and re.search(message, done.stderr) and done.stderr.count("\n") == 1, done.stderr
+    for given, message in ((far, f"{far} is no folder: give the folder of photographs"), (tmp_path, "There is no photograph 01.jpg below")):
+        done = run_script(script, given, "--out", f"other-{given.name}")
+        assert done.returncode == 1 and message in done.stderr and done.stderr.count("\n") == 1, done.stderr
+
+
+def test_the_script_of_tables_alone_says_which_file_it_wants(folder, tmp_path):
+    for_data, for_learner = CASES["tables"]
+    sheer.learner(block(**for_data).build(folder / "items.csv"), quiet=True, out=tmp_path / "run", **for_learner).fit(1)
+    script = sheer.eject(tmp_path / "run", tmp_path / "train.py")
+    done = run_script(script, folder / "items.csv", "--out", "again")
+    assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
+    assert "lacks the column 'input width'. Give train_items.csv, which was written beside this script." in done.stderr
 
 
 def test_an_interrupted_run_goes_on_to_the_same_bits_from_its_folder_alone(run, folder, weights, tmp_path):

@@ -3,6 +3,8 @@
 import csv
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -313,7 +315,7 @@ def test_what_tables_cannot_have_is_said():
 
 
 def test_a_cell_that_is_no_number_names_its_row():
-    with pytest.raises(ValueError, match="row 2 holds 'x'"):
+    with pytest.raises(ValueError, match="Column 'a': row 2 holds 'x'"):
         Continuous(column="a", median=0.0, mean=0.0, std=1.0).encode(["1", "x"])
 
 
@@ -393,6 +395,46 @@ def test_script_and_eject_refuse_another_table(case, weighed_run, tmp_path):
     with pytest.raises(EjectError, match=r"Bring its items\.csv back"):
         sheer.eject(folder, tmp_path / "other.py")
     assert not (tmp_path / "other.py").exists()
+
+
+WRONG_FILES = {
+    "not there": (None, r"^nofile\.csv cannot be read as CSV: .*No such file"),
+    "short row": ("width,colour,kind\n1,red,bad\n1,red\n", r"^new\.csv row 2 has more or fewer cells"),
+    "long row": ("width,colour,kind\n1,red,bad,4\n", r"^new\.csv row 1 has more or fewer cells"),
+    "text for a number": (
+        "width,colour,kind\n1,red,bad\nold,red,bad\n",
+        r"^new\.csv: Column 'width': row 2 holds 'old', which is no finite number\.$",
+    ),
+    "no such column": ("width,kind\n1,bad\n", r"^new\.csv has no rows, or lacks the column 'colour'"),
+    "no UTF-8": (b"width,colour,kind\n1,r\xe9d,bad\n", r"^new\.csv cannot be read as CSV: .*utf-8"),
+}
+
+
+@pytest.fixture(scope="module")
+def trained_script(weighed_run, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("script")
+    script = sheer.eject(weighed_run, folder / "train.py")
+    done = run_script(script, "train_items.csv", "--out", "out")
+    assert done.returncode == 0, done.stderr
+    return script
+
+
+@pytest.mark.parametrize("case", WRONG_FILES)
+def test_the_script_says_in_one_line_what_it_cannot_predict(case, trained_script):
+    text, message = WRONG_FILES[case]
+    new = trained_script.with_name("nofile.csv" if text is None else "new.csv")
+    if text is not None:
+        new.write_bytes(text if isinstance(text, bytes) else text.encode())
+    done = run_script(trained_script, "--out", "out", "--predict", new.name)
+    assert done.returncode == 1 and re.search(message, done.stderr) and done.stderr.count("\n") == 1, done.stderr
+
+
+def test_the_script_says_which_file_it_wants(trained_script, tmp_path):
+    made().to_csv(tmp_path / "cars.csv", index=False)
+    for given, message in (("cars.csv", "lacks the column 'input "), ("typo.csv", "cannot be read as CSV")):
+        done = run_script(trained_script, tmp_path / given, "--out", tmp_path / given[:4])
+        assert done.returncode == 1 and done.stderr.count("\n") == 1 and message in done.stderr, done.stderr
+        assert done.stderr.endswith(" Give train_items.csv, which was written beside this script.\n")
 
 
 def test_a_run_is_saved_loaded_and_taken_further(tmp_path):
@@ -494,6 +536,11 @@ def test_the_command_line(tmp_path, capsys, monkeypatch):
     assert "--size is for photographs" in capsys.readouterr().err
     assert main(["eject", "run", "train.py"]) == 0
     assert "python train.py train_items.csv --out DIR" in capsys.readouterr().out
+    (tmp_path / "my scripts").mkdir()
+    assert main(["eject", "run", "my scripts/tr.py"]) == 0
+    command = shlex.split(capsys.readouterr().out.rpartition("Run it: ")[2])
+    done = subprocess.run([sys.executable, *command[1:]], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and (tmp_path / "DIR" / "weights.pt").is_file(), done.stderr
 
 
 def test_a_plan_on_the_scale_of_a_run_before_it_begins_with_the_data_as_it_was_built(tmp_path):

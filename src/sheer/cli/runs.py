@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -103,8 +104,8 @@ def run_report(args: argparse.Namespace) -> int:
 def run_eject(args: argparse.Namespace) -> int:
     """`sheer eject RUN SCRIPT`."""
     script = eject(args.run, args.script)
-    items = f"{script.stem}_items.csv" if read_run(args.run).plan.data.pictures == "none" else "FOLDER"
-    print(f"{script} written. Run it: python {script} {items} --out DIR")
+    items = script.with_name(f"{script.stem}_items.csv") if read_run(args.run).plan.data.pictures == "none" else "FOLDER"
+    print(f"{script} written. Run it: {shlex.join(['python', str(script), str(items), '--out', 'DIR'])}")
     return 0
 
 

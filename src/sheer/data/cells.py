@@ -74,17 +74,19 @@ class Continuous:
     std: float
 
     def encode(self, cells: Sequence[str]) -> np.ndarray:
-        """float32 (rows,); ValueError for a cell that is no finite number, with its row."""
-        values = np.array([number_in(cell, row) if cell else self.median for row, cell in enumerate(cells, 1)], dtype=np.float64)
+        """float32 (rows,); ValueError for a cell that is no finite number, with its column and row."""
+        values = np.array(
+            [number_in(cell, self.column, row) if cell else self.median for row, cell in enumerate(cells, 1)], dtype=np.float64
+        )
         return ((values - self.mean) / self.std).astype(np.float32)
 
 
-def number_in(cell: str, row: int) -> float:
-    """The cell as a finite number that fits into float32; else ValueError with the row, from 1."""
+def number_in(cell: str, column: str, row: int) -> float:
+    """The cell as a finite number that fits into float32; else ValueError with its column and row, from 1."""
     number = float(cell) if NUMBER_CELL.fullmatch(cell) else float("nan")
     if not abs(number) < 1e38:
         why = "too large for float32, which ends at 3.4e38" if np.isfinite(number) else "no finite number"
-        raise ValueError(f"row {row} holds {cell[:40]!r}, which is {why}")
+        raise ValueError(f"Column {column!r}: row {row} holds {cell[:40]!r}, which is {why}")
     return number
 
 

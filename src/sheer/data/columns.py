@@ -129,10 +129,10 @@ def _check_written(column: str, counts: Counter[str]) -> None:
 def _numbers(column: str, values: Sequence[str], leave: bool = True) -> np.ndarray:
     """The cells as numbers float64 (rows,), nan where missing; DataError for what is none, or infinite."""
     try:
-        return np.array([number_in(cell, row) if cell else np.nan for row, cell in enumerate(values, 1)])
+        return np.array([number_in(cell, column, row) if cell else np.nan for row, cell in enumerate(values, 1)])
     except ValueError as error:
         what = f"Empty the cell, or leave the column out: ignore=[{column!r}]" if leave else "Give a number, or empty the cell"
-        raise DataError(f"Column {column!r}: {first_line(error)}. {what}.") from error
+        raise DataError(f"{first_line(error)}. {what}.") from error
 
 
 def columns_of(parts: Sequence[Part], tokenizer: str) -> list[Any]:

@@ -284,7 +284,7 @@ def for_inputs(text: str, needed: frozenset[str]) -> str:
             "input_batches(kept[epoch % len(kept)], phase, rows, cuts, phase.augmentations)",
         ),
         ("batches = network_batches(photos,", "batches = input_batches(photos,"),
-        ("        predict(model, args.predict)", "        predict_inputs(model, args.predict)"),
+        ("        predict(model, args.predict)", "        predict_inputs(model, args.predict, args.folder)"),
         ("photographs or folders to classify", "CSV files with the columns of the inputs"),
     ):
         text = text.replace(before, after)

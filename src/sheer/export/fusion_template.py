@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import sys
 from collections.abc import Iterator
@@ -32,7 +31,7 @@ from sheer.export.constants_template import (
     SEED,
     TASK,
 )
-from sheer.export.main_template import network_batches, scores
+from sheer.export.main_template import csv_rows, network_batches, scores
 from sheer.export.model_template import start_head, with_head
 from sheer.export.prefix_template import features
 from sheer.model.backbones import TorchvisionBody, load_body, timm_body, timm_whole, torchvision_whole
@@ -91,8 +90,10 @@ def start_fused_model(model: Any) -> None:
 def find_inputs(root: str) -> tuple[SimpleNamespace, np.ndarray, np.ndarray]:
     """The inputs, the targets, and which items are held out, as the CSV file says that lies beside this script (or is given)."""
     beside = os.path.join(os.path.dirname(os.path.abspath(__file__)), ITEMS)
-    with open(root if os.path.isfile(root) else beside, newline="", encoding="utf-8", errors="surrogateescape") as file:
-        rows = list(csv.DictReader(file))
+    if not os.path.isdir(root):  # only photos
+        sys.exit(f"{root} is no folder: give the folder of photographs that the run was trained on.")  # only photos
+    reads = [f"input {column}" for one in INPUTS.values() for column in one.reads]
+    rows = csv_rows(root if os.path.isfile(root) else beside, reads, f" Give {ITEMS}, which was written beside this script.")
     found = inputs_in(rows, "input ", root)
     arrays = [one[name] for name in INPUTS for one in (found.present, found.arrays) if name in one]
     if inputs_sha256(listing_hash(root, found.names) if found.names else "", arrays) != LISTING_SHA256:
@@ -100,8 +101,8 @@ def find_inputs(root: str) -> tuple[SimpleNamespace, np.ndarray, np.ndarray]:
     return found, TASK.parse(rows, CLASSES), np.array([row["part"] == "valid" for row in rows])
 
 
-def inputs_in(rows: list[dict[str, str]], prefix: str, root: str) -> SimpleNamespace:
-    """What the rows of a CSV file, whose columns are called `prefix` and the name, hold for each input."""
+def inputs_in(rows: list[dict[str, str]], prefix: str, *roots: str) -> SimpleNamespace:
+    """What the rows of a CSV file hold for each input, in columns called `prefix` and the name, with files below one of `roots`."""
     found = SimpleNamespace(names=[], places={}, arrays={}, present={})
     for name, one in INPUTS.items():
         cells = [
@@ -114,7 +115,11 @@ def inputs_in(rows: list[dict[str, str]], prefix: str, root: str) -> SimpleNames
             found.names += [file for file in files if file]  # only photos
         if one.kind != "image":  # only table
             found.arrays[name] = inputs_of(one.columns, rows, prefix)  # only table
-    found.paths = [os.path.join(root, name) for name in found.names]
+    below = [[os.path.join(root, name) for name in found.names] for root in roots]  # only photos
+    found.paths = min(below, key=lambda paths: sum(not os.path.isfile(path) for path in paths))  # only photos
+    lost = [name for name, path in zip(found.names, found.paths, strict=True) if not os.path.isfile(path)]  # only photos
+    if lost:  # only photos
+        sys.exit(f"There is no photograph {lost[0]} below {' or '.join(map(repr, dict.fromkeys(roots)))}.")  # only photos
     return found
 
 
@@ -174,15 +179,14 @@ def cached_views(
     return views
 
 
-def predict_inputs(model: nn.Module, files: list[str]) -> None:
-    """Print what is said of each row of each CSV file; photographs lie below the file's folder."""
+def predict_inputs(model: nn.Module, files: list[str], folder: str | None) -> None:
+    """Print what is said of each row of each CSV file; photographs lie beside it, or below `folder` if more of them do."""
     for name in files:
-        with open(name, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-        missing = [column for one in INPUTS.values() for column in one.reads if not rows or column not in rows[0]]
-        if missing:
-            sys.exit(f"{name} has no rows, or lacks the column {missing[0]!r}.")
-        found = inputs_in(rows, "", os.path.dirname(name))
+        rows, beside = csv_rows(name, [column for one in INPUTS.values() for column in one.reads]), os.path.dirname(name) or "."
+        try:
+            found = inputs_in(rows, "", beside, folder or beside)
+        except ValueError as error:
+            sys.exit(f"{name}: {error}.")
         found = with_photos(found, PHASES[-1])  # only photos
         outputs = TASK.outputs(scores(model, found, PHASES[-1], np.arange(len(rows))))  # type: ignore[arg-type]
         for number, row in enumerate(outputs, 1):

@@ -96,6 +96,22 @@ def listed_weights() -> torch.Tensor:
         return torch.from_numpy(np.array([row["weight"] for row in csv.DictReader(file)], dtype=np.float64).astype(np.float32))
 
 
+def csv_rows(path: str, columns: list[str], remedy: str = "") -> list[dict[str, str]]:
+    """The rows of a CSV file that has these columns, else the end of the script; one with a `remedy` was written beside the script."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape" if remedy else "strict") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, ValueError, csv.Error) as error:
+        sys.exit(f"{path} cannot be read as CSV: {error}.{remedy}")
+    missing = [column for column in columns if not rows or column not in rows[0]]
+    if missing:
+        sys.exit(f"{path} has no rows, or lacks the column {missing[0]!r}.{remedy}")
+    odd = [number for number, row in enumerate(rows, 1) if None in row or None in row.values()]
+    if odd:
+        sys.exit(f"{path} row {odd[0]} has more or fewer cells than the first line names columns.{remedy}")
+    return rows
+
+
 def network_batches(photos: Photos, phase: SimpleNamespace, rows: Any, draws: Any, augmentations: Any) -> Iterator[torch.Tensor]:
     """The inputs of each row of items, as the network takes them."""
     mean, std = (torch.tensor(values, device=DEVICE).view(-1, 1, 1) for values in (phase.mean, phase.std))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import sys
 from collections.abc import Iterator
@@ -14,8 +13,8 @@ import torch
 from torch import nn
 
 from sheer.data.cells import inputs_of
-from sheer.export.constants_template import BODY, BODY_WEIGHTS, CLASSES, COLUMNS, DEVICE, LISTING_SHA256, NETWORK, PHASES, SEED, TASK
-from sheer.export.main_template import scores
+from sheer.export.constants_template import BODY, BODY_WEIGHTS, CLASSES, COLUMNS, DEVICE, ITEMS, LISTING_SHA256, NETWORK, PHASES, SEED, TASK
+from sheer.export.main_template import csv_rows, scores
 from sheer.export.model_template import start_head, with_head
 from sheer.model.encoders import TextBody, take_encoder
 from sheer.streams import stream_key
@@ -47,8 +46,7 @@ def start_encoder_model(model: Any) -> None:
 
 def find_rows(path: str) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
     """The table as the network takes it, the targets, and which rows are held out: the file must hold the rows of the run."""
-    with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
-        rows = list(csv.DictReader(file))
+    rows = csv_rows(path, [f"input {one.column}" for one in COLUMNS], f" Give {ITEMS}, which was written beside this script.")
     inputs = inputs_of(COLUMNS, rows, "input ")
     if hashlib.sha256(inputs.tobytes()).hexdigest() != LISTING_SHA256:
         sys.exit(f"{path} does not hold the rows of the run: its {len(rows)} rows differ.")
@@ -64,12 +62,11 @@ def table_batches(table: torch.Tensor, phase: SimpleNamespace, rows: Any, draws:
 def predict_rows(model: nn.Module, files: list[str]) -> None:
     """Print what is said of each row of each CSV file."""
     for name in files:
-        with open(name, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-        missing = [column.column for column in COLUMNS if not rows or column.column not in rows[0]]
-        if missing:
-            sys.exit(f"{name} has no rows, or lacks the column {missing[0]!r}.")
-        inputs = torch.from_numpy(inputs_of(COLUMNS, rows, ""))
+        rows = csv_rows(name, [one.column for one in COLUMNS])
+        try:
+            inputs = torch.from_numpy(inputs_of(COLUMNS, rows, ""))
+        except ValueError as error:
+            sys.exit(f"{name}: {error}.")
         outputs = TASK.outputs(scores(model, inputs, PHASES[-1], np.arange(len(inputs))))  # type: ignore[arg-type]
         for number, row in enumerate(outputs, 1):
             print(f"{name} row {number}  {TASK.describe(row, CLASSES)}")
