@@ -34,7 +34,7 @@ EXCLUDED = {
 DOCS = Path(__file__).parent.parent / "docs" / "scikit-learn.md"
 
 
-@parametrize_with_checks([SheerClassifier(epochs=10), SheerRegressor(epochs=10)], expected_failed_checks=lambda estimator: EXCLUDED)
+@parametrize_with_checks([SheerClassifier(), SheerRegressor()], expected_failed_checks=lambda estimator: EXCLUDED)
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
 def test_scikit_learns_own_checks(estimator, check):
     check(estimator)
