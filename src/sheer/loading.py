@@ -56,7 +56,8 @@ def load(
     Args:
         run: The run folder.
         data: To train on or validate with. Where it is not the run's own, a new plan starts from the run's weights;
-            it must have all classes of the run, and may have new ones: the old ones' rows of the head are kept.
+            it must have all classes of the run, and may have new ones: the old ones' rows of the head are kept. Columns become what the
+            run's schema says, which its network knows; texts are read by its tokenizer.
         objects: Your own module's class or function, head, metrics and augmentations, under their names, for runs that used them.
         device: Another device than the run's to predict on.
         cache: As for `sheer.learner`.
