@@ -91,7 +91,7 @@ def load(
     rows, start = kept.rows, read_start(kept)
     if data is not None and not _same_items(data.plan, kept.plan.data):
         built, plan, rows = _taken_further(kept, built, plan, data)
-        start = {name: tensor.clone() for name, tensor in built.model.state_dict().items()}
+        start = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in built.model.state_dict().items()}
     metrics = _metrics(plan, given)
     check_weighted(plan.weighted_metrics, metrics, plan.data.weight)
     loaded = assembled(built, plan, data, _given_before(kept.plan), None, rows, False, metrics, cache)
