@@ -117,7 +117,7 @@ def test_data_for_a_loaded_run_gets_the_schema_that_its_network_knows(kind, tmp_
     learn = sheer.learner(made(first), model, quiet=True, out=tmp_path / "run").fit_one_cycle(3)
     loaded = sheer.load(tmp_path / "run", data=made(other))
     told = learn.predict(other).outputs
-    assert (loaded.predict(other).outputs == told).all()
+    assert abs(loaded.predict(other).outputs - told).max() < 1e-6
     assert abs(loaded.validate().outputs - told[loaded.data.valid]).max() < 1e-6
     assert any("given rows hold 'z', which no row to train on did" in note for note in loaded.data.plan.notes)
     was, now = learn.plan().data, loaded.data.plan

@@ -125,7 +125,9 @@ def tokenised_as(data: Data, plan: DataPlan, tokenizer: str) -> Data:
     if not data.texts or data.tokenizer:
         return data
     if data.inputs:
-        return with_token_ids(data, data.plan.inputs, tokenizer, [])
+        theirs = {one.name: one for one in plan.inputs if one.kind == "text"}
+        plans = [replace(one, columns=theirs.get(one.name, one).columns) for one in data.plan.inputs]
+        return with_token_ids(data, plans, tokenizer, [])
     return _with_ids(data, plan.columns, tokenizer, [], next(origin for origin in plan.origins if origin.field == "columns"))
 
 
