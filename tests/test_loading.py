@@ -130,3 +130,6 @@ def test_data_for_a_loaded_run_gets_the_schema_that_its_network_knows(kind, tmp_
     with pytest.raises(DataError, match=r"reads the column 'width', which|Input 'two' reads the column 'width'"):
         data = sheer.table(lacks, target="kind", ignore=["words"]) if kind == "table" else made(lacks)
         sheer.load(tmp_path / "run", data=data)
+    if kind == "table":
+        with pytest.raises(DataError, match="reads the column 'width', which"):
+            sheer.ablate(tmp_path / "run", "fastai-2.8", data=data, out=tmp_path / "ablation", quiet=True)

@@ -36,7 +36,7 @@ def target_label(target: object) -> str | tuple[str, ...]:
     return names
 
 
-def labelled_rows(sheet: Sheet, targets: Sequence[str], named: Mapping[str, Sequence[str]], block: Any) -> tuple[Listing, Decided]:
+def labelled_rows(sheet: Sheet, named: Mapping[str, Sequence[str]], block: Any) -> tuple[Listing, Decided]:
     """The rows that are left, with all their columns, and what the `DataBlock` decides of them; the sheet's columns are taken over.
 
     `named` are columns, the targets among them, by the argument that names them.
@@ -49,11 +49,12 @@ def labelled_rows(sheet: Sheet, targets: Sequence[str], named: Mapping[str, Sequ
             if one not in sheet.columns:
                 raise DataError(f"{what}={one!r}: {sheet.name} has no such column. {nearest(str(one), sheet.columns)}")
     block.check()
+    targets = block.target_names()
     block, origin = _with_task(block, sheet.name, sheet.columns, targets)
     count = len(next(iter(sheet.columns.values())))
     every = Listing(source=sheet.name, root="", files=tuple(f"row {n}" for n in range(1, count + 1)), columns=sheet.columns)
     listing, decided = block.decided(every, False, np.arange(count), count)
-    return listing, replace(decided, target=tuple(targets), task_origin=origin or decided.task_origin)
+    return listing, replace(decided, target=targets, task_origin=origin or decided.task_origin)
 
 
 def _with_task(block: Any, source: str, columns: dict[str, list[Any]], targets: Sequence[str]) -> tuple[Any, Origin | None]:

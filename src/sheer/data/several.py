@@ -68,7 +68,7 @@ def several(block: Any, source: Any) -> Data:
     sheet, labels = read_rows(source), block.target_names()
     apart = {*labels, *(one for one in (block.valid, block.group, block.weight) if isinstance(one, str))}
     reads = _read_by(wanted, sheet.name, sheet.columns, apart)
-    listing, decided = labelled_rows(sheet, labels, {"label": labels}, block)
+    listing, decided = labelled_rows(sheet, {"label": labels}, block)
     columns = listing.columns
     train = ~decided.held_out
     notes, plans, cells = list[str](), list[InputPlan](), dict[str, list[str]]()

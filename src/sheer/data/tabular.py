@@ -84,7 +84,7 @@ def table(
         unknown=unknown,
     )
     sheet, targets = read_rows(source), block.target_names()
-    listing, decided = labelled_rows(sheet, targets, {"target": targets, **vars(kinds)}, block)
+    listing, decided = labelled_rows(sheet, {"target": targets, **vars(kinds)}, block)
     columns = listing.columns
     named = Counter(one for names in (kinds.categorical, kinds.continuous, kinds.ignore, targets) for one in set(names))
     both = [one for one, times in named.items() if times > 1]

@@ -74,7 +74,7 @@ def text(
         unknown=unknown,
     )
     sheet, targets = read_rows(source), block.target_names()
-    listing, decided = labelled_rows(sheet, targets, {"target": targets, "text": (text,)}, block)
+    listing, decided = labelled_rows(sheet, {"target": targets, "text": (text,)}, block)
     if text in targets:
         raise DataError(f"Column {text!r} was given as text and as target. Give two columns.")
     cells = text_cells(text, listing.columns[text])

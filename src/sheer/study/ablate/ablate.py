@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sheer.data.folders import SUFFIXES
 from sheer.data.sources import Data
+from sheer.data.tabular import fitted_as
 from sheer.data.text import tokenised_as
 from sheer.errors import DataError, PlanError, RunError
 from sheer.plan.checks import path_of, whole
@@ -104,7 +105,7 @@ def ablate(
     judged = metric or left.plan.metrics[0]
     if judged not in left.plan.metrics:
         raise PlanError(f"metric={judged!r} is not one of the plan's: {', '.join(left.plan.metrics)}.")
-    data = tokenised_as(data, left.plan.data, left.tokenizer)
+    data = tokenised_as(fitted_as(data, left.plan.data), left.plan.data, left.tokenizer)
     kept, left_out, plans = plans_between(left, right, decisions)
     names = [name for name in plans if waterfall or not name.startswith("up to ")]
     last = upto(kept[-1].decision)
